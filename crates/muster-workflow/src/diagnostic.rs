@@ -1,0 +1,100 @@
+//! Problems in a workflow file, each with its place.
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+/// A range of bytes in the source text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// The first byte.
+    pub start: usize,
+    /// The byte after the last.
+    pub end: usize,
+}
+
+impl Span {
+    /// Returns the 1-based line and column (in characters) of the start.
+    pub fn line_and_column(self, source: &str) -> (usize, usize) {
+        let before = &source[..floor_char_boundary(source, self.start)];
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        (line, column)
+    }
+}
+
+/// Whether the file is wrong for everybody, or only more than muster can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// GitHub would refuse it too.
+    Invalid,
+    /// A valid key or value that muster does not support yet, and so refuses.
+    Unsupported,
+}
+
+/// One thing that is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Wrong for everybody, or not supported.
+    pub kind: ProblemKind,
+    /// Where.
+    pub span: Span,
+    /// What, as a fragment that names the thing.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// Makes a problem that GitHub would have too.
+    pub fn invalid(span: Span, message: impl Into<String>) -> Self {
+        Self { kind: ProblemKind::Invalid, span, message: message.into(), hint: None }
+    }
+
+    /// Makes a problem of something that muster does not support.
+    pub fn unsupported(span: Span, what: impl Into<String>) -> Self {
+        let message = format!("{} is not supported yet", what.into());
+        Self { kind: ProblemKind::Unsupported, span, message, hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Writes the problem on one line: `path:line:column: message`.
+    pub fn one_line(&self, path: &str, source: &str) -> String {
+        let (line, column) = self.span.line_and_column(source);
+        format!("{path}:{line}:{column}: {}", self.message)
+    }
+}
+
+/// Draws the problems with the lines they stand on and a caret below each.
+pub fn render(path: &str, source: &str, problems: &[Problem]) -> String {
+    let renderer = Renderer::plain();
+    let mut out = String::new();
+    for problem in problems {
+        let start = floor_char_boundary(source, problem.span.start);
+        let end = floor_char_boundary(source, problem.span.end.max(start));
+        // A caret never runs over more than the first line.
+        let end = source[start..end].find('\n').map_or(end, |length| start + length);
+        let snippet = Snippet::source(source)
+            .path(path)
+            .fold(true)
+            .annotation(AnnotationKind::Primary.span(start..end));
+        let title = Level::ERROR.primary_title(problem.message.as_str());
+        let hint = problem.hint.as_deref().map(|hint| Level::HELP.message(hint));
+        let report = title.element(snippet).elements(hint);
+        out.push_str(&renderer.render(&[report]));
+        out.push('\n');
+    }
+    out
+}
+
+fn floor_char_boundary(source: &str, at: usize) -> usize {
+    let mut at = at.min(source.len());
+    while !source.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}

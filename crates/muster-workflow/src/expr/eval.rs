@@ -1,0 +1,282 @@
+//! From a tree and the contexts to a value.
+
+use std::sync::Arc;
+
+use super::functions::{self, Function};
+use super::lex::Operator;
+use super::parse::{Expr, Node};
+use super::value::{Object, Value, format_number};
+
+/// The most bytes that one evaluation may build, against expressions that double their text.
+const MAX_BYTES: usize = 10 << 20;
+
+/// How the job (for a step) or the needed jobs (for a job) went so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobStatus {
+    /// Nothing failed.
+    Success,
+    /// Something failed.
+    Failure,
+    /// The run was cancelled.
+    Cancelled,
+    /// Nothing failed, but a needed job was skipped: neither success nor failure.
+    Skipped,
+}
+
+/// What an expression can see.
+#[derive(Debug, Clone)]
+pub struct Contexts {
+    root: Object,
+    /// What the status functions answer from.
+    pub status: JobStatus,
+}
+
+/// Why an expression has no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct EvalError {
+    message: String,
+}
+
+impl EvalError {
+    pub(super) fn new(message: String) -> Self {
+        Self { message }
+    }
+}
+
+impl Default for Contexts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Contexts {
+    /// Returns contexts with nothing in them, and the status success.
+    pub fn new() -> Self {
+        Self { root: Object::new(), status: JobStatus::Success }
+    }
+
+    /// Sets the context `name`.
+    pub fn set(&mut self, name: &str, value: impl Into<Value>) {
+        self.root.insert(name, value);
+    }
+
+    /// Returns the context `name`.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.root.get(name)
+    }
+
+    /// Returns these contexts with another status.
+    pub fn with_status(&self, status: JobStatus) -> Self {
+        Self { root: self.root.clone(), status }
+    }
+}
+
+impl Expr {
+    /// Returns the value of the expression. A context that is not set is null.
+    ///
+    /// # Errors
+    ///
+    /// An invalid format string, JSON that does not parse, a `case` condition that is no boolean,
+    /// a result over 10 MiB, `hashFiles` (which has no file system here).
+    pub fn evaluate(&self, contexts: &Contexts) -> Result<Value, EvalError> {
+        let mut evaluator = Evaluator { contexts, bytes: 0 };
+        Ok(evaluator.value(&self.0)?.into_value())
+    }
+}
+
+/// A value on its way: the result of `.*` maps further indexes over its elements.
+enum Step {
+    One(Value),
+    Filtered(Vec<Value>),
+}
+
+impl Step {
+    fn into_value(self) -> Value {
+        match self {
+            Self::One(value) => value,
+            Self::Filtered(values) => values.into(),
+        }
+    }
+}
+
+struct Evaluator<'a> {
+    contexts: &'a Contexts,
+    bytes: usize,
+}
+
+impl Evaluator<'_> {
+    fn one(&mut self, node: &Node) -> Result<Value, EvalError> {
+        Ok(self.value(node)?.into_value())
+    }
+
+    fn value(&mut self, node: &Node) -> Result<Step, EvalError> {
+        let value = match node {
+            Node::Literal(value) => value.clone(),
+            Node::Context(name) => self.contexts.get(name).cloned().unwrap_or(Value::Null),
+            Node::Filter(of) => return Ok(filter(self.value(of)?)),
+            Node::Index { of, by } => {
+                let of = self.value(of)?;
+                let by = self.one(by)?;
+                return Ok(match of {
+                    Step::One(value) => Step::One(index(&value, &by).unwrap_or(Value::Null)),
+                    Step::Filtered(values) => Step::Filtered(
+                        values.iter().filter_map(|value| index(value, &by)).collect(),
+                    ),
+                });
+            }
+            Node::Not(of) => Value::Bool(!self.one(of)?.is_truthy()),
+            Node::All(nodes) => self.first(nodes, false)?,
+            Node::Any(nodes) => self.first(nodes, true)?,
+            Node::Compare { operator, left, right } => {
+                let left = self.one(left)?;
+                let right = self.one(right)?;
+                Value::Bool(compare(*operator, &left, &right))
+            }
+            Node::Call { function, arguments } => {
+                let value = self.call(*function, arguments)?;
+                if let Value::String(text) = &value {
+                    self.bytes += text.len();
+                    if self.bytes > MAX_BYTES {
+                        return Err(EvalError::new(format!(
+                            "the expression builds more than {MAX_BYTES} bytes"
+                        )));
+                    }
+                }
+                value
+            }
+        };
+        Ok(Step::One(value))
+    }
+
+    /// Returns the first operand whose truth is `wanted`, else the last.
+    fn first(&mut self, nodes: &[Node], wanted: bool) -> Result<Value, EvalError> {
+        let mut last = Value::Null;
+        for node in nodes {
+            last = self.one(node)?;
+            if last.is_truthy() == wanted {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    fn call(&mut self, function: Function, arguments: &[Node]) -> Result<Value, EvalError> {
+        let status = self.contexts.status;
+        match function {
+            Function::Success => return Ok((status == JobStatus::Success).into()),
+            Function::Failure => return Ok((status == JobStatus::Failure).into()),
+            Function::Cancelled => return Ok((status == JobStatus::Cancelled).into()),
+            Function::Always => return Ok(true.into()),
+            Function::Case => return self.case(arguments),
+            Function::HashFiles => {
+                return Err(EvalError::new("hashFiles is not supported yet".into()));
+            }
+            Function::Contains
+            | Function::StartsWith
+            | Function::EndsWith
+            | Function::Format
+            | Function::Join
+            | Function::ToJson
+            | Function::FromJson => {}
+        }
+        let first = match arguments.first() {
+            Some(node) => self.one(node)?,
+            None => Value::Null,
+        };
+        if function == Function::Format {
+            let rest = &arguments[1..];
+            return functions::format(&first.to_string(), rest.len(), |place| {
+                self.one(&rest[place])
+            });
+        }
+        let second = match arguments.get(1) {
+            Some(node) => self.one(node)?,
+            None => ",".into(),
+        };
+        match function {
+            Function::Contains => Ok(functions::contains(&first, &second).into()),
+            Function::StartsWith => Ok(functions::starts_with(&first, &second).into()),
+            Function::EndsWith => Ok(functions::ends_with(&first, &second).into()),
+            Function::Join => {
+                let separator = if second.is_primitive() { second } else { ",".into() };
+                Ok(functions::join(&first, &separator.to_string()))
+            }
+            Function::ToJson => functions::to_json(&first),
+            _ => functions::from_json(&first.to_string()),
+        }
+    }
+
+    fn case(&mut self, arguments: &[Node]) -> Result<Value, EvalError> {
+        let Some((default, pairs)) = arguments.split_last() else { return Ok(Value::Null) };
+        for pair in pairs.chunks_exact(2) {
+            match self.one(&pair[0])? {
+                Value::Bool(true) => return self.one(&pair[1]),
+                Value::Bool(false) => {}
+                other => {
+                    return Err(EvalError::new(format!(
+                        "a case condition must be a boolean, this is a {}",
+                        other.kind()
+                    )));
+                }
+            }
+        }
+        self.one(default)
+    }
+}
+
+fn compare(operator: Operator, left: &Value, right: &Value) -> bool {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let order = || left.loosely_compares(right);
+    match operator {
+        Operator::Equal => left.loosely_equals(right),
+        Operator::NotEqual => !left.loosely_equals(right),
+        Operator::Less => order() == Some(Less),
+        Operator::LessOrEqual => matches!(order(), Some(Less | Equal)),
+        Operator::Greater => order() == Some(Greater),
+        Operator::GreaterOrEqual => matches!(order(), Some(Greater | Equal)),
+        // The parser builds `All` and `Any` for these two.
+        Operator::And | Operator::Or => false,
+    }
+}
+
+fn index(of: &Value, by: &Value) -> Option<Value> {
+    match of {
+        Value::Object(object) if by.is_primitive() => object.get(&key(by)).cloned(),
+        Value::Array(items) if by.is_primitive() => {
+            let place = by.to_number().trunc();
+            if !(0.0..1e9).contains(&place) {
+                return None;
+            }
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "whole and within 0..1e9"
+            )]
+            items.get(place as usize).cloned()
+        }
+        _ => None,
+    }
+}
+
+fn key(by: &Value) -> Arc<str> {
+    match by {
+        Value::String(text) => Arc::clone(text),
+        Value::Number(number) => format_number(*number).into(),
+        other => other.to_string().into(),
+    }
+}
+
+fn filter(of: Step) -> Step {
+    let children = |value: &Value| -> Vec<Value> {
+        match value {
+            Value::Array(items) => items.to_vec(),
+            Value::Object(object) => object.iter().map(|(_, value)| value.clone()).collect(),
+            _ => Vec::new(),
+        }
+    };
+    Step::Filtered(match of {
+        Step::One(value) => children(&value),
+        Step::Filtered(values) => values.iter().flat_map(children).collect(),
+    })
+}

@@ -1,0 +1,232 @@
+//! The patterns of `branches`, `tags` and `paths` filters.
+//!
+//! Follows GitHub's
+//! [filter pattern cheat sheet](https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#filter-pattern-cheat-sheet):
+//! `*` is anything but `/`, `**` is anything, `?` and `+` repeat the character before them,
+//! `[…]` is one of a set, `!` in front takes matches away again.
+
+use regex::Regex;
+
+use crate::diagnostic::{Problem, Span};
+
+/// The longest pattern, in bytes.
+const MAX_LENGTH: usize = 1_000;
+
+/// An ordered list of patterns; the last that matches decides.
+#[derive(Debug, Clone)]
+pub struct Patterns {
+    patterns: Vec<Pattern>,
+}
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    text: String,
+    negative: bool,
+    regex: Regex,
+}
+
+impl Patterns {
+    /// Reads patterns; each that is none is one problem.
+    pub fn read<'a>(
+        patterns: impl IntoIterator<Item = (&'a str, Span)>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut read = Vec::new();
+        for (text, span) in patterns {
+            match pattern(text) {
+                Ok(pattern) => read.push(pattern),
+                Err(why) => {
+                    problems.push(Problem::invalid(
+                        span,
+                        format!("`{text}` is no filter pattern: {why}"),
+                    ));
+                }
+            }
+        }
+        Self { patterns: read }
+    }
+
+    /// Returns true when the last pattern that matches `input` is a positive one.
+    pub fn select(&self, input: &str) -> bool {
+        self.patterns
+            .iter()
+            .rev()
+            .find(|pattern| pattern.regex.is_match(input))
+            .is_some_and(|pattern| !pattern.negative)
+    }
+
+    /// Returns true when every pattern is negative, so that nothing can ever be selected.
+    pub fn selects_nothing(&self) -> bool {
+        self.patterns.iter().all(|pattern| pattern.negative)
+    }
+
+    /// Writes the patterns as a list for a message.
+    pub fn describe(&self) -> String {
+        let texts: Vec<&str> = self.patterns.iter().map(|pattern| pattern.text.as_str()).collect();
+        texts.join(", ")
+    }
+}
+
+fn pattern(text: &str) -> Result<Pattern, String> {
+    if text.len() > MAX_LENGTH {
+        return Err(format!("longer than {MAX_LENGTH} bytes"));
+    }
+    let (negative, glob) = match text.strip_prefix('!') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    if glob.is_empty() {
+        return Err("it is empty".into());
+    }
+    let regex = Regex::new(&translate(glob)?).map_err(|_| "it does not parse".to_owned())?;
+    Ok(Pattern { text: text.to_owned(), negative, regex })
+}
+
+/// Translates a pattern to a regular expression over the whole input.
+fn translate(glob: &str) -> Result<String, String> {
+    let mut out = String::from(r"\A");
+    let mut chars = glob.chars().peekable();
+    let mut repeatable = false;
+    while let Some(c) = chars.next() {
+        match c {
+            '*' if chars.next_if_eq(&'*').is_some() => {
+                // `**/` also stands for no folder at all.
+                if chars.next_if_eq(&'/').is_some() {
+                    out.push_str("(?:.*/)?");
+                } else {
+                    out.push_str(".*");
+                }
+                repeatable = false;
+                continue;
+            }
+            '*' => {
+                out.push_str("[^/]*");
+                repeatable = false;
+                continue;
+            }
+            '?' | '+' if repeatable => {
+                out.push(c);
+                repeatable = false;
+                continue;
+            }
+            '?' | '+' => {
+                return Err(format!("`{c}` repeats the character before it, and there is none"));
+            }
+            '[' => out.push_str(&set(&mut chars)?),
+            '\\' => {
+                let escaped = chars.next().ok_or("it ends with `\\`")?;
+                out.push_str(&regex::escape(escaped.encode_utf8(&mut [0; 4])));
+            }
+            other => out.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+        }
+        repeatable = true;
+    }
+    out.push_str(r"\z");
+    Ok(out)
+}
+
+/// Translates `a-z0-9]`, what follows a `[`.
+fn set(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<String, String> {
+    let mut out = String::from("[");
+    let mut any = false;
+    while let Some(c) = chars.next() {
+        match c {
+            ']' if any => {
+                out.push(']');
+                return Ok(out);
+            }
+            ']' => return Err("`[]` is an empty set".into()),
+            '-' if any && chars.peek().is_some_and(|next| *next != ']') => out.push('-'),
+            _ => {
+                out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+                any = true;
+            }
+        }
+    }
+    Err("`[` is never closed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value as Json;
+
+    use super::*;
+    use crate::suites::suite;
+
+    fn patterns(texts: &[&str]) -> Patterns {
+        let mut problems = Vec::new();
+        let read = Patterns::read(texts.iter().map(|text| (*text, Span::default())), &mut problems);
+        assert_eq!(problems, []);
+        read
+    }
+
+    #[test]
+    fn the_last_pattern_that_matches_decides() {
+        let releases = patterns(&["releases/**", "!releases/**-alpha", "releases/10-alpha"]);
+        assert!(releases.select("releases/10"));
+        assert!(!releases.select("releases/beta/3-alpha"));
+        assert!(releases.select("releases/10-alpha"));
+        assert!(!releases.select("main"));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        let mut problems = Vec::new();
+        let texts = ["[a", "*?", "", "a\\", "[]"];
+        Patterns::read(texts.iter().map(|text| (*text, Span::default())), &mut problems);
+        let messages: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
+        insta::assert_snapshot!(messages.join("\n"), @r"
+        `[a` is no filter pattern: `[` is never closed
+        `*?` is no filter pattern: `?` repeats the character before it, and there is none
+        `` is no filter pattern: it is empty
+        `a\` is no filter pattern: it ends with `\`
+        `[]` is no filter pattern: `[]` is an empty set
+        ");
+    }
+
+    /// The table of act: `skip` as an include list, `filter` as an ignore list.
+    #[test]
+    fn filter_suite() {
+        let Some(folder) = suite("filters") else {
+            return;
+        };
+        let mut counted = 0;
+        let mut wrong = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let file: Json =
+                serde_json::from_str(&std::fs::read_to_string(entry.unwrap().path()).unwrap())
+                    .unwrap();
+            for case in file.as_array().unwrap() {
+                counted += 1;
+                let list = |key: &str| -> Vec<&str> {
+                    case[key]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|text| text.as_str().unwrap())
+                        .collect()
+                };
+                let read = patterns(&list("patterns"));
+                let inputs = list("inputs");
+                let skip = !inputs.iter().any(|input| read.select(input));
+                let filter = inputs.iter().all(|input| read.select(input));
+                if skip != case["skip"].as_bool().unwrap()
+                    || filter != case["filter"].as_bool().unwrap()
+                {
+                    wrong.push(case.to_string());
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{} of {counted} wrong:\n{}", wrong.len(), wrong.join("\n"));
+        assert!(counted >= 28, "only {counted} cases found");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[a-c*?+!\\[\\]\\\\/é-]{0,20}", input in "[a-c/é]{0,20}") {
+            let read = Patterns::read([(text.as_str(), Span::default())], &mut Vec::new());
+            let _ = read.select(&input);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! From a workflow and an event's contexts to the jobs of a run.
+
+use crate::diagnostic::Problem;
+use crate::expr::{Contexts, Object, Value};
+use crate::matrix;
+use crate::workflow::{Job, Workflow};
+
+/// GitHub's bound on a job's display name, in characters.
+const MAX_NAME: usize = 100;
+
+/// One job of a run: a job of the file, or one leg of its matrix.
+#[derive(Debug, Clone)]
+pub struct PlannedJob {
+    /// The key under `jobs`.
+    pub id: String,
+    /// Which leg of the matrix, from 0, and how many there are.
+    pub leg: usize,
+    /// How many legs the job has; 1 without a matrix.
+    pub legs: usize,
+    /// The name that people and required checks know.
+    pub name: String,
+    /// The `matrix` context; null without a matrix.
+    pub matrix: Value,
+    /// Whether a failure cancels the other legs.
+    pub fail_fast: bool,
+    /// The labels that the runner must bear.
+    pub labels: Vec<String>,
+    /// The jobs that must end first.
+    pub needs: Vec<String>,
+}
+
+impl PlannedJob {
+    /// Returns the `strategy` context.
+    pub fn strategy(&self) -> Value {
+        #[expect(clippy::cast_precision_loss, reason = "at most 256 legs")]
+        let number = |count: usize| Value::Number(count as f64);
+        let mut strategy = Object::new();
+        strategy.insert("fail-fast", self.fail_fast);
+        strategy.insert("job-index", number(self.leg));
+        strategy.insert("job-total", number(self.legs));
+        strategy.insert("max-parallel", number(self.legs));
+        strategy.into()
+    }
+}
+
+/// Plans the jobs of a run, in the order of the file and of the matrix.
+///
+/// # Errors
+///
+/// All values that cannot be computed or are not allowed, each at its place.
+pub fn plan(workflow: &Workflow, contexts: &Contexts) -> Result<Vec<PlannedJob>, Vec<Problem>> {
+    let mut planned = Vec::new();
+    let mut problems = Vec::new();
+    for job in &workflow.jobs {
+        match plan_job(job, contexts) {
+            Ok(legs) => planned.extend(legs),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if planned.len() > matrix::MAX_LEGS {
+        let span = workflow.jobs.first().map(|job| job.span).unwrap_or_default();
+        let message = format!("the run has {} jobs, more than {}", planned.len(), matrix::MAX_LEGS);
+        problems.push(Problem::invalid(span, message));
+    }
+    if problems.is_empty() { Ok(planned) } else { Err(problems) }
+}
+
+fn plan_job(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
+    let at_job =
+        |message: String| Problem::invalid(job.span, format!("job `{}`: {message}", job.id));
+    let legs = match &job.strategy.matrix {
+        Some(matrix) => matrix::legs(matrix).map_err(at_job)?,
+        None => vec![Vec::new()],
+    };
+    let fail_fast =
+        job.strategy.fail_fast.get(contexts).map_err(|error| at_job(error.to_string()))?;
+    let total = legs.len();
+    let mut planned = Vec::with_capacity(total);
+    for (leg, values) in legs.iter().enumerate() {
+        let mut contexts = contexts.clone();
+        let matrix = match job.strategy.matrix {
+            Some(_) => matrix::context(values),
+            None => Value::Null,
+        };
+        contexts.set("matrix", matrix.clone());
+        let mut entry = PlannedJob {
+            id: job.id.clone(),
+            leg,
+            legs: total,
+            name: String::new(),
+            matrix,
+            fail_fast,
+            labels: Vec::new(),
+            needs: job.needs.clone(),
+        };
+        contexts.set("strategy", entry.strategy());
+        entry.name = name(job, values, &contexts).map_err(at_job)?;
+        entry.labels = labels(job, &contexts).map_err(at_job)?;
+        planned.push(entry);
+    }
+    Ok(planned)
+}
+
+/// Names a job as GitHub names its check: a computed name stands alone, any other gets the suffix.
+fn name(job: &Job, leg: &matrix::Leg, contexts: &Contexts) -> Result<String, String> {
+    let name = match &job.name {
+        None => job.id.clone(),
+        Some(template) => template.text(contexts).map_err(|error| error.to_string())?,
+    };
+    let computed = job.name.as_ref().is_some_and(|name| name.as_literal().is_none());
+    let suffix = matrix::suffix(leg);
+    let name = match name.trim() {
+        "" => job.id.clone(),
+        _ if computed || suffix.is_empty() => name,
+        _ => format!("{name} ({suffix})"),
+    };
+    Ok(cut(&name, MAX_NAME))
+}
+
+/// Cuts `text` to at most `max` characters, the last three of them dots.
+fn cut(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(max - 3).collect();
+    cut.push_str("...");
+    cut
+}
+
+fn labels(job: &Job, contexts: &Contexts) -> Result<Vec<String>, String> {
+    let mut labels = Vec::new();
+    for template in &job.runs_on {
+        match template.evaluate(contexts).map_err(|error| error.to_string())? {
+            Value::Array(items) => labels.extend(items.iter().map(Value::to_string)),
+            value => labels.push(value.to_string()),
+        }
+    }
+    if labels.is_empty() || labels.iter().any(String::is_empty) {
+        return Err("`runs-on` gives an empty label".into());
+    }
+    Ok(labels)
+}

@@ -1,0 +1,133 @@
+//! From a workflow file to a [`Workflow`], or to all its problems at once.
+//!
+//! One file a level of the document: `trigger` (`on`), `job`, `strategy`, `step`; `fields` has what
+//! they share. A key that GitHub has and muster does not support is refused as such, never ignored.
+
+mod fields;
+mod job;
+mod step;
+mod strategy;
+#[cfg(test)]
+mod tests;
+mod trigger;
+
+use fields::Reader;
+
+use crate::diagnostic::{Problem, Span};
+use crate::scopes;
+use crate::template::Template;
+use crate::workflow::Workflow;
+use crate::yaml;
+
+/// Reads a workflow file.
+///
+/// # Errors
+///
+/// All problems of the file, in the order of their places.
+pub fn read(source: &str) -> Result<Workflow, Vec<Problem>> {
+    let (root, problems) = yaml::read(source);
+    let mut reader = Reader { problems };
+    let workflow = root.as_ref().and_then(|root| reader.workflow(root));
+    let mut problems = reader.problems;
+    problems.sort_by_key(|problem| problem.span.start);
+    match workflow {
+        Some(workflow) if problems.is_empty() => Ok(workflow),
+        _ => Err(problems),
+    }
+}
+
+const KEYS: [&str; 8] =
+    ["name", "run-name", "on", "permissions", "env", "defaults", "concurrency", "jobs"];
+
+impl Reader {
+    fn workflow(&mut self, root: &yaml::Node) -> Option<Workflow> {
+        let entries = self.mapping(root, "a workflow")?;
+        let mut workflow = Workflow {
+            name: None,
+            run_name: None,
+            triggers: Vec::new(),
+            env: Vec::new(),
+            defaults: Default::default(),
+            permissions: None,
+            concurrency: None,
+            jobs: Vec::new(),
+        };
+        for entry in entries {
+            let node = &entry.value;
+            match entry.key.as_str() {
+                "name" => workflow.name = self.string(node, "`name`"),
+                "run-name" => {
+                    workflow.run_name = self.template(node, "`run-name`", scopes::RUN_NAME);
+                }
+                "on" => workflow.triggers = self.triggers(node),
+                "permissions" => workflow.permissions = self.permissions(node),
+                "env" => workflow.env = self.env(node, scopes::WORKFLOW_ENV),
+                "defaults" => workflow.defaults = self.defaults(node, scopes::RUN_NAME),
+                "concurrency" => {
+                    workflow.concurrency = self.concurrency(node, scopes::WORKFLOW_CONCURRENCY);
+                }
+                "jobs" => workflow.jobs = self.jobs(node),
+                _ => self.unknown_key(entry, "a workflow", &KEYS, &[]),
+            }
+        }
+        for required in ["on", "jobs"] {
+            if !entries.iter().any(|entry| entry.key == required) {
+                let span = Span { start: root.span.start, end: root.span.start };
+                self.problems
+                    .push(Problem::invalid(span, format!("a workflow needs `{required}`")));
+            }
+        }
+        self.jobs_fit_together(&workflow);
+        Some(workflow)
+    }
+
+    /// Checks `needs`: known jobs, no cycle.
+    fn jobs_fit_together(&mut self, workflow: &Workflow) {
+        for job in &workflow.jobs {
+            for need in &job.needs {
+                if workflow.job(need).is_none() {
+                    let message =
+                        format!("job `{}` needs job `{need}`, which is not in this file", job.id);
+                    self.problems.push(Problem::invalid(job.span, message));
+                }
+            }
+            if let Some(path) = cycle_through(workflow, &job.id) {
+                let message = format!("job `{}` needs itself: {}", job.id, path.join(" needs "));
+                self.problems.push(Problem::invalid(job.span, message));
+                // One cycle is one problem, not one for each job on it.
+                break;
+            }
+        }
+    }
+
+    fn template(
+        &mut self,
+        node: &yaml::Node,
+        what: &str,
+        scope: crate::expr::Scope<'_>,
+    ) -> Option<Template> {
+        let text = self.string(node, what)?;
+        Some(Template::read(&text, node.span, scope, &mut self.problems))
+    }
+}
+
+/// Returns the path from the job `start` back to itself along `needs`, when there is one.
+fn cycle_through(workflow: &Workflow, start: &str) -> Option<Vec<String>> {
+    let mut visited: Vec<&str> = Vec::new();
+    let mut paths = vec![vec![start.to_owned()]];
+    while let Some(path) = paths.pop() {
+        let job = path.last().and_then(|id| workflow.job(id))?;
+        for need in &job.needs {
+            let mut longer = path.clone();
+            longer.push(need.clone());
+            if need.eq_ignore_ascii_case(start) {
+                return Some(longer);
+            }
+            if workflow.job(need).is_some() && !visited.contains(&need.as_str()) {
+                visited.push(need);
+                paths.push(longer);
+            }
+        }
+    }
+    None
+}
