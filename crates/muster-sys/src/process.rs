@@ -1,0 +1,428 @@
+//! Starting programs: a clean environment, an own process group, bounds on time and output.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::clock;
+
+/// A program to start. It sees only the variables that it is given.
+#[derive(Debug)]
+pub struct Program {
+    command: Command,
+    name: String,
+    input: Vec<u8>,
+}
+
+/// What a program that was waited for left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// Why a program could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// It could not be started.
+    #[error("cannot start `{program}`: {error}")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It took longer than it may, and was killed.
+    #[error("`{program}` took longer than {} s and was killed", limit.as_secs())]
+    TooLong {
+        /// The program.
+        program: String,
+        /// The bound.
+        limit: Duration,
+    },
+    /// It wrote more than it may, and was killed.
+    #[error("`{program}` wrote more than {limit} bytes and was killed")]
+    TooMuch {
+        /// The program.
+        program: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// Reading from it or waiting for it failed.
+    #[error("lost touch with `{program}`: {error}")]
+    Lost {
+        /// The program.
+        program: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl Program {
+    /// Names a program, looked for in this process's PATH.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        let name = program.as_ref().to_string_lossy().into_owned();
+        #[expect(clippy::disallowed_methods, reason = "this is where programs are started")]
+        let mut command = Command::new(program);
+        command.env_clear();
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        Self { command, name, input: Vec::new() }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Sets variables.
+    #[must_use]
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        mut self,
+        vars: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.command.envs(vars);
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Sets what the program reads on its standard input; at most a pipe's worth (64 KiB).
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Runs the program to its end and returns what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, takes longer than `limit` or writes more than `max_bytes` on one
+    /// of its two outputs; its whole process group is killed then.
+    pub fn output(mut self, limit: Duration, max_bytes: usize) -> Result<Output, ProcessError> {
+        let deadline = clock::monotonic() + limit;
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.start()?;
+        let pipes = (child.stdout.take(), child.stderr.take());
+        let (Some(stdout), Some(stderr)) = pipes else {
+            return Err(self.lost(io::Error::other("its pipes are missing")));
+        };
+        let mut outputs = [Vec::new(), Vec::new()];
+        let mut sources = [Some(OwnedFd::from(stdout)), Some(OwnedFd::from(stderr))];
+        let drained = drain(&mut sources, &mut outputs, deadline, max_bytes);
+        if !matches!(drained, Ok(Drained::All)) {
+            kill_group(&child, Signal::KILL);
+        }
+        let status = child.wait().map_err(|error| self.lost(error))?;
+        match drained.map_err(|error| self.lost(error))? {
+            Drained::All => {}
+            Drained::TooLong => return Err(ProcessError::TooLong { program: self.name, limit }),
+            Drained::TooMuch => {
+                return Err(ProcessError::TooMuch { program: self.name, limit: max_bytes });
+            }
+        }
+        let [stdout, stderr] = outputs;
+        Ok(Output { status, stdout, stderr })
+    }
+
+    /// Starts the program with both outputs on one pipe.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn spawn(mut self) -> Result<Running, ProcessError> {
+        let (reader, writer) = io::pipe().map_err(|error| self.lost(error))?;
+        let second = writer.try_clone().map_err(|error| self.lost(error))?;
+        self.command.stdout(writer).stderr(second);
+        let child = self.start()?;
+        // The command holds the writing ends; the pipe ends only when they are gone.
+        drop(self.command);
+        let running = Running::new(child, reader);
+        running.map_err(|error| ProcessError::Lost { program: self.name, error })
+    }
+
+    /// Starts the program with our own input and outputs, in our own process group.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn inherit(mut self) -> Result<Child, ProcessError> {
+        let ours = rustix::process::getpgrp().as_raw_nonzero().get();
+        std::os::unix::process::CommandExt::process_group(&mut self.command, ours);
+        self.command.spawn().map_err(|error| ProcessError::Start { program: self.name, error })
+    }
+
+    /// Starts the program with its input and output on pipes, and errors where ours go.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn converse(mut self) -> Result<Conversation, ProcessError> {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = self
+            .command
+            .spawn()
+            .map_err(|error| ProcessError::Start { program: self.name.clone(), error })?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(input), Some(output)) => Ok(Conversation { child, input, output }),
+            _ => Err(self.lost(io::Error::other("its pipes are missing"))),
+        }
+    }
+
+    /// Starts the program so that it outlives this process, with no input and its outputs in `log`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn detach(mut self, log: File) -> Result<Child, ProcessError> {
+        let second = log.try_clone().map_err(|error| self.lost(error))?;
+        self.command.stdout(log).stderr(second);
+        self.start()
+    }
+
+    fn start(&mut self) -> Result<Child, ProcessError> {
+        let stdin = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        let mut child = self
+            .command
+            .stdin(stdin)
+            .spawn()
+            .map_err(|error| ProcessError::Start { program: self.name.clone(), error })?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A program that ends without reading all is judged by its exit status.
+            drop(stdin.write_all(&self.input));
+        }
+        Ok(child)
+    }
+
+    fn lost(&self, error: io::Error) -> ProcessError {
+        ProcessError::Lost { program: self.name.clone(), error }
+    }
+}
+
+enum Drained {
+    All,
+    TooLong,
+    TooMuch,
+}
+
+fn drain(
+    sources: &mut [Option<OwnedFd>; 2],
+    outputs: &mut [Vec<u8>; 2],
+    deadline: Instant,
+    max_bytes: usize,
+) -> io::Result<Drained> {
+    let mut buffer = [0; 16 * 1024];
+    while sources.iter().any(Option::is_some) {
+        let left = deadline.saturating_duration_since(clock::monotonic());
+        if left.is_zero() {
+            return Ok(Drained::TooLong);
+        }
+        let open: Vec<usize> = (0..2).filter(|place| sources[*place].is_some()).collect();
+        let fds: Vec<_> = sources.iter().flatten().map(AsFd::as_fd).collect();
+        let ready = wait_readable(&fds, Some(left))?;
+        drop(fds);
+        for (place, ready) in open.into_iter().zip(ready) {
+            if !ready {
+                continue;
+            }
+            let Some(source) = &sources[place] else { continue };
+            match rustix::io::read(source, &mut buffer)? {
+                0 => sources[place] = None,
+                count => outputs[place].extend_from_slice(&buffer[..count]),
+            }
+            if outputs[place].len() > max_bytes {
+                return Ok(Drained::TooMuch);
+            }
+        }
+    }
+    Ok(Drained::All)
+}
+
+/// Waits until some of `fds` can be read; returns which, none when `timeout` passed.
+fn wait_readable(
+    fds: &[std::os::fd::BorrowedFd<'_>],
+    timeout: Option<Duration>,
+) -> io::Result<Vec<bool>> {
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
+    match rustix::event::poll(&mut polled, timeout.as_ref()) {
+        Ok(_) => Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect()),
+        Err(rustix::io::Errno::INTR) => Ok(vec![false; fds.len()]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A program that is talked with.
+#[derive(Debug)]
+pub struct Conversation {
+    /// The program.
+    pub child: Child,
+    /// What it reads.
+    pub input: std::process::ChildStdin,
+    /// What it writes.
+    pub output: std::process::ChildStdout,
+}
+
+/// A program that was started and writes to a pipe.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    exited: OwnedFd,
+    output: Option<PipeReader>,
+    reads_after_exit: usize,
+}
+
+/// How often the pipe is read once the program has ended: all that it left in the pipe, but not
+/// for ever what a child of it goes on writing.
+const MAX_READS_AFTER_EXIT: usize = 32;
+
+/// What happened while a program was followed.
+#[derive(Debug)]
+pub enum Happening {
+    /// It wrote this.
+    Output(Vec<u8>),
+    /// It ended; children of it may still hold the pipe.
+    Exited(ExitStatus),
+    /// The wake-up fd became readable.
+    Woken,
+    /// Nothing, until the time was over.
+    Nothing,
+}
+
+impl Running {
+    fn new(child: Child, output: PipeReader) -> io::Result<Self> {
+        let exited = rustix::process::pidfd_open(pid(&child)?, PidfdFlags::empty())?;
+        Ok(Self { child, exited, output: Some(output), reads_after_exit: 0 })
+    }
+
+    /// Waits for the next thing that happens; output comes before the exit it was written before.
+    ///
+    /// # Errors
+    ///
+    /// When the pipe cannot be read or the program not be waited for.
+    pub fn next(&mut self, wake: &OwnedFd, timeout: Option<Duration>) -> io::Result<Happening> {
+        let mut fds = vec![self.exited.as_fd(), wake.as_fd()];
+        fds.extend(self.output.as_ref().map(AsFd::as_fd));
+        let ready = wait_readable(&fds, timeout)?;
+        drop(fds);
+        let may_read = !ready[0] || self.reads_after_exit < MAX_READS_AFTER_EXIT;
+        if ready.get(2) == Some(&true) && may_read {
+            self.reads_after_exit += usize::from(ready[0]);
+            if let Some(output) = self.read()? {
+                return Ok(Happening::Output(output));
+            }
+        }
+        if ready[0] {
+            return Ok(Happening::Exited(self.child.wait()?));
+        }
+        Ok(if ready[1] { Happening::Woken } else { Happening::Nothing })
+    }
+
+    fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let Some(pipe) = &mut self.output else { return Ok(None) };
+        let mut buffer = vec![0; 64 * 1024];
+        let count = pipe.read(&mut buffer)?;
+        if count == 0 {
+            self.output = None;
+            return Ok(None);
+        }
+        buffer.truncate(count);
+        Ok(Some(buffer))
+    }
+
+    /// Returns the pipe of a program that ended, which its children may still write to.
+    pub fn into_output(self) -> Option<PipeReader> {
+        self.output
+    }
+
+    /// Returns the process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGINT to the program and all in its group.
+    pub fn interrupt(&self) {
+        kill_group(&self.child, Signal::INT);
+    }
+
+    /// Sends SIGTERM to the program and all in its group.
+    pub fn terminate(&self) {
+        kill_group(&self.child, Signal::TERM);
+    }
+
+    /// Sends SIGKILL to the program and all in its group.
+    pub fn kill(&self) {
+        kill_group(&self.child, Signal::KILL);
+    }
+}
+
+/// Reads what can be read of `pipe` now without waiting; `None` when nobody can write to it any more.
+///
+/// # Errors
+///
+/// When the pipe cannot be read.
+pub fn read_available(pipe: &mut PipeReader) -> io::Result<Option<Vec<u8>>> {
+    let mut read = Vec::new();
+    while wait_readable(&[pipe.as_fd()], Some(Duration::ZERO))?[0] {
+        let mut buffer = [0; 16 * 1024];
+        match pipe.read(&mut buffer)? {
+            0 if read.is_empty() => return Ok(None),
+            0 => break,
+            count => read.extend_from_slice(&buffer[..count]),
+        }
+        // A child that writes without end must not hold us.
+        if read.len() > 1 << 20 {
+            break;
+        }
+    }
+    Ok(Some(read))
+}
+
+fn kill_group(child: &Child, signal: Signal) {
+    // The group may be gone already.
+    if let Ok(pid) = pid(child) {
+        let _ = rustix::process::kill_process_group(pid, signal);
+    }
+}
+
+fn pid(child: &Child) -> io::Result<Pid> {
+    i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::Error::other("the process id is out of range"))
+}
