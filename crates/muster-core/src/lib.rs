@@ -1,0 +1,10 @@
+//! The decisions of muster: what a run does next, what the world is told, and why.
+//!
+//! Everything here is a function from state and time to what should happen. Nothing here does I/O,
+//! asks the time or knows the environment; the loops of the server and `muster run` call the same
+//! functions.
+
+pub mod change;
+pub mod id;
+pub mod labels;
+pub mod run;
