@@ -1,0 +1,56 @@
+//! Telling a running job to stop.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// A request to stop, shared between who asks and who runs.
+#[derive(Debug, Clone)]
+pub struct Cancel {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    reason: Mutex<Option<String>>,
+    wake: OwnedFd,
+}
+
+impl Cancel {
+    /// Makes a request that nobody has made yet.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no file descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { shared: Arc::new(Shared { reason: Mutex::new(None), wake }) })
+    }
+
+    /// Asks for the end; the first reason stays.
+    pub fn request(&self, reason: &str) {
+        let mut slot = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            *slot = Some(reason.to_owned());
+            // The counter cannot overflow: it is written once.
+            let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Returns the reason, once there is one.
+    pub fn reason(&self) -> Option<String> {
+        self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what becomes readable when the end is asked for, until [`Self::acknowledge`].
+    pub(crate) fn wake(&self) -> &OwnedFd {
+        &self.shared.wake
+    }
+
+    /// Makes [`Self::wake`] quiet again, for the steps that run although the job was cancelled.
+    pub(crate) fn acknowledge(&self) {
+        let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+    }
+}

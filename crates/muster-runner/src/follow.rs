@@ -1,0 +1,147 @@
+//! Following a step's process to its end: its output, its bounds, a request to stop.
+
+use std::io;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use muster_sys::clock;
+use muster_sys::process::{Happening, Running};
+
+use crate::cancel::Cancel;
+
+/// GitHub's patience: SIGINT, then SIGTERM, then SIGKILL.
+const AFTER_INTERRUPT: Duration = Duration::from_millis(7_500);
+const AFTER_TERMINATE: Duration = Duration::from_millis(2_500);
+/// After so long without output, what is held back goes out.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// Why a step was stopped before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The job was cancelled.
+    Cancelled,
+    /// The step took longer than its own bound.
+    StepTimeout,
+    /// The job took longer than its bound.
+    JobTimeout,
+    /// Nothing was written for too long.
+    Idle,
+}
+
+/// The bounds of a step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) step: Option<Instant>,
+    pub(crate) job: Option<Instant>,
+    pub(crate) idle: Option<Duration>,
+}
+
+/// How a step's process ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stopped: Option<Stop>,
+}
+
+/// How far the process has been pushed towards its end.
+enum Push {
+    None,
+    Interrupted(Instant),
+    Terminated(Instant),
+    Killed,
+}
+
+/// Follows `running` until it ends; `told` hears its output, and of quiet with nothing.
+pub(crate) fn follow(
+    running: &mut Running,
+    cancel: &Cancel,
+    bounds: Bounds,
+    mut told: impl FnMut(Option<&[u8]>),
+) -> io::Result<Ended> {
+    let mut push = Push::None;
+    let mut stopped = None;
+    let mut last_output = clock::monotonic();
+    let mut quiet = true;
+    loop {
+        let now = clock::monotonic();
+        if stopped.is_none() {
+            stopped = overstepped(bounds, last_output, now);
+            if stopped.is_some() {
+                running.interrupt();
+                push = Push::Interrupted(now);
+            }
+        }
+        push = match push {
+            Push::Interrupted(since) if now.duration_since(since) >= AFTER_INTERRUPT => {
+                running.terminate();
+                Push::Terminated(now)
+            }
+            Push::Terminated(since) if now.duration_since(since) >= AFTER_TERMINATE => {
+                running.kill();
+                Push::Killed
+            }
+            same => same,
+        };
+        let wait = patience(&push, stopped, bounds, last_output, now, quiet);
+        match running.next(cancel.wake(), wait)? {
+            Happening::Output(bytes) => {
+                last_output = clock::monotonic();
+                quiet = false;
+                told(Some(&bytes));
+            }
+            Happening::Exited(status) => return Ok(Ended { status, stopped }),
+            Happening::Woken => {
+                cancel.acknowledge();
+                if stopped.is_none() {
+                    stopped = Some(Stop::Cancelled);
+                    running.interrupt();
+                    push = Push::Interrupted(clock::monotonic());
+                }
+            }
+            Happening::Nothing if !quiet => {
+                quiet = true;
+                told(None);
+            }
+            Happening::Nothing => {}
+        }
+    }
+}
+
+fn overstepped(bounds: Bounds, last_output: Instant, now: Instant) -> Option<Stop> {
+    if bounds.job.is_some_and(|deadline| now >= deadline) {
+        Some(Stop::JobTimeout)
+    } else if bounds.step.is_some_and(|deadline| now >= deadline) {
+        Some(Stop::StepTimeout)
+    } else if bounds.idle.is_some_and(|limit| now.duration_since(last_output) >= limit) {
+        Some(Stop::Idle)
+    } else {
+        None
+    }
+}
+
+/// Returns how long nothing needs to be done.
+fn patience(
+    push: &Push,
+    stopped: Option<Stop>,
+    bounds: Bounds,
+    last_output: Instant,
+    now: Instant,
+    quiet: bool,
+) -> Option<Duration> {
+    let until = |at: Instant| at.saturating_duration_since(now);
+    let mut waits = Vec::new();
+    if stopped.is_none() {
+        waits.extend(bounds.step.map(until));
+        waits.extend(bounds.job.map(until));
+        waits.extend(bounds.idle.map(|limit| until(last_output + limit)));
+    }
+    match push {
+        Push::Interrupted(since) => waits.push(until(*since + AFTER_INTERRUPT)),
+        Push::Terminated(since) => waits.push(until(*since + AFTER_TERMINATE)),
+        Push::None | Push::Killed => {}
+    }
+    if !quiet {
+        waits.push(QUIET);
+    }
+    waits.into_iter().min()
+}

@@ -1,0 +1,467 @@
+//! A job from beginning to end.
+
+use std::fs;
+use std::io::{self, PipeReader};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use muster_sys::process::{Program, Running, read_available};
+use muster_sys::{clock, tree};
+use muster_workflow::expr::{Contexts, JobStatus};
+use muster_workflow::workflow::{self, Action, Step, Workflow};
+use muster_workflow::{Template, read};
+
+use crate::cancel::Cancel;
+use crate::checkout::{Inputs, checkout};
+use crate::contexts::{JobContexts, Places};
+use crate::files::CommandFiles;
+use crate::follow::{Bounds, Stop, follow};
+use crate::spec::{JobConclusion, JobResult, JobSpec, StepConclusion, StepEvent};
+use crate::{Listener, shell};
+
+/// What runs although the job was told to stop has so long, GitHub's bound.
+const AFTER_CANCEL: Duration = Duration::from_secs(300);
+/// What a job leaves behind has so long to die.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+
+/// Runs a job. Never fails itself: what goes wrong is in the result and in the log.
+pub fn run(spec: &JobSpec, cancel: &Cancel, listener: &mut dyn Listener) -> JobResult {
+    let error = |reason: String| JobResult {
+        conclusion: JobConclusion::Error,
+        reason: Some(reason),
+        outputs: Vec::new(),
+    };
+    let Ok(workflow) = read(&spec.workflow) else {
+        return error(format!("{} cannot be read any more", spec.workflow_path));
+    };
+    let Some(definition) = workflow.job(&spec.job) else {
+        return error(format!("{} has no job `{}`", spec.workflow_path, spec.job));
+    };
+    let mut job = match RunningJob::prepare(spec, &workflow, definition, cancel, listener) {
+        Ok(job) => job,
+        Err(reason) => return error(reason),
+    };
+    for (index, step) in definition.steps.iter().enumerate() {
+        job.step(index + 1, step);
+    }
+    job.finish(definition)
+}
+
+/// What a step came to.
+struct Done {
+    outcome: StepConclusion,
+    outputs: Vec<(String, String)>,
+}
+
+struct RunningJob<'a> {
+    spec: &'a JobSpec,
+    workflow: &'a Workflow,
+    definition: &'a workflow::Job,
+    cancel: &'a Cancel,
+    listener: &'a mut dyn Listener,
+    contexts: JobContexts,
+    workspace: PathBuf,
+    temp: PathBuf,
+    /// What `GITHUB_PATH` put in front of PATH, the newest first.
+    paths: Vec<String>,
+    /// Pipes of steps that ended, held by children that they left running.
+    left_open: Vec<(usize, PipeReader)>,
+    deadline: Option<Instant>,
+    /// Why the job as a whole was stopped, once it was.
+    stopped: Option<(JobConclusion, String)>,
+}
+
+impl<'a> RunningJob<'a> {
+    fn prepare(
+        spec: &'a JobSpec,
+        workflow: &'a Workflow,
+        definition: &'a workflow::Job,
+        cancel: &'a Cancel,
+        listener: &'a mut dyn Listener,
+    ) -> Result<Self, String> {
+        let started = clock::now_ms();
+        let name = "Set up job".to_owned();
+        listener.step(StepEvent::Started { step: 0, name: name.clone(), at: started });
+        let temp = spec.folder.join("temp");
+        let workspace = match &spec.in_place {
+            Some(folder) => folder.clone(),
+            None => spec.folder.join("work").join("workspace"),
+        };
+        let event = temp.join("event.json");
+        let laid_out = lay_out(spec, &workspace, &temp, &event);
+        laid_out.map_err(|error| format!("cannot prepare {}: {error}", spec.folder.display()))?;
+        let places = Places { workspace: &workspace, temp: &temp, event: &event };
+        let mut contexts = JobContexts::new(spec, &places);
+        for env in [&workflow.env, &definition.env] {
+            let env = contexts.evaluate(env).map_err(|error| format!("`env`: {error}"))?;
+            contexts.extend_env(&env);
+        }
+        let minutes = definition.timeout_minutes.get(contexts.view());
+        let minutes = minutes.map_err(|error| format!("`timeout-minutes`: {error}"))?;
+        let mut job = Self {
+            spec,
+            workflow,
+            definition,
+            cancel,
+            listener,
+            contexts,
+            workspace,
+            temp,
+            paths: Vec::new(),
+            left_open: Vec::new(),
+            deadline: deadline(minutes),
+            stopped: None,
+        };
+        job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
+        job.say(
+            0,
+            "Isolation: none. The steps run as this user, with this machine's files and network.",
+        );
+        job.say(0, &format!("Workspace: {}", job.workspace.display()));
+        let success = StepConclusion::Success;
+        let (outcome, conclusion, at) = (success, success, clock::now_ms());
+        job.listener.step(StepEvent::Finished { step: 0, name, outcome, conclusion, at });
+        Ok(job)
+    }
+
+    fn step(&mut self, place: usize, step: &Step) {
+        self.notice_cancel();
+        self.drain_left_open();
+        self.contexts.set_action(&step.id);
+        let name = step.display_name(self.contexts.view());
+        let env = self.contexts.evaluate(&step.env);
+        let view = match &env {
+            Ok(env) => self.contexts.with_env(env),
+            Err(_) => self.contexts.view().clone(),
+        };
+        let holds = match &step.condition {
+            None => Ok(self.contexts.status() == JobStatus::Success),
+            Some(condition) => condition.holds(&view),
+        };
+        if holds == Ok(false) {
+            let outcome = StepConclusion::Skipped;
+            self.end_step(place, step, name, outcome, outcome, &[]);
+            return;
+        }
+        self.listener.step(StepEvent::Started {
+            step: place,
+            name: name.clone(),
+            at: clock::now_ms(),
+        });
+        let done = match (holds, env) {
+            (Err(error), _) => self.refuse(place, &format!("`if` has no value: {error}")),
+            (_, Err(error)) => self.refuse(place, &format!("`env`: {error}")),
+            (Ok(_), Ok(env)) => self.perform(place, step, &env, &view),
+        };
+        let forgiven = done.outcome == StepConclusion::Failure
+            && step.continue_on_error.get(&view).unwrap_or(false);
+        let conclusion = if forgiven { StepConclusion::Success } else { done.outcome };
+        self.end_step(place, step, name, done.outcome, conclusion, &done.outputs);
+    }
+
+    fn end_step(
+        &mut self,
+        place: usize,
+        step: &Step,
+        name: String,
+        outcome: StepConclusion,
+        conclusion: StepConclusion,
+        outputs: &[(String, String)],
+    ) {
+        if conclusion == StepConclusion::Failure && self.contexts.status() == JobStatus::Success {
+            self.contexts.set_status(JobStatus::Failure);
+        }
+        self.contexts.end_step(&step.id, outcome, conclusion, outputs);
+        let at = clock::now_ms();
+        self.listener.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
+    }
+
+    fn perform(
+        &mut self,
+        place: usize,
+        step: &Step,
+        env: &[(String, String)],
+        view: &Contexts,
+    ) -> Done {
+        match &step.action {
+            Action::Run { script, shell, working_directory } => self.script(
+                place,
+                step,
+                env,
+                view,
+                [Some(script), shell.as_ref(), working_directory.as_ref()],
+            ),
+            Action::Checkout { git_ref, path, fetch_depth, .. } => {
+                let text = |template: &Option<Template>| {
+                    template.as_ref().map_or(Ok(String::new()), |template| template.text(view))
+                };
+                match (text(git_ref), text(path), text(fetch_depth)) {
+                    (Ok(git_ref), Ok(path), Ok(fetch_depth)) => {
+                        self.checkout(place, &Inputs { git_ref, path, fetch_depth })
+                    }
+                    (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+                        self.refuse(place, &format!("`with`: {error}"))
+                    }
+                }
+            }
+        }
+    }
+
+    fn checkout(&mut self, place: usize, inputs: &Inputs) -> Done {
+        if self.spec.in_place.is_some() {
+            self.say(place, "Running in place: the work tree is used as it is.");
+            return Done { outcome: StepConclusion::Success, outputs: Vec::new() };
+        }
+        match checkout(&self.spec.source, inputs, &self.workspace) {
+            Ok(target) => {
+                let at = if target.git_ref.is_empty() { "" } else { " at " };
+                self.say(place, &format!("Checked out {}{at}{}", target.sha, target.git_ref));
+                let outputs =
+                    vec![("ref".to_owned(), target.git_ref), ("commit".to_owned(), target.sha)];
+                Done { outcome: StepConclusion::Success, outputs }
+            }
+            Err(error) => self.refuse(place, &error.to_string()),
+        }
+    }
+
+    fn script(
+        &mut self,
+        place: usize,
+        step: &Step,
+        env: &[(String, String)],
+        view: &Contexts,
+        [script, shell, folder]: [Option<&Template>; 3],
+    ) -> Done {
+        let prepared = self.prepare_script(place, view, env, [script, shell, folder]);
+        let (program, files) = match prepared {
+            Ok(prepared) => prepared,
+            Err(why) => return self.refuse(place, &why),
+        };
+        let minutes = step.timeout_minutes.as_ref().map(|minutes| minutes.get(view)).transpose();
+        let bounds = match minutes {
+            Ok(minutes) => Bounds {
+                step: minutes.and_then(deadline),
+                job: self.deadline,
+                idle: self.spec.idle_timeout_s.map(Duration::from_secs),
+            },
+            Err(error) => return self.refuse(place, &format!("`timeout-minutes`: {error}")),
+        };
+        let mut running = match program.spawn() {
+            Ok(running) => running,
+            Err(error) => return self.refuse(place, &error.to_string()),
+        };
+        let outcome = self.follow(place, &mut running, bounds);
+        self.left_open.extend(running.into_output().map(|pipe| (place, pipe)));
+        self.drain_left_open();
+        self.take_files(place, outcome, &files)
+    }
+
+    /// Writes the script and builds the command that runs it.
+    fn prepare_script(
+        &mut self,
+        place: usize,
+        view: &Contexts,
+        env: &[(String, String)],
+        [script, shell, folder]: [Option<&Template>; 3],
+    ) -> Result<(Program, CommandFiles), String> {
+        let defaults = [&self.definition.defaults, &self.workflow.defaults];
+        let shell = shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell.as_ref()));
+        let folder = folder
+            .or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
+        let text = |what: &str, template: Option<&Template>| -> Result<Option<String>, String> {
+            let text = template.map(|template| template.text(view)).transpose();
+            text.map_err(|error| format!("`{what}`: {error}"))
+        };
+        let script = text("run", script)?.unwrap_or_default();
+        let shell = text("shell", shell)?;
+        let folder = text("working-directory", folder)?.unwrap_or_default();
+        let folder = self.workspace.join(folder);
+        if !folder.is_dir() {
+            return Err(format!("`working-directory`: {} does not exist", folder.display()));
+        }
+        let broken = |error: io::Error| format!("cannot write to {}: {error}", self.temp.display());
+        let files = CommandFiles::create(&self.temp, place).map_err(broken)?;
+        let path = self.temp.join(format!("step_{place}.{}", shell::extension(shell.as_deref())));
+        fs::write(&path, shell::prepare(shell.as_deref(), &script)).map_err(broken)?;
+        let variables = self.variables(env, &files);
+        let search_path = variables.iter().rev().find(|(name, _)| name == "PATH");
+        let search_path = search_path.map(|(_, value)| value.as_str()).unwrap_or_default();
+        let invocation = shell::invocation(shell.as_deref(), &path, search_path)
+            .map_err(|error| error.to_string())?;
+        let program =
+            Program::new(invocation.program).args(invocation.args).dir(&folder).envs(variables);
+        Ok((program, files))
+    }
+
+    /// Returns the variables of a step, the later ones overriding.
+    fn variables(&self, env: &[(String, String)], files: &CommandFiles) -> Vec<(String, String)> {
+        let mut variables = self.spec.environment.clone();
+        variables.extend(self.contexts.variables());
+        variables.extend(env.iter().cloned());
+        for (name, path) in files.variables() {
+            variables.push((name.to_owned(), path.to_string_lossy().into_owned()));
+        }
+        let path =
+            variables.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
+        let mut paths = self.paths.clone();
+        paths.extend(path);
+        variables.push(("PATH".to_owned(), paths.join(":")));
+        variables
+    }
+
+    fn follow(&mut self, place: usize, running: &mut Running, bounds: Bounds) -> StepConclusion {
+        let listener = &mut *self.listener;
+        let followed = follow(running, self.cancel, bounds, |bytes| match bytes {
+            Some(bytes) => listener.output(place, bytes),
+            None => listener.idle(),
+        });
+        let ended = match followed {
+            Ok(ended) => ended,
+            Err(error) => {
+                return self.refuse(place, &format!("lost touch with the step: {error}")).outcome;
+            }
+        };
+        match ended.stopped {
+            None if ended.status.success() => StepConclusion::Success,
+            None => {
+                self.say(place, &format!("Error: {}", describe(ended.status)));
+                StepConclusion::Failure
+            }
+            Some(Stop::StepTimeout) => {
+                self.say(
+                    place,
+                    "Error: the step took longer than its `timeout-minutes` and was stopped",
+                );
+                StepConclusion::Failure
+            }
+            Some(stop) => {
+                self.stop_job(stop);
+                let why = self.stopped.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
+                self.say(place, &format!("Error: stopped: {why}"));
+                StepConclusion::Cancelled
+            }
+        }
+    }
+
+    /// Takes over what a step said through its files.
+    fn take_files(&mut self, place: usize, outcome: StepConclusion, files: &CommandFiles) -> Done {
+        let said = match files.read() {
+            Ok(said) => said,
+            Err(error) => return self.refuse(place, &error.to_string()),
+        };
+        self.contexts.extend_env(&said.env);
+        for path in said.paths {
+            self.paths.insert(0, path);
+        }
+        if !said.summary.is_empty() {
+            self.listener.step(StepEvent::Summary { step: place, markdown: said.summary });
+        }
+        Done { outcome, outputs: said.outputs }
+    }
+
+    /// Ends a step that could not run, saying why in its log.
+    fn refuse(&mut self, place: usize, why: &str) -> Done {
+        self.say(place, &format!("Error: {why}"));
+        Done { outcome: StepConclusion::Failure, outputs: Vec::new() }
+    }
+
+    fn notice_cancel(&mut self) {
+        if self.stopped.is_none() && self.cancel.reason().is_some() {
+            self.cancel.acknowledge();
+            self.stop_job(Stop::Cancelled);
+        }
+    }
+
+    /// From here on only steps run whose `if` asks for it, and not for long.
+    fn stop_job(&mut self, stop: Stop) {
+        let (conclusion, why) = match stop {
+            Stop::Cancelled => {
+                let why = self.cancel.reason().unwrap_or_else(|| "cancelled".to_owned());
+                (JobConclusion::Cancelled, why)
+            }
+            Stop::JobTimeout | Stop::StepTimeout => (
+                JobConclusion::TimedOut,
+                "the job took longer than its `timeout-minutes`".to_owned(),
+            ),
+            Stop::Idle => {
+                let seconds = self.spec.idle_timeout_s.unwrap_or_default();
+                (JobConclusion::TimedOut, format!("the job wrote nothing for {seconds} s"))
+            }
+        };
+        if self.stopped.is_none() {
+            self.stopped = Some((conclusion, why));
+        }
+        self.contexts.set_status(JobStatus::Cancelled);
+        self.deadline = Some(clock::monotonic() + AFTER_CANCEL);
+    }
+
+    /// Logs what children of ended steps have written meanwhile.
+    fn drain_left_open(&mut self) {
+        let mut still_open = Vec::new();
+        for (place, mut pipe) in std::mem::take(&mut self.left_open) {
+            // A pipe that cannot be read is as good as closed.
+            if let Ok(Some(bytes)) = read_available(&mut pipe) {
+                if !bytes.is_empty() {
+                    self.listener.output(place, &bytes);
+                }
+                still_open.push((place, pipe));
+            }
+        }
+        self.left_open = still_open;
+    }
+
+    fn say(&mut self, place: usize, line: &str) {
+        self.listener.output(place, format!("{line}\n").as_bytes());
+    }
+
+    fn finish(mut self, definition: &workflow::Job) -> JobResult {
+        let place = definition.steps.len();
+        let mut outputs = Vec::new();
+        let mut refused = None;
+        for (name, template) in &definition.outputs {
+            match template.text(self.contexts.view()) {
+                Ok(value) => outputs.push((name.clone(), value)),
+                Err(error) => refused = Some(format!("output `{name}`: {error}")),
+            }
+        }
+        let left = tree::kill_descendants(&[], CLEAN_UP);
+        if left > 0 {
+            self.say(place, &format!("Error: {left} processes of the job could not be killed"));
+        }
+        self.drain_left_open();
+        if self.spec.in_place.is_none() {
+            // What cannot be removed is removed with the job's folder by who made it.
+            drop(fs::remove_dir_all(&self.workspace));
+        }
+        let (conclusion, reason) = match (self.stopped, self.contexts.status(), refused) {
+            (Some((conclusion, why)), ..) => (conclusion, Some(why)),
+            (None, _, Some(why)) => (JobConclusion::Failure, Some(why)),
+            (None, JobStatus::Failure, None) => (JobConclusion::Failure, None),
+            (None, ..) => (JobConclusion::Success, None),
+        };
+        JobResult { conclusion, reason, outputs }
+    }
+}
+
+fn lay_out(spec: &JobSpec, workspace: &Path, temp: &Path, event: &Path) -> io::Result<()> {
+    for folder in [workspace, temp, &spec.tool_cache] {
+        fs::create_dir_all(folder)?;
+    }
+    let payload = spec.github.get("event").cloned().unwrap_or_default();
+    fs::write(event, serde_json::to_vec(&payload)?)
+}
+
+/// Returns the moment `minutes` from now; `None` for what is no bound.
+fn deadline(minutes: f64) -> Option<Instant> {
+    let span = Duration::try_from_secs_f64(minutes * 60.0).ok()?;
+    clock::monotonic().checked_add(span)
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), std::os::unix::process::ExitStatusExt::signal(&status)) {
+        (Some(code), _) => format!("the step ended with exit code {code}"),
+        (None, Some(signal)) => format!("the step was killed by signal {signal}"),
+        (None, None) => format!("the step ended with {status}"),
+    }
+}

@@ -1,0 +1,34 @@
+//! One job on one machine: workspace, checkout, steps, their files and outputs, clean-up.
+//!
+//! [`run`] does a [`spec::JobSpec`] from beginning to end and tells a [`Listener`] what happens. It
+//! knows no database and no forge, and trusts nothing that a step writes. It runs in a process of
+//! its own (the supervisor), so that it may adopt and kill all that its steps leave behind.
+
+mod cancel;
+mod checkout;
+mod contexts;
+mod files;
+mod follow;
+mod job;
+mod shell;
+pub mod spec;
+pub mod spool;
+#[cfg(test)]
+mod tests;
+
+pub use cancel::Cancel;
+pub use job::run;
+
+use spec::StepEvent;
+
+/// Who is told what happens while a job runs.
+pub trait Listener {
+    /// A step wrote these bytes: any bytes, cut anywhere.
+    fn output(&mut self, step: usize, bytes: &[u8]);
+
+    /// A step started or finished.
+    fn step(&mut self, event: StepEvent);
+
+    /// Nothing was written for a while: what is held back may go out.
+    fn idle(&mut self);
+}

@@ -1,0 +1,146 @@
+//! What a runner is given, and what it says in return. All of it crosses a process boundary.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// Everything that is needed to run one job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// The text of the workflow file, as it was planned from.
+    pub workflow: String,
+    /// The file's path in the repository.
+    pub workflow_path: String,
+    /// The key under `jobs`.
+    pub job: String,
+    /// The job's display name.
+    pub name: String,
+    /// The `github` context, but for what only the runner knows (workspace, paths of files).
+    pub github: Json,
+    /// The `matrix` context.
+    pub matrix: Json,
+    /// The `strategy` context.
+    pub strategy: Json,
+    /// The `needs` context.
+    pub needs: Json,
+    /// The `vars` context.
+    pub vars: Json,
+    /// The variables that every step has beside GitHub's: `PATH`, `HOME` and the like.
+    pub environment: Vec<(String, String)>,
+    /// The folder that belongs to this job alone; everything the job gets is made below it.
+    pub folder: PathBuf,
+    /// Where `actions/checkout` takes the commit from.
+    pub source: Source,
+    /// The work tree to run in, instead of a workspace that starts empty.
+    pub in_place: Option<PathBuf>,
+    /// Where tools are kept between jobs.
+    pub tool_cache: PathBuf,
+    /// The runner's name.
+    pub runner: String,
+    /// After so many seconds without output the job is ended; `None` is never.
+    pub idle_timeout_s: Option<u64>,
+}
+
+/// A repository on this machine and the commit that a run is about.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Source {
+    /// The git directory. Only its objects and refs are read.
+    pub git_dir: PathBuf,
+    /// Objects that are not in it, such as a commit of uncommitted changes.
+    pub extra_objects: Option<PathBuf>,
+    /// The commit.
+    pub sha: String,
+    /// The ref that the commit was found at, such as `refs/heads/main`.
+    pub git_ref: String,
+    /// What `origin` is set to in the workspace.
+    pub url: String,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepConclusion {
+    /// Its program ended with 0.
+    Success,
+    /// It did not.
+    Failure,
+    /// It was stopped.
+    Cancelled,
+    /// Its condition said no.
+    Skipped,
+}
+
+impl StepConclusion {
+    /// Returns the word that the `steps` context has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// A step started or finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum StepEvent {
+    /// It started.
+    Started {
+        /// Its place; 0 is the preparation, the steps of the file follow from 1.
+        step: usize,
+        /// Its display name.
+        name: String,
+        /// Milliseconds since 1970.
+        at: i64,
+    },
+    /// It finished; a step that was skipped never started.
+    Finished {
+        /// Its place.
+        step: usize,
+        /// Its display name.
+        name: String,
+        /// What happened.
+        outcome: StepConclusion,
+        /// What it counts as, after `continue-on-error`.
+        conclusion: StepConclusion,
+        /// Milliseconds since 1970.
+        at: i64,
+    },
+    /// It wrote a summary in Markdown.
+    Summary {
+        /// Its place.
+        step: usize,
+        /// The text.
+        markdown: String,
+    },
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// The verdict.
+    pub conclusion: JobConclusion,
+    /// Why, where the steps alone do not say it.
+    pub reason: Option<String>,
+    /// The job's outputs, in order.
+    pub outputs: Vec<(String, String)>,
+}
+
+/// The verdict on a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobConclusion {
+    /// Every step that ran is green, or may fail.
+    Success,
+    /// A step failed.
+    Failure,
+    /// It was told to stop.
+    Cancelled,
+    /// It took longer than its bound, or was silent for too long.
+    TimedOut,
+    /// It could not be prepared.
+    Error,
+}

@@ -1,0 +1,213 @@
+//! The lines that a supervisor writes: what its job wrote and what became of it.
+//!
+//! One line is one record; its first letter says which:
+//!
+//! * `o STEP MS TEXT` — a line of output of a step, at a time (milliseconds since 1970);
+//! * `p STEP MS TEXT` — a part of a line that goes on in the next record of the step;
+//! * `e JSON` — a [`StepEvent`];
+//! * `r JSON` — the [`JobResult`]; always the last record.
+//!
+//! Bytes are never lost, repeated or reordered, whatever they are: the text of a record is all
+//! between its third space and the newline. Under the server the spool is the job's log file.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::str;
+use std::time::{Duration, Instant};
+
+use muster_sys::clock;
+use serde::Serialize;
+
+use crate::Listener;
+use crate::spec::{JobResult, StepEvent};
+
+/// A longer line is cut into parts of this many bytes.
+pub const MAX_LINE: usize = 64 * 1024;
+/// What was written is made durable after so much time or so many bytes.
+const SYNC_INTERVAL: Duration = Duration::from_millis(200);
+const SYNC_BYTES: usize = 1 << 20;
+
+/// A record of a spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// `o` or `p`.
+    Output {
+        /// The step's place.
+        step: usize,
+        /// Milliseconds since 1970.
+        at: i64,
+        /// The bytes, without the newline.
+        text: &'a [u8],
+        /// Whether the line ends here.
+        ends: bool,
+    },
+    /// `e`.
+    Step(StepEvent),
+    /// `r`.
+    Result(JobResult),
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record from a line without its newline; `None` for what is none.
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
+        let (kind, rest) = (line.first()?, line.get(2..)?);
+        match kind {
+            b'o' | b'p' => {
+                let mut parts = rest.splitn(3, |byte| *byte == b' ');
+                let step = str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+                let at = str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+                Some(Self::Output { step, at, text: parts.next()?, ends: *kind == b'o' })
+            }
+            b'e' => serde_json::from_slice(rest).ok().map(Self::Step),
+            b'r' => serde_json::from_slice(rest).ok().map(Self::Result),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a spool.
+#[derive(Debug)]
+pub struct Writer {
+    out: File,
+    durable: bool,
+    /// The step whose line is not ended yet, and what there is of it.
+    partial: (usize, Vec<u8>),
+    buffer: Vec<u8>,
+    unsynced: usize,
+    synced: Instant,
+    /// The first write that failed. Nothing is written after it.
+    failed: Option<io::Error>,
+}
+
+impl Writer {
+    /// Writes to `out`; a regular file is made durable as it grows.
+    ///
+    /// # Errors
+    ///
+    /// When `out` cannot be asked what it is.
+    pub fn new(out: File) -> io::Result<Self> {
+        let durable = out.metadata()?.is_file();
+        Ok(Self {
+            out,
+            durable,
+            partial: (0, Vec::new()),
+            buffer: Vec::new(),
+            unsynced: 0,
+            synced: clock::monotonic(),
+            failed: None,
+        })
+    }
+
+    /// Writes the last record and makes all durable.
+    ///
+    /// # Errors
+    ///
+    /// The first error of all writes: a spool with a hole is never completed.
+    pub fn finish(mut self, result: &JobResult) -> io::Result<()> {
+        self.end_line();
+        self.json(b'r', result);
+        self.write_out();
+        self.sync();
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn json(&mut self, kind: u8, value: &impl Serialize) {
+        match serde_json::to_vec(value) {
+            Ok(json) => {
+                self.buffer.extend_from_slice(&[kind, b' ']);
+                self.buffer.extend_from_slice(&json);
+                self.buffer.push(b'\n');
+            }
+            Err(error) => self.failed = self.failed.take().or(Some(error.into())),
+        }
+    }
+
+    fn record(&mut self, kind: u8, step: usize, text: &[u8]) {
+        let at = clock::now_ms();
+        self.buffer.push(kind);
+        self.buffer.extend_from_slice(format!(" {step} {at} ").as_bytes());
+        self.buffer.extend_from_slice(text);
+        self.buffer.push(b'\n');
+    }
+
+    fn end_line(&mut self) {
+        let (step, text) = std::mem::take(&mut self.partial);
+        if !text.is_empty() {
+            self.record(b'o', step, &text);
+        }
+    }
+
+    fn write_out(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.out.write_all(&self.buffer).err();
+        }
+        self.unsynced += self.buffer.len();
+        self.buffer.clear();
+        if self.unsynced > SYNC_BYTES || self.synced.elapsed() > SYNC_INTERVAL {
+            self.sync();
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.durable && self.unsynced > 0 && self.failed.is_none() {
+            self.failed = self.out.sync_data().err();
+        }
+        self.unsynced = 0;
+        self.synced = clock::monotonic();
+    }
+}
+
+impl Listener for Writer {
+    fn output(&mut self, step: usize, bytes: &[u8]) {
+        if self.partial.0 != step {
+            self.end_line();
+            self.partial.0 = step;
+        }
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            match line.strip_suffix(b"\n") {
+                Some(line) if self.partial.1.is_empty() && line.len() <= MAX_LINE => {
+                    self.record(b'o', step, line);
+                }
+                Some(line) => {
+                    self.hold(step, line);
+                    let text = std::mem::take(&mut self.partial.1);
+                    self.record(b'o', step, &text);
+                }
+                None => self.hold(step, line),
+            }
+        }
+        self.write_out();
+    }
+
+    fn step(&mut self, event: StepEvent) {
+        self.end_line();
+        self.json(b'e', &event);
+        self.write_out();
+    }
+
+    fn idle(&mut self) {
+        let (step, text) = (self.partial.0, std::mem::take(&mut self.partial.1));
+        if !text.is_empty() {
+            self.record(b'p', step, &text);
+        }
+        self.write_out();
+        self.sync();
+    }
+}
+
+impl Writer {
+    /// Adds to the line that is not ended yet; what is too long of it goes out as parts.
+    fn hold(&mut self, step: usize, mut text: &[u8]) {
+        while self.partial.1.len() + text.len() > MAX_LINE {
+            let (now, later) = text.split_at(MAX_LINE - self.partial.1.len());
+            self.partial.1.extend_from_slice(now);
+            let part = std::mem::take(&mut self.partial.1);
+            self.record(b'p', step, &part);
+            text = later;
+        }
+        self.partial.1.extend_from_slice(text);
+    }
+}
