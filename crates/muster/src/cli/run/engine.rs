@@ -1,0 +1,318 @@
+//! Driving runs in this process's memory: one supervisor a job, all told through one channel.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use muster_core::id::Attempt;
+use muster_core::labels::Labels;
+use muster_core::run::{Conclusion, Effect, JobState, Reason};
+use muster_runner::spec::{JobConclusion, JobResult, JobSpec, Source, StepEvent};
+use muster_runner::spool::Record;
+use muster_sys::process::Program;
+use muster_sys::{clock, signal, tree};
+
+use super::Planned;
+use super::screen::Screen;
+use crate::machine;
+
+/// What the jobs of a `muster run` have in common.
+pub(super) struct Engine {
+    pub(super) folder: PathBuf,
+    pub(super) source: Source,
+    pub(super) in_place: Option<PathBuf>,
+    pub(super) labels: Labels,
+    pub(super) parallel: usize,
+}
+
+/// How many workflows did not end green.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) red: usize,
+    pub(super) unable: usize,
+}
+
+/// Which job of which run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    run: usize,
+    job: usize,
+}
+
+enum Message {
+    /// A line of a job's spool.
+    Line(Place, Vec<u8>),
+    /// A job's spool ended.
+    Ended(Place),
+    /// The user asks for the end.
+    Interrupted(&'static str, usize),
+}
+
+struct Supervisor {
+    place: Place,
+    child: Child,
+    orders: ChildStdin,
+    prefix: String,
+    step_started: Option<i64>,
+    started: i64,
+    result: Option<JobResult>,
+}
+
+struct Driver<'e> {
+    engine: &'e Engine,
+    planned: Vec<Planned>,
+    took: Vec<Vec<Option<i64>>>,
+    queue: Vec<Place>,
+    running: Vec<Supervisor>,
+    sender: Sender<Message>,
+    prefixed: bool,
+}
+
+impl Engine {
+    /// Runs all workflows, as many jobs at once as the machine has cores.
+    pub(super) fn run(&self, planned: Vec<Planned>, screen: &mut Screen) -> anyhow::Result<Tally> {
+        let (sender, receiver) = channel();
+        let on_signal = sender.clone();
+        signal::on_termination(move |name, before| {
+            // Nobody listens any more once the runs are over.
+            drop(on_signal.send(Message::Interrupted(name, before)));
+        })?;
+        // What a killed supervisor leaves behind comes to us.
+        tree::adopt_orphans().context("cannot adopt what the jobs leave behind")?;
+        let jobs: usize = planned.iter().map(|planned| planned.jobs.len()).sum();
+        let took = planned.iter().map(|planned| vec![None; planned.jobs.len()]).collect();
+        if jobs > 0 {
+            screen.line(
+                "isolation: none; the steps run as you, with this machine's files and network",
+            );
+        }
+        for entry in &planned {
+            screen.workflow(&entry.file.path, entry.workflow.name.as_deref());
+        }
+        let mut driver = Driver {
+            engine: self,
+            planned,
+            took,
+            queue: Vec::new(),
+            running: Vec::new(),
+            sender,
+            prefixed: jobs > 1,
+        };
+        driver.drive(&receiver, screen)
+    }
+}
+
+impl Driver<'_> {
+    fn drive(
+        &mut self,
+        receiver: &Receiver<Message>,
+        screen: &mut Screen,
+    ) -> anyhow::Result<Tally> {
+        for run in 0..self.planned.len() {
+            self.step(run);
+        }
+        loop {
+            self.start_queued(screen);
+            if self.running.is_empty() {
+                break;
+            }
+            match receiver.recv().context("all supervisors are gone")? {
+                Message::Line(place, line) => self.line(place, &line, screen),
+                Message::Ended(place) => self.ended(place),
+                Message::Interrupted(name, before) => self.interrupted(name, before, screen),
+            }
+        }
+        let mut tally = Tally::default();
+        for (entry, took) in self.planned.iter().zip(&self.took) {
+            let conclusion = entry.run.conclusion();
+            match conclusion {
+                Some(Conclusion::Success | Conclusion::Skipped) => {}
+                Some(Conclusion::Error) | None => tally.unable += 1,
+                Some(Conclusion::Failure | Conclusion::TimedOut | Conclusion::Cancelled) => {
+                    tally.red += 1;
+                }
+            }
+            screen.line(&format!(
+                "{}: {}",
+                entry.file.path,
+                conclusion.map_or("unfinished", Conclusion::as_str)
+            ));
+            screen.verdicts(&entry.run, took);
+        }
+        Ok(tally)
+    }
+
+    /// Lets the engine take the moves of a run that can be taken now.
+    fn step(&mut self, run: usize) {
+        let Planned { run: state, workflow, contexts, .. } = &mut self.planned[run];
+        for effect in state.step(workflow, contexts) {
+            match effect {
+                Effect::Queue(job) => self.queue.push(Place { run, job }),
+                Effect::Stop(job, reason) => {
+                    let place = Place { run, job };
+                    if let Some(supervisor) = self.running.iter_mut().find(|s| s.place == place) {
+                        order(supervisor, &reason.text);
+                    }
+                }
+                Effect::Finished(_) | Effect::Concluded(_) => {}
+            }
+        }
+    }
+
+    fn start_queued(&mut self, screen: &mut Screen) {
+        while self.running.len() < self.engine.parallel && !self.queue.is_empty() {
+            let place = self.queue.remove(0);
+            let job = &self.planned[place.run].run.jobs[place.job];
+            // A job may have been cancelled while it was in the queue.
+            if !matches!(job.state, JobState::Queued { .. }) {
+                continue;
+            }
+            if let Err(error) = self.start(place) {
+                let reason = Reason::new("start", format!("{error:#}"));
+                screen.line(&format!(
+                    "{}: {reason}",
+                    self.planned[place.run].run.jobs[place.job].name
+                ));
+                let state = JobState::finished(Conclusion::Error, Some(reason));
+                self.planned[place.run].run.jobs[place.job].state = state;
+                self.step(place.run);
+            }
+        }
+    }
+
+    fn start(&mut self, place: Place) -> anyhow::Result<()> {
+        let entry = &mut self.planned[place.run];
+        let job = &entry.run.jobs[place.job];
+        if let Err(reason) = self.engine.labels.serve(&job.labels) {
+            anyhow::bail!("{reason}");
+        }
+        let prefix = if self.prefixed { format!("{} ", job.name) } else { String::new() };
+        let needs = entry.run.needs_context(place.job);
+        let planned = &entry.jobs[place.job];
+        let definition = entry.workflow.job(&planned.id).context("the job is not in its file")?;
+        let mut contexts = entry.contexts.clone();
+        contexts.set("needs", needs.clone());
+        contexts.set("matrix", planned.matrix.clone());
+        contexts.set("strategy", planned.strategy());
+        entry.run.jobs[place.job].continue_on_error =
+            definition.continue_on_error.get(&contexts).context("`continue-on-error`")?;
+        let folder = self.engine.folder.join(format!("{}-{}", place.run, place.job));
+        fs::create_dir(&folder).context("cannot make the job's folder")?;
+        let spec = JobSpec {
+            workflow: entry.file.text.clone(),
+            workflow_path: entry.file.path.clone(),
+            job: planned.id.clone(),
+            name: planned.name.clone(),
+            github: entry.github.clone(),
+            matrix: planned.matrix.to_json(),
+            strategy: planned.strategy().to_json(),
+            needs: needs.to_json(),
+            vars: serde_json::json!({}),
+            environment: machine::callers_environment(),
+            folder: folder.clone(),
+            source: self.engine.source.clone(),
+            in_place: self.engine.in_place.clone(),
+            tool_cache: machine::callers_tool_cache(),
+            runner: machine::name(),
+            idle_timeout_s: None,
+        };
+        let path = folder.join("job.json");
+        fs::write(&path, serde_json::to_vec(&spec)?).context("cannot write the job")?;
+        let program = std::env::current_exe().context("cannot find muster itself")?;
+        let talk = Program::new(program).arg("supervise").arg(&path).converse()?;
+        entry.run.start(place.job, Attempt::FIRST)?;
+        let sender = self.sender.clone();
+        let output = BufReader::with_capacity(256 * 1024, talk.output);
+        std::thread::Builder::new().name("spool".into()).spawn(move || {
+            for line in output.split(b'\n').map_while(Result::ok) {
+                drop(sender.send(Message::Line(place, line)));
+            }
+            drop(sender.send(Message::Ended(place)));
+        })?;
+        self.running.push(Supervisor {
+            place,
+            child: talk.child,
+            orders: talk.input,
+            prefix,
+            step_started: None,
+            started: clock::now_ms(),
+            result: None,
+        });
+        Ok(())
+    }
+
+    fn line(&mut self, place: Place, line: &[u8], screen: &mut Screen) {
+        let Some(supervisor) = self.running.iter_mut().find(|s| s.place == place) else { return };
+        match Record::parse(line) {
+            // What the preparation says stands above all runs, once.
+            Some(Record::Output { step: 0, .. }) => {}
+            Some(Record::Output { text, .. }) => screen.output(&supervisor.prefix, text),
+            Some(Record::Step(event)) => {
+                // The preparation is news only where it fails, and then the result says it.
+                let (StepEvent::Started { step, .. }
+                | StepEvent::Finished { step, .. }
+                | StepEvent::Summary { step, .. }) = &event;
+                if let StepEvent::Started { at, .. } = &event {
+                    supervisor.step_started = Some(*at);
+                }
+                if *step > 0 {
+                    screen.step(&supervisor.prefix, &event, supervisor.step_started);
+                }
+                if matches!(event, StepEvent::Finished { .. }) {
+                    supervisor.step_started = None;
+                }
+            }
+            Some(Record::Result(result)) => supervisor.result = Some(result),
+            None => screen.output(&supervisor.prefix, line),
+        }
+    }
+
+    fn ended(&mut self, place: Place) {
+        let Some(at) = self.running.iter().position(|s| s.place == place) else { return };
+        let mut supervisor = self.running.remove(at);
+        self.took[place.run][place.job] = Some(clock::now_ms() - supervisor.started);
+        // Its exit code says nothing that the result does not.
+        drop(supervisor.child.wait());
+        let result = supervisor.result.unwrap_or_else(|| JobResult {
+            conclusion: JobConclusion::Error,
+            reason: Some("the job's supervisor was lost".to_owned()),
+            outputs: Vec::new(),
+        });
+        let (conclusion, code) = match result.conclusion {
+            JobConclusion::Success => (Conclusion::Success, "success"),
+            JobConclusion::Failure => (Conclusion::Failure, "failure"),
+            JobConclusion::Cancelled => (Conclusion::Cancelled, "cancelled"),
+            JobConclusion::TimedOut => (Conclusion::TimedOut, "timeout"),
+            JobConclusion::Error => (Conclusion::Error, "error"),
+        };
+        let reason = result.reason.map(|text| Reason::new(code, text));
+        let run = &mut self.planned[place.run].run;
+        // The job is running, for it had a supervisor.
+        drop(run.finish(place.job, Attempt::FIRST, conclusion, reason, result.outputs));
+        self.step(place.run);
+    }
+
+    /// The first signal cancels, the second kills.
+    fn interrupted(&mut self, name: &str, before: usize, screen: &mut Screen) {
+        if before > 0 {
+            tree::kill_descendants(&[], Duration::from_secs(5));
+            return;
+        }
+        screen.line(&format!("{name}: cancelling; once more to kill"));
+        for run in 0..self.planned.len() {
+            self.planned[run].run.cancel =
+                Some(Reason::new("cancelled", format!("cancelled by {name}")));
+            self.step(run);
+        }
+    }
+}
+
+fn order(supervisor: &mut Supervisor, reason: &str) {
+    let line = format!("cancel {}\n", reason.replace('\n', " "));
+    // A supervisor that is gone has stopped already.
+    drop(supervisor.orders.write_all(line.as_bytes()));
+}

@@ -1,0 +1,247 @@
+//! `muster run`: the workflows of a work tree, here and now.
+//!
+//! The same engine, runner and supervisor as under the server; only the store is this process's
+//! memory.
+
+mod engine;
+mod find;
+mod screen;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use muster_core::change::{Change, GitRef, RunFacts, github_context};
+use muster_core::id::Sha;
+use muster_core::run::Run;
+use muster_runner::spec::Source;
+use muster_workflow::expr::Contexts;
+use muster_workflow::trigger::{ChangedFiles, Verdict, judge, unserved};
+use muster_workflow::workflow::Workflow;
+use muster_workflow::{diagnostic, plan, read};
+
+use self::engine::Engine;
+use self::find::WorkflowFile;
+use self::screen::Screen;
+use super::{CANNOT_RUN, GREEN, RED};
+use crate::git::{self, WorkTree};
+use crate::machine;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Where the steps run: `none` is as you, with this machine's files and network.
+    #[arg(long, value_enum, default_value_t = Isolation::Auto)]
+    isolation: Isolation,
+    /// Run only this workflow file, whether or not the event starts it.
+    #[arg(short = 'W', long, value_name = "FILE")]
+    workflow: Option<PathBuf>,
+    /// The event to run for.
+    #[arg(long, value_name = "NAME", default_value = "push", value_parser = ["push"])]
+    event: String,
+    /// Run only this job and those that it needs.
+    #[arg(long, value_name = "ID")]
+    job: Option<String>,
+    /// Run in the work tree itself instead of in an empty workspace.
+    #[arg(long)]
+    in_place: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Isolation {
+    /// The strongest that this machine has.
+    Auto,
+    /// A sandbox of its own for each job.
+    Sandbox,
+    /// None.
+    None,
+}
+
+/// A workflow that will run.
+struct Planned {
+    file: WorkflowFile,
+    workflow: Workflow,
+    contexts: Contexts,
+    github: serde_json::Value,
+    run: Run,
+    jobs: Vec<muster_workflow::PlannedJob>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    if arguments.isolation == Isolation::Sandbox {
+        anyhow::bail!(
+            "isolation `sandbox` is not built yet; use `--isolation none`, which runs the steps as you"
+        );
+    }
+    let here = std::env::current_dir().context("cannot find the current folder")?;
+    let tree = WorkTree::find(&here).context("muster run needs a git work tree")?;
+    let mut screen = Screen::new();
+    let Some(files) = find::workflows(&tree, arguments.workflow.as_deref(), &here, &mut screen)?
+    else {
+        return Ok(CANNOT_RUN);
+    };
+    let scratch = tempfile::Builder::new()
+        .prefix("muster-run-")
+        .tempdir()
+        .context("cannot make a folder for the run")?;
+    let source = snapshot(&tree, scratch.path(), arguments.in_place)?;
+    let (planned, refused) = plan_all(&tree, files, arguments, &source, &mut screen)?;
+    let nothing = planned.is_empty();
+    let engine = Engine {
+        folder: scratch.path().to_owned(),
+        source,
+        in_place: arguments.in_place.then(|| tree.top.clone()),
+        labels: machine::labels(&[]),
+        parallel: machine::cores(),
+    };
+    let red = engine.run(planned, &mut screen)?;
+    let (any_red, any_unable) = (red.red > 0, red.unable > 0 || refused > 0);
+    if nothing && !any_unable {
+        screen.line("nothing to run");
+    }
+    Ok(if any_red {
+        RED
+    } else if any_unable || nothing {
+        CANNOT_RUN
+    } else {
+        GREEN
+    })
+}
+
+/// Makes the commit that checkouts get: HEAD, or all files as they are on top of it.
+fn snapshot(tree: &WorkTree, scratch: &std::path::Path, in_place: bool) -> anyhow::Result<Source> {
+    let head = tree.head();
+    let objects = scratch.join("objects");
+    std::fs::create_dir(&objects).context("cannot make a folder for the snapshot")?;
+    let sha = match (&head, in_place) {
+        (Some(head), true) => head.clone(),
+        _ => tree
+            .snapshot(&objects, head.as_ref())
+            .context("cannot take a snapshot of the work tree")?,
+    };
+    let branch = tree.branch().unwrap_or_else(|| "HEAD".to_owned());
+    Ok(Source {
+        git_dir: tree.git_dir.clone(),
+        extra_objects: Some(objects),
+        sha: sha.to_string(),
+        git_ref: format!("refs/heads/{branch}"),
+        url: tree.git_dir.to_string_lossy().into_owned(),
+    })
+}
+
+/// Plans every workflow that the event starts; says why the others do not run, and how many of
+/// them are refused.
+fn plan_all(
+    tree: &WorkTree,
+    files: Vec<WorkflowFile>,
+    arguments: &Arguments,
+    source: &Source,
+    screen: &mut Screen,
+) -> anyhow::Result<(Vec<Planned>, usize)> {
+    let change = change(tree, source)?;
+    let mut planned = Vec::new();
+    let mut refused = 0;
+    let mut jobs_found = false;
+    for file in files {
+        let workflow = match read(&file.text) {
+            Ok(workflow) => workflow,
+            Err(problems) => {
+                refused += 1;
+                screen.block(&diagnostic::render(&file.path, &file.text, &problems));
+                continue;
+            }
+        };
+        if arguments.workflow.is_none()
+            && let Verdict::Skip(why) = judge(&workflow, &change.event(ChangedFiles::Unknown))
+        {
+            screen.line(&format!("{}: not run: {why}", file.path));
+            continue;
+        }
+        let never = unserved(&workflow);
+        if !never.is_empty() {
+            screen.line(&format!(
+                "{}: these events start nothing yet: {}",
+                file.path,
+                never.join(", ")
+            ));
+        }
+        let mut entry = match plan_one(tree, file, workflow, &change) {
+            Ok(entry) => entry,
+            Err((file, problems)) => {
+                refused += 1;
+                screen.block(&diagnostic::render(&file.path, &file.text, &problems));
+                continue;
+            }
+        };
+        if let Some(job) = &arguments.job {
+            if !select(&mut entry, job) {
+                continue;
+            }
+            jobs_found = true;
+        }
+        planned.push(entry);
+    }
+    if let (Some(job), false) = (&arguments.job, jobs_found) {
+        anyhow::bail!("no workflow that runs has a job `{job}`");
+    }
+    Ok((planned, refused))
+}
+
+fn plan_one(
+    tree: &WorkTree,
+    file: WorkflowFile,
+    workflow: Workflow,
+    change: &Change,
+) -> Result<Planned, (WorkflowFile, Vec<diagnostic::Problem>)> {
+    let name = tree.top.file_name().map(|name| name.to_string_lossy().into_owned());
+    let repository = format!("local/{}", name.unwrap_or_else(|| "repository".to_owned()));
+    let facts = RunFacts {
+        repository: &repository,
+        default_branch: change.git_ref().short(),
+        repository_url: &tree.top.to_string_lossy(),
+        server_url: "https://github.com",
+        actor: &std::env::var("USER").unwrap_or_else(|_| "muster".to_owned()),
+        workflow: workflow.name.as_deref().unwrap_or(&file.path),
+        workflow_path: &file.path,
+        run_id: 1,
+        run_number: 1,
+        run_attempt: 1,
+    };
+    let github = github_context(change, &facts);
+    let mut contexts = Contexts::new();
+    contexts.set("github", &github);
+    match plan(&workflow, &contexts) {
+        Ok(jobs) => {
+            let run = Run::new(&jobs);
+            Ok(Planned { file, workflow, contexts, github, run, jobs })
+        }
+        Err(problems) => Err((file, problems)),
+    }
+}
+
+/// Leaves only the job `id` and what it needs; returns false where there is no such job.
+fn select(planned: &mut Planned, id: &str) -> bool {
+    let mut wanted = vec![id.to_owned()];
+    let mut next = 0;
+    while let Some(id) = wanted.get(next).cloned() {
+        next += 1;
+        if let Some(job) = planned.workflow.job(&id) {
+            wanted.extend(
+                job.needs.iter().filter(|need| !wanted.contains(need)).cloned().collect::<Vec<_>>(),
+            );
+        }
+    }
+    let keep = |id: &str| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(id));
+    planned.jobs.retain(|job| keep(&job.id));
+    planned.run.jobs.retain(|job| keep(&job.id));
+    planned.run.jobs.iter().any(|job| job.id.eq_ignore_ascii_case(id))
+}
+
+/// Returns the push that the run pretends happened: the snapshot, on the branch checked out.
+fn change(tree: &WorkTree, source: &Source) -> anyhow::Result<Change> {
+    let sha = Sha::parse(&source.sha)?;
+    let before = tree.head();
+    let head = git::commit(&tree.top, source.extra_objects.as_deref(), &sha);
+    let head = head.context("cannot read the snapshot")?;
+    let git_ref =
+        GitRef::parse(&source.git_ref).unwrap_or_else(|| GitRef::Branch("HEAD".to_owned()));
+    Ok(Change::Push { git_ref, before, head, forced: false })
+}

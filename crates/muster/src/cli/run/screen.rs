@@ -1,0 +1,138 @@
+//! What `muster run` shows: plain lines, coloured on a terminal.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use muster_core::run::{Conclusion, JobState, Run};
+use muster_runner::spec::{StepConclusion, StepEvent};
+
+/// Writes to standard output. A closed output is no error: the run goes on for its exit code.
+#[derive(Debug)]
+pub(super) struct Screen {
+    colour: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Paint {
+    Green,
+    Red,
+    Yellow,
+    Faint,
+    Bold,
+}
+
+impl Screen {
+    pub(super) fn new() -> Self {
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { colour }
+    }
+
+    pub(super) fn line(&mut self, line: &str) {
+        self.write(format!("{line}\n").as_bytes());
+    }
+
+    pub(super) fn block(&mut self, block: &str) {
+        self.write(block.as_bytes());
+    }
+
+    /// Says that a workflow starts.
+    pub(super) fn workflow(&mut self, path: &str, name: Option<&str>) {
+        let title = match name {
+            Some(name) if name != path => format!("{name} ({path})"),
+            _ => path.to_owned(),
+        };
+        let title = self.paint(Paint::Bold, &title);
+        self.line(&title);
+    }
+
+    /// Shows a line of output of a step. Bytes go out as they came.
+    pub(super) fn output(&mut self, prefix: &str, text: &[u8]) {
+        let mut line = self.paint(Paint::Faint, &format!("{prefix}│ ")).into_bytes();
+        line.extend_from_slice(text);
+        line.push(b'\n');
+        self.write(&line);
+    }
+
+    /// Shows that a step started or ended; `started` is when it started, if it did.
+    pub(super) fn step(&mut self, prefix: &str, event: &StepEvent, started: Option<i64>) {
+        let line = match event {
+            StepEvent::Started { name, .. } => {
+                format!(
+                    "{prefix}{} {}",
+                    self.paint(Paint::Bold, "▸"),
+                    self.paint(Paint::Bold, name)
+                )
+            }
+            StepEvent::Finished { name, outcome, conclusion, at, .. } => {
+                let took = started.map(|started| format!(" {}", duration(at - started)));
+                let forgiven = if outcome == conclusion { "" } else { " (failed, may fail)" };
+                let (paint, mark) = match conclusion {
+                    StepConclusion::Success => (Paint::Green, "✓"),
+                    StepConclusion::Failure => (Paint::Red, "✗"),
+                    StepConclusion::Cancelled => (Paint::Yellow, "■"),
+                    StepConclusion::Skipped => (Paint::Faint, "-"),
+                };
+                let took = self.paint(Paint::Faint, &took.unwrap_or_default());
+                format!("{prefix}{} {name}{forgiven}{took}", self.paint(paint, mark))
+            }
+            StepEvent::Summary { markdown, .. } => {
+                for line in markdown.lines() {
+                    self.output(prefix, line.as_bytes());
+                }
+                return;
+            }
+        };
+        self.line(&line);
+    }
+
+    /// Shows the verdict on each job of a run.
+    pub(super) fn verdicts(&mut self, run: &Run, took: &[Option<i64>]) {
+        let width = run.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or(0);
+        for (job, took) in run.jobs.iter().zip(took) {
+            let state = job.state.as_str();
+            let paint = match &job.state {
+                JobState::Finished { conclusion, .. } => match conclusion {
+                    Conclusion::Success => Paint::Green,
+                    Conclusion::Skipped => Paint::Faint,
+                    Conclusion::Cancelled => Paint::Yellow,
+                    Conclusion::Failure | Conclusion::TimedOut | Conclusion::Error => Paint::Red,
+                },
+                _ => Paint::Yellow,
+            };
+            let took = took.map(|took| format!("  {}", duration(took))).unwrap_or_default();
+            let reason = job.state.reason().map(|reason| format!("  {reason}")).unwrap_or_default();
+            let padding = " ".repeat(width - job.name.chars().count());
+            let line =
+                format!("  {}{padding}  {}{took}{reason}", job.name, self.paint(paint, state));
+            self.line(&line);
+        }
+    }
+
+    fn paint(&self, paint: Paint, text: &str) -> String {
+        if !self.colour || text.is_empty() {
+            return text.to_owned();
+        }
+        let code = match paint {
+            Paint::Green => 32,
+            Paint::Red => 31,
+            Paint::Yellow => 33,
+            Paint::Faint => 2,
+            Paint::Bold => 1,
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    #[expect(clippy::unused_self, reason = "the screen is what is written to")]
+    fn write(&mut self, bytes: &[u8]) {
+        let mut out = io::stdout().lock();
+        drop(out.write_all(bytes).and_then(|()| out.flush()));
+    }
+}
+
+/// Writes a span of milliseconds for people.
+fn duration(ms: i64) -> String {
+    match ms {
+        ..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+    }
+}

@@ -1,0 +1,50 @@
+//! `muster supervise`: one job in a process of its own.
+//!
+//! Reads the job from a file, its orders from standard input (`cancel REASON`; the end of the input
+//! is an order too), and writes its spool to standard output. It adopts all that its steps leave
+//! behind and kills it before it ends.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use muster_runner::spec::JobSpec;
+use muster_runner::{Cancel, spool};
+use muster_sys::{signal, tree};
+
+use super::GREEN;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The file that describes the job.
+    spec: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let at = || format!("cannot read the job from {}", arguments.spec.display());
+    let text = fs::read(&arguments.spec).with_context(at)?;
+    let spec: JobSpec = serde_json::from_slice(&text).with_context(at)?;
+    tree::adopt_orphans().context("cannot adopt what the job leaves behind")?;
+    let cancel = Cancel::new().context("cannot prepare for a cancellation")?;
+    let on_signal = cancel.clone();
+    signal::on_termination(move |name, _| on_signal.request(&format!("muster got {name}")))?;
+    let on_order = cancel.clone();
+    std::thread::Builder::new().name("orders".into()).spawn(move || follow_orders(&on_order))?;
+    let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut spool = spool::Writer::new(out).context("cannot write the spool")?;
+    let result = muster_runner::run(&spec, &cancel, &mut spool);
+    spool.finish(&result).context("cannot write the spool")?;
+    Ok(GREEN)
+}
+
+fn follow_orders(cancel: &Cancel) {
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        if let Some(reason) = line.strip_prefix("cancel ") {
+            cancel.request(reason);
+        }
+    }
+    cancel.request("who started the job is gone");
+}

@@ -1,0 +1,14 @@
+//! muster: a self-hosted CI server that runs GitHub Actions workflows.
+//!
+//! The program: command line, configuration, store, loops, HTTP and pages. Each folder of this
+//! crate is one of these; the rules of CI live in `muster-core` and `muster-workflow`.
+
+mod cli;
+mod git;
+mod machine;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,6 @@
+//! Stories at the boundary: the real program, real git, what the user sees.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod run;
+mod scene;

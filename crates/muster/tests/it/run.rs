@@ -1,0 +1,371 @@
+//! `muster run`.
+
+use insta::assert_snapshot;
+
+use crate::scene::Scene;
+
+#[test]
+fn a_green_workflow_runs_on_a_snapshot_of_the_work_tree() {
+    let scene = Scene::new();
+    scene.workflow(
+        "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v4\n      - name: Look\n        run: cat tracked new; ls -A; git status --short\n",
+    );
+    scene.file("tracked", "one\n");
+    scene.file(".gitignore", "ignored\n");
+    scene.commit("first");
+    let objects = scene.git(&["count-objects"]);
+    scene.file("tracked", "two\n");
+    scene.file("new", "three\n");
+    scene.file("ignored", "four\n");
+    assert_snapshot!(scene.muster(&["run"]).story(), @r"
+    isolation: none; the steps run as you, with this machine's files and network
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Look
+    │ two
+    │ three
+    │ .git
+    │ .github
+    │ .gitignore
+    │ new
+    │ tracked
+    ✓ Look [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+    exit 0
+    ");
+    // The repository itself is as it was.
+    assert_snapshot!(scene.git(&["status", "--short"]), @"
+     M tracked
+    ?? new
+    ");
+    assert_eq!(scene.git(&["count-objects"]), objects);
+}
+
+#[test]
+fn a_red_step_ends_its_job_and_skips_what_needs_it() {
+    let scene = Scene::new();
+    scene.workflow(
+        "name: CI\non: [push]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      - run: |\n          echo failing\n          exit 7\n      - run: echo not reached\n      - {run: echo cleaning up, if: always()}\n  deploy:\n    needs: test\n    runs-on: ubuntu-latest\n    steps: [{run: echo deploy}]\n",
+    );
+    assert_snapshot!(scene.muster(&["run"]).story(), @"
+    isolation: none; the steps run as you, with this machine's files and network
+    CI (.github/workflows/ci.yml)
+    test ▸ Run echo failing
+    test │ failing
+    test │ Error: the step ended with exit code 7
+    test ✗ Run echo failing [time]
+    test - Run echo not reached
+    test ▸ Run echo cleaning up
+    test │ cleaning up
+    test ✓ Run echo cleaning up [time]
+    .github/workflows/ci.yml: failure
+      test    failure  [time]
+      deploy  skipped  it needs `test`, which ended as failure
+    exit 1
+    ");
+}
+
+#[test]
+fn variables_outputs_and_paths_go_from_step_to_step() {
+    let scene = Scene::new();
+    scene.workflow(
+        r#"
+on: push
+env: {LEVEL: workflow, SEEN: workflow}
+defaults: {run: {shell: bash}}
+jobs:
+  first:
+    runs-on: ubuntu-latest
+    env: {LEVEL: job}
+    outputs: {word: "${{ steps.say.outputs.word }}"}
+    steps:
+      - id: say
+        env: {LEVEL: step}
+        run: |
+          echo "$LEVEL $SEEN ${{ env.LEVEL }}"
+          echo "word=hello" >> "$GITHUB_OUTPUT"
+          { echo 'LINES<<END'; echo one; echo two; echo END; } >> "$GITHUB_ENV"
+          mkdir -p "$RUNNER_TEMP/bin"; printf '#!/bin/sh\necho from the path\n' > "$RUNNER_TEMP/bin/found"
+          chmod +x "$RUNNER_TEMP/bin/found"; echo "$RUNNER_TEMP/bin" >> "$GITHUB_PATH"
+          false | true && echo not reached
+        continue-on-error: true
+      - run: echo "$LEVEL ${LINES}"; found; echo "${{ steps.say.outcome }} ${{ steps.say.conclusion }}"
+      - run: echo "$CI $GITHUB_ACTIONS $GITHUB_EVENT_NAME $GITHUB_REF_NAME ${{ github.event.ref }} [$CALLERS_SECRET]"
+  second:
+    needs: first
+    runs-on: [self-hosted, linux]
+    steps:
+      - run: import os; print(os.environ["WORD"], "${{ needs.first.result }}")
+        shell: python
+        env: {WORD: "${{ needs.first.outputs.word }}"}
+"#,
+    );
+    assert_snapshot!(scene.muster(&["run"]).story(), @r#"
+    isolation: none; the steps run as you, with this machine's files and network
+    .github/workflows/ci.yml
+    first ▸ Run echo "$LEVEL $SEEN job"
+    first │ step workflow step
+    first │ Error: the step ended with exit code 1
+    first ✓ Run echo "$LEVEL $SEEN job" (failed, may fail) [time]
+    first ▸ Run echo "$LEVEL ${LINES}"; found; echo "failure success"
+    first │ job one
+    first │ two
+    first │ from the path
+    first │ failure success
+    first ✓ Run echo "$LEVEL ${LINES}"; found; echo "failure success" [time]
+    first ▸ Run echo "$CI $GITHUB_ACTIONS $GITHUB_EVENT_NAME $GITHUB_REF_NAME refs/heads/main [$CALLERS_SECRET]"
+    first │ true true push main refs/heads/main []
+    first ✓ Run echo "$CI $GITHUB_ACTIONS $GITHUB_EVENT_NAME $GITHUB_REF_NAME refs/heads/main [$CALLERS_SECRET]" [time]
+    second ▸ Run import os; print(os.environ["WORD"], "success")
+    second │ hello success
+    second ✓ Run import os; print(os.environ["WORD"], "success") [time]
+    .github/workflows/ci.yml: success
+      first   success  [time]
+      second  success  [time]
+    exit 0
+    "#);
+}
+
+#[test]
+fn what_cannot_run_is_said_with_its_place_and_the_rest_runs() {
+    let scene = Scene::new();
+    scene.workflow(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [{run: echo fine}]\n",
+    );
+    scene.file(
+        ".github/workflows/b.yml",
+        "on: push\njobs:\n  b:\n    runs-on: ubuntu-latest\n    container: node:20\n    steps:\n      - uses: actions/setup-node@v4\n",
+    );
+    scene.file(
+        ".github/workflows/c.yml",
+        "on:\n  push: {tags: ['v*']}\n  schedule: [{cron: '1 1 * * *'}]\njobs:\n  c: {runs-on: x, steps: []}\n",
+    );
+    assert_snapshot!(scene.muster(&["run"]).story(), @"
+    error: key `container` of job `b` is not supported yet
+     --> .github/workflows/b.yml:5:5
+      |
+    5 |     container: node:20
+      |     ^^^^^^^^^
+    error: action `actions/setup-node@v4` is not supported yet
+     --> .github/workflows/b.yml:7:15
+      |
+    7 |       - uses: actions/setup-node@v4
+      |               ^^^^^^^^^^^^^^^^^^^^^
+    .github/workflows/c.yml: not run: it filters only the other kind of ref, this is a branch
+    isolation: none; the steps run as you, with this machine's files and network
+    .github/workflows/ci.yml
+    ▸ Run echo fine
+    │ fine
+    ✓ Run echo fine [time]
+    .github/workflows/ci.yml: success
+      a  success  [time]
+    exit 2
+    ");
+}
+
+#[test]
+fn a_label_that_nobody_serves_ends_the_job_with_that_reason() {
+    let scene = Scene::new();
+    scene.workflow(
+        "on: push\njobs:\n  a:\n    runs-on: windows-latest\n    steps: [{run: echo fine}]\n",
+    );
+    assert_snapshot!(scene.muster(&["run"]).story(), @"
+    isolation: none; the steps run as you, with this machine's files and network
+    .github/workflows/ci.yml
+    a: no runner serves the label `windows-latest`
+    .github/workflows/ci.yml: error
+      a  error  no runner serves the label `windows-latest`
+    exit 2
+    ");
+}
+
+#[test]
+fn without_a_workflow_the_script_runs_and_without_that_it_says_what_it_looked_for() {
+    let scene = Scene::new();
+    assert_snapshot!(scene.muster(&["run"]).story(), @"
+    nothing to run in [path] no .yml or .yaml in .muster/workflows or .github/workflows, and no executable script/cibuild
+    exit 2
+    ");
+    scene.script("script/cibuild", "#!/bin/sh\necho building in \"$(basename \"$PWD\")\"\n");
+    assert_snapshot!(scene.muster(&["run"]).story(), @"
+    isolation: none; the steps run as you, with this machine's files and network
+    script/cibuild
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run script/cibuild
+    │ building in workspace
+    ✓ Run script/cibuild [time]
+    script/cibuild: success
+      cibuild  success  [time]
+    exit 0
+    ");
+}
+
+#[test]
+fn one_job_runs_with_what_it_needs_and_in_place_it_changes_the_work_tree() {
+    let scene = Scene::new();
+    scene.workflow(
+        "on: pull_request\njobs:\n  a: {runs-on: x64, steps: [{run: echo a > made}]}\n  b: {runs-on: linux, needs: a, steps: [{uses: actions/checkout@v4}, {run: cat made}]}\n  c: {runs-on: linux, steps: [{run: exit 1}]}\n",
+    );
+    let done = scene.muster(&["run", "-W", ".github/workflows/ci.yml", "--job", "b", "--in-place"]);
+    assert_snapshot!(done.story(), @"
+    isolation: none; the steps run as you, with this machine's files and network
+    .github/workflows/ci.yml
+    a ▸ Run echo a > made
+    a ✓ Run echo a > made [time]
+    b ▸ Run actions/checkout@v4
+    b │ Running in place: the work tree is used as it is.
+    b ✓ Run actions/checkout@v4 [time]
+    b ▸ Run cat made
+    b │ a
+    b ✓ Run cat made [time]
+    .github/workflows/ci.yml: success
+      a  success  [time]
+      b  success  [time]
+    exit 0
+    ");
+    assert!(scene.path().join("made").is_file());
+    assert_snapshot!(scene.muster(&["run", "-W", ".github/workflows/ci.yml", "--job", "z"]).story(), @"
+    error: no workflow that runs has a job `z`
+    exit 2
+    ");
+}
+
+#[test]
+fn outside_a_work_tree_it_cannot_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = crate::scene::muster_in(folder.path(), &["run"]);
+    assert_snapshot!(done.story(), @"
+    error: muster run needs a git work tree: git rev-parse failed: fatal: not a git repository (or any of the parent directories): .git
+    exit 2
+    ");
+}
+
+#[test]
+fn checkout_takes_refs_depths_and_folders() {
+    let scene = Scene::new();
+    scene.workflow(
+        r"
+on: push
+jobs:
+  look:
+    runs-on: ubuntu-latest
+    steps:
+      - {uses: actions/checkout@v4, with: {fetch-depth: 0, path: all}}
+      - {uses: actions/checkout@v4, with: {fetch-depth: 2, path: two}}
+      - {uses: actions/checkout@v4, with: {ref: v1, path: tag}}
+      - {uses: actions/checkout@v4, with: {ref: side, path: tag}}
+      - run: for d in all two tag; do (cd $d; echo $d; git log --format=%s; git branch --all; git tag); done
+      - {uses: actions/checkout@v4, with: {path: ../out}, continue-on-error: true}
+      - {uses: actions/checkout@v4, with: {ref: --output=x}, continue-on-error: true}
+",
+    );
+    scene.commit("one");
+    scene.git(&["tag", "v1"]);
+    scene.git(&["branch", "side"]);
+    for message in ["two", "three"] {
+        scene.file("file", message);
+        scene.commit(message);
+    }
+    assert_snapshot!(scene.muster(&["run"]).story(), @"
+    isolation: none; the steps run as you, with this machine's files and network
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/tags/v1
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/side
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run for d in all two tag; do (cd $d; echo $d; git log --format=%s; git branch --all; git tag); done
+    │ all
+    │ three
+    │ two
+    │ one
+    │ * main
+    │   remotes/origin/main
+    │   remotes/origin/side
+    │ v1
+    │ two
+    │ three
+    │ two
+    │ * main
+    │   remotes/origin/main
+    │ tag
+    │ one
+    │ * side
+    │   remotes/origin/side
+    ✓ Run for d in all two tag; do (cd $d; echo $d; git log --format=%s; git branch --all; git tag); done [time]
+    ▸ Run actions/checkout@v4
+    │ Error: `path: ../out` leads out of the workspace
+    ✓ Run actions/checkout@v4 (failed, may fail) [time]
+    ▸ Run actions/checkout@v4
+    │ Error: `ref: --output=x` is no branch, tag or commit of this repository
+    ✓ Run actions/checkout@v4 (failed, may fail) [time]
+    .github/workflows/ci.yml: success
+      look  success  [time]
+    exit 0
+    ");
+}
+
+#[test]
+fn steps_are_bounded_in_time_and_nothing_of_them_stays() {
+    let scene = Scene::new();
+    scene.workflow(
+        r#"
+on: push
+jobs:
+  slow:
+    runs-on: ubuntu-latest
+    steps:
+      - run: (setsid sleep 4242 & ); sleep 4243 & echo "left behind"
+      - {run: sleep 60, timeout-minutes: 0.005, continue-on-error: true}
+      - {run: "exit 0", shell: "nonesuch {0}", continue-on-error: true}
+      - {run: "exit 0", shell: cmd, continue-on-error: true}
+      - {run: "exit 0", working-directory: nowhere, continue-on-error: true}
+      - {run: "echo NODE_OPTIONS=x >> $GITHUB_ENV", continue-on-error: true}
+      - {run: "echo nothing >> $GITHUB_OUTPUT", continue-on-error: true}
+"#,
+    );
+    assert_snapshot!(scene.muster(&["run"]).story(), @r#"
+    isolation: none; the steps run as you, with this machine's files and network
+    .github/workflows/ci.yml
+    ▸ Run (setsid sleep 4242 & ); sleep 4243 & echo "left behind"
+    │ left behind
+    ✓ Run (setsid sleep 4242 & ); sleep 4243 & echo "left behind" [time]
+    ▸ Run sleep 60
+    │ Error: the step took longer than its `timeout-minutes` and was stopped
+    ✓ Run sleep 60 (failed, may fail) [time]
+    ▸ Run exit 0
+    │ Error: shell `nonesuch` is not installed on this machine (looked in PATH)
+    ✓ Run exit 0 (failed, may fail) [time]
+    ▸ Run exit 0
+    │ Error: shell `cmd` exists only on Windows
+    ✓ Run exit 0 (failed, may fail) [time]
+    ▸ Run exit 0
+    │ Error: `working-directory`: [path] does not exist
+    ✓ Run exit 0 (failed, may fail) [time]
+    ▸ Run echo NODE_OPTIONS=x >> $GITHUB_ENV
+    │ Error: GITHUB_ENV: `NODE_OPTIONS` cannot be set from a step
+    ✓ Run echo NODE_OPTIONS=x >> $GITHUB_ENV (failed, may fail) [time]
+    ▸ Run echo nothing >> $GITHUB_OUTPUT
+    │ Error: GITHUB_OUTPUT: invalid line `nothing`: write `name=value` or `name<<DELIMITER`
+    ✓ Run echo nothing >> $GITHUB_OUTPUT (failed, may fail) [time]
+    .github/workflows/ci.yml: success
+      slow  success  [time]
+    exit 0
+    "#);
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        assert!(!line.contains("sleep\u{0}424"), "{line} is still there");
+    }
+}
