@@ -1,0 +1,63 @@
+//! The project's own commands: `cargo xtask check`, `cargo xtask test`, `cargo xtask bench`.
+
+mod check;
+mod needs;
+mod test;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use muster_sys::process::Program;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+enum Command {
+    /// Format, clippy with warnings as errors, and the docs build.
+    Check,
+    /// Install what the tests need, then run them all.
+    Test(test::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Check => check::run(),
+        Command::Test(arguments) => test::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is the command line")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Returns the project's top folder.
+fn top() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Runs a program with our environment and outputs; an exit code other than 0 is an error.
+fn run(program: &str, args: &[&str], more: &[(&str, &str)]) -> anyhow::Result<()> {
+    let line = format!("{program} {}", args.join(" "));
+    say(&format!("+ {line}"));
+    let mut child = Program::new(program)
+        .args(args)
+        .envs(std::env::vars_os())
+        .envs(more.iter().copied())
+        .dir(top())
+        .inherit()
+        .with_context(|| format!("cannot run `{line}`"))?;
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`{line}` failed: {status}");
+    }
+    Ok(())
+}

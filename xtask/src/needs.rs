@@ -1,0 +1,50 @@
+//! What the tests need of the machine, and how to get it.
+
+use std::path::PathBuf;
+
+use crate::{run, say};
+
+/// A program that tests start.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+    what_for: &'static str,
+}
+
+const NEEDS: [Need; 3] = [
+    Need { program: "git", package: "git", what_for: "every test with a repository" },
+    Need { program: "bash", package: "bash", what_for: "steps that name it" },
+    Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
+];
+
+/// Installs what is missing through apt, and returns what could not be had.
+pub(crate) fn install() -> Vec<String> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| find(need.program).is_none()).collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    if find("apt-get").is_some() {
+        let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+        let install =
+            [&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat();
+        let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
+        let done =
+            run("apt-get", &["update"], &quiet).and_then(|()| run("apt-get", &install, &quiet));
+        if let Err(error) = done {
+            say(&format!("{error:#}"));
+        }
+    }
+    missing
+        .into_iter()
+        .filter(|need| find(need.program).is_none())
+        .map(|need| {
+            format!("`{}` (Debian package {}), for {}", need.program, need.package, need.what_for)
+        })
+        .collect()
+}
+
+/// Looks a program up in PATH.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
