@@ -5,6 +5,8 @@
 //! functions.
 
 pub mod change;
+pub mod concurrency;
 pub mod id;
 pub mod labels;
+pub mod report;
 pub mod run;

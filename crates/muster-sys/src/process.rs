@@ -204,15 +204,15 @@ impl Program {
         }
     }
 
-    /// Starts the program so that it outlives this process, with no input and its outputs in `log`.
+    /// Starts the program so that it outlives this process, with files for its input and output and
+    /// its errors going nowhere.
     ///
     /// # Errors
     ///
     /// When it cannot be started.
-    pub fn detach(mut self, log: File) -> Result<Child, ProcessError> {
-        let second = log.try_clone().map_err(|error| self.lost(error))?;
-        self.command.stdout(log).stderr(second);
-        self.start()
+    pub fn detach(mut self, input: File, output: File) -> Result<Child, ProcessError> {
+        self.command.stdin(input).stdout(output).stderr(Stdio::null());
+        self.command.spawn().map_err(|error| ProcessError::Start { program: self.name, error })
     }
 
     fn start(&mut self) -> Result<Child, ProcessError> {

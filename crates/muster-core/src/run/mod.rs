@@ -152,6 +152,40 @@ impl Run {
         Some(worst)
     }
 
+    /// Makes ready for another attempt of the whole run: all jobs, or only those that are not green
+    /// and those that need them. Returns how many jobs run again.
+    pub fn again(&mut self, failed_only: bool) -> usize {
+        let green = |job: &Job| job.state.conclusion() == Some(Conclusion::Success);
+        let mut again: Vec<String> = Vec::new();
+        for job in &self.jobs {
+            if !failed_only || !green(job) {
+                again.push(job.id.clone());
+            }
+        }
+        let mut next = 0;
+        while let Some(id) = again.get(next).cloned() {
+            next += 1;
+            let needing = self.jobs.iter().filter(|job| job.needs.contains(&id));
+            let new: Vec<String> =
+                needing.map(|job| job.id.clone()).filter(|id| !again.contains(id)).collect();
+            again.extend(new);
+        }
+        self.cancel = None;
+        self.concluded = None;
+        let mut count = 0;
+        for job in &mut self.jobs {
+            let needs_again = job.needs.iter().any(|need| again.contains(need));
+            // Of a matrix, only the legs that are not green run again.
+            if !failed_only || !green(job) || needs_again {
+                job.state = JobState::Waiting;
+                job.outputs.clear();
+                job.despite_cancel = false;
+                count += 1;
+            }
+        }
+        count
+    }
+
     /// Returns the `needs` context of the job at `place`.
     pub fn needs_context(&self, place: usize) -> Value {
         needs::context(self, &self.jobs[place])

@@ -206,3 +206,30 @@ fn a_late_report_changes_nothing() {
     assert!(story.run.finish(0, Attempt(2), Conclusion::Failure, None, Vec::new()).is_err());
     assert_eq!(story.run.conclusion(), Some(Conclusion::Success));
 }
+
+#[test]
+fn a_rerun_of_what_failed_takes_what_needs_it_along_and_leaves_the_rest() {
+    let jobs = [
+        job("build", ""),
+        job("test", ", needs: build, strategy: {fail-fast: false, matrix: {n: [1, 2]}}"),
+        job("deploy", ", needs: test"),
+    ]
+    .concat();
+    let mut story = Story::new(&jobs);
+    story.start("build").end("build", Conclusion::Success, &[("version", "1")]);
+    story.start("test (1)").start("test (2)");
+    story.end("test (1)", Conclusion::Success, &[]).end("test (2)", Conclusion::Failure, &[]);
+    story.said();
+    assert_eq!(story.run.again(true), 2);
+    story.settle();
+    assert_snapshot!(story.said(), @"test (2) queued");
+    assert_eq!(story.run.jobs[0].outputs.len(), 1);
+    story.start("test (2)").end("test (2)", Conclusion::Success, &[]);
+    story.start("deploy").end("deploy", Conclusion::Success, &[]);
+    assert_snapshot!(story.said(), @r"
+    deploy queued
+    run success
+    ");
+    assert_eq!(story.run.again(true), 0);
+    assert_eq!(story.run.again(false), 4);
+}

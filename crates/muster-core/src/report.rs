@@ -1,0 +1,264 @@
+//! What the world is told of a commit: one status for each context, folded from all that bears on it.
+//!
+//! A context is a job's display name, as GitHub names the check of that job, so that required checks
+//! keep working. One more, [`ROLL_UP`], is there from the receipt on, rolls all up, and carries what
+//! has no job.
+
+use crate::run::{Conclusion, JobState, Reason};
+
+/// The context that rolls up all others.
+pub const ROLL_UP: &str = "muster";
+
+/// GitHub's bound on a description, in characters.
+const MAX_DESCRIPTION: usize = 140;
+
+/// What a context shows. The order is that of the fold: a later one hides an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Green.
+    Success,
+    /// It could not be run, or not to its end.
+    Error,
+    /// Red.
+    Failure,
+    /// Not over yet.
+    Pending,
+}
+
+impl State {
+    /// Returns GitHub's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Error => "error",
+            Self::Failure => "failure",
+            Self::Pending => "pending",
+        }
+    }
+}
+
+/// What one context of a commit shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The context.
+    pub context: String,
+    /// The state.
+    pub state: State,
+    /// A sentence of at most 140 characters.
+    pub description: String,
+    /// The number of the run that decides it, where one does.
+    pub run: Option<i64>,
+}
+
+/// A job that bears on a commit: of the current attempt of its run.
+#[derive(Debug, Clone)]
+pub struct JobFact {
+    /// Its display name.
+    pub name: String,
+    /// The number of its run.
+    pub run: i64,
+    /// Where it stands.
+    pub state: JobState,
+    /// Whether it may fail.
+    pub continue_on_error: bool,
+    /// Whether its run waits for its turn in a concurrency group.
+    pub held: bool,
+}
+
+/// An event that brought a commit, and what became of it.
+#[derive(Debug, Clone)]
+pub enum EventFact {
+    /// It waits for its outcome.
+    Pending,
+    /// It was processed.
+    Accepted,
+    /// Nothing was to be done.
+    Ignored(Reason),
+    /// It could not be processed.
+    Dead(Reason),
+}
+
+/// All that bears on a commit.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The jobs of all its runs.
+    pub jobs: Vec<JobFact>,
+    /// Workflow files that were refused, with the first problem of each.
+    pub refused: Vec<(String, String)>,
+    /// The events that brought it.
+    pub events: Vec<EventFact>,
+}
+
+/// Folds all that bears on a commit into its statuses; the roll-up is the last.
+pub fn statuses(facts: &Facts) -> Vec<Status> {
+    let mut statuses: Vec<Status> = Vec::new();
+    for job in &facts.jobs {
+        let status = of_job(job);
+        match statuses.iter_mut().find(|known| known.context == status.context) {
+            Some(known) if known.state >= status.state => {}
+            Some(known) => *known = status,
+            None => statuses.push(status),
+        }
+    }
+    statuses.push(roll_up(facts, &statuses));
+    statuses
+}
+
+fn of_job(job: &JobFact) -> Status {
+    let (state, text) = match &job.state {
+        JobState::Waiting if job.held => {
+            (State::Pending, "Waiting for another run of its concurrency group".to_owned())
+        }
+        JobState::Waiting => (State::Pending, "Waiting for the jobs that it needs".to_owned()),
+        JobState::Queued { .. } => (State::Pending, "Waiting for a runner".to_owned()),
+        JobState::Running { stopping: Some(reason), .. } => {
+            (State::Pending, format!("Stopping: {reason}"))
+        }
+        JobState::Running { .. } => (State::Pending, "Running".to_owned()),
+        JobState::Finished { conclusion, reason } => {
+            let (state, word) = match conclusion {
+                Conclusion::Success => (State::Success, "Successful"),
+                Conclusion::Skipped => (State::Success, "Skipped"),
+                Conclusion::Failure if job.continue_on_error => {
+                    (State::Success, "Failed, and may fail")
+                }
+                Conclusion::TimedOut if job.continue_on_error => {
+                    (State::Success, "Timed out, and may fail")
+                }
+                Conclusion::Failure => (State::Failure, "Failed"),
+                Conclusion::TimedOut => (State::Failure, "Timed out"),
+                Conclusion::Cancelled => (State::Error, "Cancelled"),
+                Conclusion::Error => (State::Error, "Not run"),
+            };
+            let text = match reason {
+                Some(reason) => format!("{word}: {reason}"),
+                None => word.to_owned(),
+            };
+            (state, text)
+        }
+    };
+    Status { context: job.name.clone(), state, description: cut(&text), run: Some(job.run) }
+}
+
+fn roll_up(facts: &Facts, jobs: &[Status]) -> Status {
+    let mut state = State::Success;
+    let mut said = Vec::new();
+    let mut say = |new: State, text: String| {
+        state = state.max(new);
+        said.push(text);
+    };
+    let count = |state: State| jobs.iter().filter(|job| job.state == state).count();
+    let open = facts.events.iter().any(|event| matches!(event, EventFact::Pending));
+    if open {
+        say(State::Pending, "Received".to_owned());
+    }
+    for (state, word) in [
+        (State::Pending, "open"),
+        (State::Failure, "failed"),
+        (State::Error, "not run to the end"),
+        (State::Success, "successful"),
+    ] {
+        let names: Vec<&str> =
+            jobs.iter().filter(|job| job.state == state).map(|job| job.context.as_str()).collect();
+        match (count(state), state) {
+            (0, _) => {}
+            (1, State::Failure | State::Error) => say(state, format!("{word}: {}", names[0])),
+            (many, _) => say(state, format!("{many} {word}")),
+        }
+    }
+    for (path, problem) in &facts.refused {
+        say(State::Error, format!("{path}: {problem}"));
+    }
+    for event in &facts.events {
+        match event {
+            EventFact::Pending | EventFact::Accepted => {}
+            EventFact::Dead(reason) => say(State::Error, reason.text.clone()),
+            EventFact::Ignored(reason) => {
+                // That no workflow wants a change is fine; that none could have wanted it is not.
+                let state = if reason.code == "unwanted" { State::Success } else { State::Error };
+                if jobs.is_empty() {
+                    say(state, reason.text.clone());
+                }
+            }
+        }
+    }
+    said.dedup();
+    let description = cut(&said.join(", "));
+    let run = jobs.iter().find(|job| job.state == state).or(jobs.first()).and_then(|job| job.run);
+    Status { context: ROLL_UP.to_owned(), state, description, run }
+}
+
+/// Cuts a description to GitHub's bound, at a character.
+fn cut(text: &str) -> String {
+    if text.chars().count() <= MAX_DESCRIPTION {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(MAX_DESCRIPTION - 1).collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::id::Attempt;
+
+    fn job(name: &str, state: JobState) -> JobFact {
+        JobFact { name: name.to_owned(), run: 7, state, continue_on_error: false, held: false }
+    }
+
+    fn finished(conclusion: Conclusion, reason: Option<&str>) -> JobState {
+        JobState::finished(conclusion, reason.map(|text| Reason::new("x", text)))
+    }
+
+    fn told(facts: &Facts) -> String {
+        let lines = statuses(facts).into_iter();
+        lines
+            .map(|s| format!("{}: {} ({})\n", s.context, s.state.as_str(), s.description))
+            .collect()
+    }
+
+    #[test]
+    fn a_commit_is_pending_from_its_receipt_on() {
+        let facts = Facts { events: vec![EventFact::Pending], ..Facts::default() };
+        assert_snapshot!(told(&facts), @"muster: pending (Received)");
+    }
+
+    #[test]
+    fn each_job_is_a_context_and_the_worst_of_one_name_counts() {
+        let jobs = vec![
+            job("test", finished(Conclusion::Success, None)),
+            job("test", finished(Conclusion::Failure, None)),
+            job("lint", finished(Conclusion::Skipped, Some("its `if` is false"))),
+            job("docs", JobState::Running { attempt: Attempt::FIRST, stopping: None }),
+            job("slow", finished(Conclusion::TimedOut, None)),
+            job("gone", finished(Conclusion::Cancelled, Some("superseded"))),
+        ];
+        let facts = Facts { jobs, events: vec![EventFact::Accepted], ..Facts::default() };
+        assert_snapshot!(told(&facts), @"
+        test: failure (Failed)
+        lint: success (Skipped: its `if` is false)
+        docs: pending (Running)
+        slow: failure (Timed out)
+        gone: error (Cancelled: superseded)
+        muster: pending (1 open, 2 failed, not run to the end: gone, 1 successful)
+        ");
+    }
+
+    #[test]
+    fn what_has_no_job_is_carried_by_the_roll_up() {
+        let refused =
+            vec![(".github/workflows/a.yml".to_owned(), "line 3: ".to_owned() + &"é".repeat(200))];
+        let facts = Facts { refused, events: vec![EventFact::Accepted], ..Facts::default() };
+        let told = statuses(&facts);
+        assert_eq!((told[0].state, told[0].description.chars().count()), (State::Error, 140));
+        for (code, state) in [("unwanted", "success"), ("skip-mark", "error"), ("nothing", "error")]
+        {
+            let events = vec![EventFact::Ignored(Reason::new(code, "why"))];
+            let facts = Facts { events, ..Facts::default() };
+            assert_eq!(super::statuses(&facts)[0].state.as_str(), state);
+        }
+    }
+}
