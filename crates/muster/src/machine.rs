@@ -55,3 +55,24 @@ pub(crate) fn callers_tool_cache() -> PathBuf {
     let cache = cache.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")));
     cache.unwrap_or_else(std::env::temp_dir).join("muster").join("tools")
 }
+
+/// Returns the variables of a step under the server: a home of its own, and this machine's tools.
+pub(crate) fn servers_environment(home: &Path) -> Vec<(String, String)> {
+    let mut environment = callers_environment();
+    // Tools that a version manager installed below the server's home stay reachable without it.
+    let servers_home = std::env::var_os("HOME").map(PathBuf::from);
+    let has = |name: &str, list: &[(String, String)]| list.iter().any(|(known, _)| known == name);
+    if let Some(servers_home) = servers_home {
+        for (name, below) in
+            [("RUSTUP_HOME", ".rustup"), ("PYENV_ROOT", ".pyenv"), ("NVM_DIR", ".nvm")]
+        {
+            let folder = servers_home.join(below);
+            if !has(name, &environment) && folder.is_dir() {
+                environment.push((name.to_owned(), folder.to_string_lossy().into_owned()));
+            }
+        }
+    }
+    environment.retain(|(name, _)| !matches!(name.as_str(), "HOME" | "CARGO_HOME"));
+    environment.push(("HOME".to_owned(), home.to_string_lossy().into_owned()));
+    environment
+}

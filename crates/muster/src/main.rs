@@ -4,8 +4,18 @@
 //! crate is one of these; the rules of CI live in `muster-core` and `muster-workflow`.
 
 mod cli;
+mod config;
+mod data;
 mod git;
+mod http;
+mod logs;
+mod loops;
 mod machine;
+mod server;
+mod store;
+mod task;
+mod token;
+mod words;
 
 use std::process::ExitCode;
 

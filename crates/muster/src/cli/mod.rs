@@ -1,11 +1,22 @@
 //! The command line: one file a command, and what they share.
 
+mod client;
+mod demo;
+mod init;
+mod repo;
 mod run;
+mod runs;
+mod serve;
 mod supervise;
 
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use muster_sys::signal;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 
 /// Exit codes that every command shares: green, red, cannot run.
 pub(crate) const GREEN: u8 = 0;
@@ -24,6 +35,24 @@ struct Arguments {
 enum Command {
     /// Run the workflows of this work tree here and now, uncommitted changes included.
     Run(run::Arguments),
+    /// Show muster at work: a small project, a server, a red verdict and a green one.
+    Demo(demo::Arguments),
+    /// Write a configuration, make the admin token, or install the hook in a local repository.
+    Init(init::Arguments),
+    /// Run the server.
+    Serve(serve::Arguments),
+    /// Say which repositories the server watches.
+    Repo(repo::Arguments),
+    /// List runs.
+    Runs(runs::ListArguments),
+    /// Show the log of a run's jobs.
+    Log(runs::LogArguments),
+    /// Cancel a run.
+    Cancel(runs::CancelArguments),
+    /// Run a finished run again.
+    Rerun(runs::RerunArguments),
+    /// Say why a run or a commit stands where it stands.
+    Why(runs::WhyArguments),
     /// Run one job for the server or for `run` (used by muster itself).
     #[command(hide = true)]
     Supervise(supervise::Arguments),
@@ -33,6 +62,15 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Repo(arguments) => repo::run(&arguments),
+        Command::Runs(arguments) => runs::list(&arguments),
+        Command::Log(arguments) => runs::log(&arguments),
+        Command::Cancel(arguments) => runs::cancel(&arguments),
+        Command::Rerun(arguments) => runs::rerun(&arguments),
+        Command::Why(arguments) => runs::why(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
@@ -45,4 +83,43 @@ pub(crate) fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "this is the command line")]
 fn complain(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
+}
+
+/// Writes a line to standard output.
+#[expect(clippy::print_stdout, reason = "this is the command line")]
+pub(crate) fn print(line: impl std::fmt::Display) {
+    println!("{line}");
+}
+
+/// Writes bytes to standard output as they are.
+pub(crate) fn print_raw(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    // A closed output is no error of ours.
+    drop(out.write_all(bytes).and_then(|()| out.flush()));
+}
+
+/// Makes what a server runs on, and opens its log: on standard error, as `MUSTER_LOG` says.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// Returns what is cancelled once the program is told to end.
+fn until_terminated() -> anyhow::Result<CancellationToken> {
+    let told = CancellationToken::new();
+    let tell = told.clone();
+    signal::on_termination(move |name, _| {
+        tracing::info!(signal = name, "ending");
+        tell.cancel();
+    })
+    .context("cannot listen to signals")?;
+    Ok(told)
 }

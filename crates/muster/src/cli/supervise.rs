@@ -18,6 +18,9 @@ use super::GREEN;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// The file to touch when the spool has grown.
+    #[arg(long)]
+    nudge: Option<PathBuf>,
     /// The file that describes the job.
     spec: PathBuf,
 }
@@ -33,7 +36,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let on_order = cancel.clone();
     std::thread::Builder::new().name("orders".into()).spawn(move || follow_orders(&on_order))?;
     let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let mut spool = spool::Writer::new(out).context("cannot write the spool")?;
+    let mut spool =
+        spool::Writer::new(out, arguments.nudge.clone()).context("cannot write the spool")?;
     let result = muster_runner::run(&spec, &cancel, &mut spool);
     spool.finish(&result).context("cannot write the spool")?;
     Ok(GREEN)

@@ -2,5 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod demo;
+mod hook;
+mod restart;
 mod run;
 mod scene;
+mod serve;
+mod server;

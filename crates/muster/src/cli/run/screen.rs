@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use muster_core::run::{Conclusion, JobState, Run};
 use muster_runner::spec::{StepConclusion, StepEvent};
 
+use crate::words::duration;
+
 /// Writes to standard output. A closed output is no error: the run goes on for its exit code.
 #[derive(Debug)]
 pub(super) struct Screen {
@@ -125,14 +127,5 @@ impl Screen {
     fn write(&mut self, bytes: &[u8]) {
         let mut out = io::stdout().lock();
         drop(out.write_all(bytes).and_then(|()| out.flush()));
-    }
-}
-
-/// Writes a span of milliseconds for people.
-fn duration(ms: i64) -> String {
-    match ms {
-        ..1_000 => format!("{ms} ms"),
-        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
-        _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
     }
 }

@@ -1,0 +1,71 @@
+//! Talking to a server: the address and the token come from the environment, never from arguments.
+
+use anyhow::{Context as _, bail};
+use reqwest::{Method, Response};
+use serde_json::Value;
+
+/// Where the server is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServerArguments {
+    /// The server's address.
+    #[arg(long, env = "MUSTER_URL", value_name = "URL", default_value = "http://127.0.0.1:4567")]
+    url: String,
+}
+
+/// A connection to a server's API.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: String,
+    token: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn new(arguments: &ServerArguments) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().build().context("cannot make an HTTP client")?;
+        let url = arguments.url.trim_end_matches('/').to_owned();
+        Ok(Self { http, url, token: std::env::var("MUSTER_TOKEN").ok() })
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.send(Method::GET, path, None).await?.json().await?)
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        Ok(self.send(Method::POST, path, Some(body)).await?.json().await?)
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.send(Method::DELETE, path, None).await.map(drop)
+    }
+
+    /// Sends a request; an answer other than 2xx is an error with the server's own words.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Response> {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.with_context(|| {
+            format!("no muster server answers at {} (MUSTER_URL or --url says where)", self.url)
+        })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let message = answer.json::<Value>().await.ok();
+        let message = message.as_ref().and_then(|json| json["message"].as_str());
+        match (status.as_u16(), message) {
+            (401, _) => bail!("the server wants the admin token: set MUSTER_TOKEN"),
+            (_, Some(message)) => bail!("{message}"),
+            (_, None) => bail!("the server answered {status}"),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `muster repo`: which repositories the server watches.
+
+use serde_json::json;
+
+use super::client::{Client, ServerArguments};
+use super::{GREEN, print, runtime};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Watch a repository: what is pushed from now on is run.
+    Add {
+        /// The name that it goes by, such as `owner/name`.
+        name: String,
+        /// A path on the server's machine, or a URL that git understands.
+        location: String,
+    },
+    /// List the repositories.
+    List,
+    /// Stop watching a repository, and forget its runs.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let client = Client::new(&arguments.server)?;
+    runtime()?.block_on(async {
+        match &arguments.command {
+            Command::Add { name, location } => {
+                // A path is meant from here, not from where the server was started.
+                let location = match std::fs::canonicalize(location) {
+                    Ok(path) => path.to_string_lossy().into_owned(),
+                    Err(_) => location.clone(),
+                };
+                let body = json!({ "name": name, "location": location });
+                client.post("/api/v1/repositories", &body).await?;
+                print(format!("watching {name} at {location}"));
+            }
+            Command::List => {
+                let answer = client.get("/api/v1/repositories").await?;
+                for repository in answer["repositories"].as_array().into_iter().flatten() {
+                    let text = |key: &str| repository[key].as_str().unwrap_or_default();
+                    let problem = match text("problem") {
+                        "" => String::new(),
+                        problem => format!("  problem: {problem}"),
+                    };
+                    print(format!("{}  {}{problem}", text("name"), text("location")));
+                }
+            }
+            Command::Remove { name } => {
+                client.delete(&format!("/api/v1/repositories/{name}")).await?;
+                print(format!("{name} is not watched any more"));
+            }
+        }
+        Ok(GREEN)
+    })
+}

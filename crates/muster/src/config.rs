@@ -1,0 +1,72 @@
+//! What an administrator can say of a server.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::machine;
+
+/// The configuration of a server; what the file does not say is as in [`Config::default`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// The data folder.
+    pub(crate) data: PathBuf,
+    /// The address that people reach it at, without a slash at the end.
+    pub(crate) public_url: String,
+    /// Whether everybody may read.
+    pub(crate) public_read: bool,
+    /// How many jobs run at once.
+    pub(crate) jobs: usize,
+    /// Labels that this machine serves beside the usual ones.
+    pub(crate) labels: Vec<String>,
+    /// Seconds between two looks at a repository on this machine that sends no nudge.
+    pub(crate) poll_local_s: u64,
+    /// Seconds between two looks at a repository elsewhere.
+    pub(crate) poll_remote_s: u64,
+    /// After so many seconds without output a job is ended.
+    pub(crate) idle_timeout_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4567)),
+            data: PathBuf::from("muster-data"),
+            public_url: String::new(),
+            public_read: false,
+            jobs: machine::cores(),
+            labels: Vec::new(),
+            poll_local_s: 2,
+            poll_remote_s: 30,
+            idle_timeout_s: 3600,
+        }
+    }
+}
+
+impl Config {
+    /// A configuration file that says what is so by default, and what it means.
+    pub(crate) const COMMENTED: &str = include_str!("../assets/muster.toml");
+
+    /// Reads a configuration file; without a file everything is as by default.
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            other => other.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        let mut config: Self =
+            toml::from_str(&text).with_context(|| format!("{} cannot be used", path.display()))?;
+        // A relative folder is meant from where the file stands, wherever muster is started.
+        if let Some(folder) = path.parent() {
+            config.data = folder.join(&config.data);
+        }
+        config.public_url = config.public_url.trim_end_matches('/').to_owned();
+        Ok(config)
+    }
+}

@@ -1,0 +1,92 @@
+//! The data folder: what lies where.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use muster_core::id::RepoId;
+use rustix::fs::{FlockOperation, flock};
+
+/// The folder of one server.
+#[derive(Debug)]
+pub(crate) struct Data {
+    folder: PathBuf,
+    /// Held as long as the server runs.
+    _lock: File,
+}
+
+/// Why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DataError {
+    /// It cannot be made or written to.
+    #[error("cannot use the data folder {folder}: {error}")]
+    Unusable {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Another server runs on it.
+    #[error("another muster server runs on the data folder {0}")]
+    Taken(PathBuf),
+}
+
+impl Data {
+    /// Opens the folder, which is made when it is not there, for one server alone.
+    pub(crate) fn open(folder: &Path) -> Result<Self, DataError> {
+        let unusable = |error| DataError::Unusable { folder: folder.to_owned(), error };
+        fs::create_dir_all(folder).map_err(unusable)?;
+        // Steps and supervisors run elsewhere; what is below must not depend on where we started.
+        let folder = folder.canonicalize().map_err(unusable)?;
+        for below in ["jobs", "logs", "mirrors", "nudge", "tools"] {
+            fs::create_dir_all(folder.join(below)).map_err(unusable)?;
+        }
+        let lock = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join("lock"))
+            .map_err(unusable)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { folder, _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataError::Taken(folder)),
+            Err(error) => Err(unusable(error.into())),
+        }
+    }
+
+    /// Returns the folder of nudges below the data folder `folder`, whether a server runs or not.
+    pub(crate) fn nudges_of(folder: &Path) -> io::Result<PathBuf> {
+        let nudges = folder.join("nudge");
+        fs::create_dir_all(&nudges)?;
+        nudges.canonicalize()
+    }
+
+    /// Returns the SQLite database file.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.join("muster.db")
+    }
+
+    /// Returns the folder whose touched files are nudges.
+    pub(crate) fn nudges(&self) -> PathBuf {
+        self.folder.join("nudge")
+    }
+
+    /// Returns the folder that keeps tools between jobs.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.folder.join("tools")
+    }
+
+    /// Returns the mirror of a repository.
+    pub(crate) fn mirror(&self, repository: &RepoId) -> PathBuf {
+        self.folder.join("mirrors").join(format!("{repository}.git"))
+    }
+
+    /// Returns the folder of an attempt of a job.
+    pub(crate) fn job(&self, job_id: &str, attempt: i64) -> PathBuf {
+        self.folder.join("jobs").join(format!("{job_id}.{attempt}"))
+    }
+
+    /// Returns the log of an attempt of a job: what its supervisor spools.
+    pub(crate) fn log(&self, job_id: &str, attempt: i64) -> PathBuf {
+        self.folder.join("logs").join(format!("{job_id}.{attempt}.log"))
+    }
+}

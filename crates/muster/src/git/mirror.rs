@@ -1,0 +1,206 @@
+//! The bare mirror of a watched repository, and a look at the repository itself.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use muster_core::change::Commit;
+use muster_core::id::Sha;
+use muster_workflow::trigger::ChangedFiles;
+
+use super::{Git, GitError, commit};
+
+/// What is mirrored: no other ref starts anything.
+const BRANCHES: &str = "+refs/heads/*:refs/heads/*";
+const TAGS: &str = "+refs/tags/*:refs/tags/*";
+/// Where verdicts are written for people without a forge.
+const NOTES: &str = "refs/notes/muster";
+/// Above this many files a difference is not listed: path filters pass then.
+const MAX_DIFF: usize = 10_000;
+/// The largest workflow file that is read.
+const MAX_FILE: usize = 1 << 20;
+
+/// The refs of a repository somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RemoteRefs {
+    /// Branches and tags by name.
+    pub(crate) refs: Vec<(String, Sha)>,
+    /// The branch that HEAD names, where it names one.
+    pub(crate) default_branch: Option<String>,
+}
+
+/// Asks a repository for its refs.
+pub(crate) fn ls_remote(location: &str) -> Result<RemoteRefs, GitError> {
+    let answer = Git::new(Path::new("/"), "ls-remote")
+        .args(["--symref", "--end-of-options", location, "HEAD", "refs/heads/*", "refs/tags/*"])
+        .text()?;
+    let mut refs = Vec::new();
+    let mut default_branch = None;
+    for line in answer.lines() {
+        let Some((what, name)) = line.split_once('\t') else { continue };
+        if let Some(target) = what.strip_prefix("ref: refs/heads/") {
+            default_branch = Some(target.to_owned());
+        } else if name.starts_with("refs/") && !name.ends_with("^{}") {
+            let bad = |_| GitError::Answer { command: "ls-remote".into(), answer: line.to_owned() };
+            refs.push((name.to_owned(), Sha::parse(what).map_err(bad)?));
+        }
+    }
+    refs.sort();
+    Ok(RemoteRefs { refs, default_branch })
+}
+
+/// A bare copy of a repository, on this machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Mirror {
+    folder: PathBuf,
+}
+
+impl Mirror {
+    /// Opens the mirror in `folder`, which is made when it is not there.
+    pub(crate) fn open(folder: PathBuf) -> Result<Self, GitError> {
+        if !folder.join("HEAD").is_file() {
+            let parent = folder.parent().unwrap_or(Path::new("/"));
+            Git::new(parent, "init")
+                .args(["--quiet", "--bare", "--template=", "--end-of-options"])
+                .arg(&folder)
+                .bytes()?;
+        }
+        Ok(Self { folder })
+    }
+
+    /// Brings all branches and tags of `location` here.
+    pub(crate) fn fetch(&self, location: &str) -> Result<(), GitError> {
+        Git::new(&self.folder, "fetch")
+            .args(["--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--end-of-options"])
+            .args([location, BRANCHES, TAGS])
+            .bytes()?;
+        Ok(())
+    }
+
+    /// Returns the branches and tags that are here, by name.
+    pub(crate) fn refs(&self) -> Result<Vec<(String, Sha)>, GitError> {
+        let answer = Git::new(&self.folder, "for-each-ref")
+            .args(["--format=%(objectname) %(refname)", "refs/heads", "refs/tags"])
+            .text()?;
+        let mut refs = Vec::new();
+        for line in answer.lines() {
+            let bad =
+                || GitError::Answer { command: "for-each-ref".into(), answer: line.to_owned() };
+            let (sha, name) = line.split_once(' ').ok_or_else(bad)?;
+            refs.push((name.to_owned(), Sha::parse(sha).map_err(|_| bad())?));
+        }
+        refs.sort();
+        Ok(refs)
+    }
+
+    /// Returns the commit that an object names: itself, or what a tag points to.
+    pub(crate) fn peel(&self, sha: &Sha) -> Result<Sha, GitError> {
+        Git::new(&self.folder, "rev-parse")
+            .args(["--verify", "--end-of-options", &format!("{sha}^{{commit}}")])
+            .sha()
+    }
+
+    /// Reads a commit.
+    pub(crate) fn commit(&self, sha: &Sha) -> Result<Commit, GitError> {
+        commit(&self.folder, None, sha)
+    }
+
+    /// Returns true when everything in `older` is also in `newer`.
+    pub(crate) fn is_ancestor(&self, older: &Sha, newer: &Sha) -> bool {
+        Git::new(&self.folder, "merge-base")
+            .args(["--is-ancestor", older.as_str(), newer.as_str()])
+            .bytes()
+            .is_ok()
+    }
+
+    /// Returns the files that differ between two commits.
+    pub(crate) fn changed_files(&self, before: &Sha, after: &Sha) -> ChangedFiles {
+        let listed = Git::new(&self.folder, "diff-tree")
+            .args(["-r", "-z", "--name-only", "--no-renames", before.as_str(), after.as_str()])
+            .bytes();
+        // A commit that is not here any more leaves nothing to compare with.
+        let Ok(listed) = listed else { return ChangedFiles::Unknown };
+        let files: Vec<String> = listed
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect();
+        if files.len() > MAX_DIFF { ChangedFiles::Unknown } else { ChangedFiles::Known(files) }
+    }
+
+    /// Lists what stands at `paths` in a commit: mode, object name, path.
+    pub(crate) fn list(
+        &self,
+        sha: &Sha,
+        paths: &[&str],
+    ) -> Result<Vec<(String, String, String)>, GitError> {
+        let listed = Git::new(&self.folder, "ls-tree")
+            .args(["-z", sha.as_str(), "--"])
+            .args(paths)
+            .bytes()?;
+        let entries = listed.split(|byte| *byte == 0).filter_map(|entry| {
+            let entry = String::from_utf8_lossy(entry).into_owned();
+            let (facts, path) = entry.split_once('\t')?;
+            let mut facts = facts.split(' ');
+            let (mode, _kind, object) = (facts.next()?, facts.next()?, facts.next()?);
+            Some((mode.to_owned(), object.to_owned(), path.to_owned()))
+        });
+        Ok(entries.collect())
+    }
+
+    /// Reads blobs as text; `None` for one that is too large or no UTF-8.
+    pub(crate) fn read(&self, objects: &[String]) -> Result<Vec<Option<String>>, GitError> {
+        if objects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input: String = objects.iter().map(|object| format!("{object}\n")).collect();
+        let answer = Git::new(&self.folder, "cat-file").arg("--batch").input(input).bytes()?;
+        let broken =
+            || GitError::Answer { command: "cat-file".into(), answer: "a short answer".into() };
+        let mut texts = Vec::new();
+        let mut rest = answer.as_slice();
+        for _ in objects {
+            let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(broken)?;
+            let header = String::from_utf8_lossy(&rest[..end]).into_owned();
+            let size: usize =
+                header.rsplit(' ').next().and_then(|size| size.parse().ok()).ok_or_else(broken)?;
+            let body = rest.get(end + 1..end + 1 + size).ok_or_else(broken)?;
+            let text = if size > MAX_FILE { None } else { String::from_utf8(body.to_vec()).ok() };
+            texts.push(text);
+            rest = rest.get(end + 2 + size..).unwrap_or_default();
+        }
+        Ok(texts)
+    }
+
+    /// Writes `notes`, one for each commit, to the repository at `location` itself.
+    pub(crate) fn write_notes(
+        &self,
+        location: &str,
+        notes: &HashMap<Sha, String>,
+    ) -> Result<(), GitError> {
+        // Others may have written notes meanwhile; ours go on top of what is there.
+        let fetched = Git::new(&self.folder, "fetch")
+            .args(["--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", location])
+            .arg(format!("+{NOTES}:{NOTES}"))
+            .bytes();
+        match fetched {
+            Ok(_) => {}
+            Err(GitError::Refused { message, .. })
+                if message.contains("couldn't find remote ref") => {}
+            Err(error) => return Err(error),
+        }
+        for (sha, note) in notes {
+            Git::new(&self.folder, "notes")
+                .args(["--ref", NOTES, "add", "--force", "--file=-", sha.as_str()])
+                .env("GIT_AUTHOR_NAME", "muster")
+                .env("GIT_AUTHOR_EMAIL", "muster@localhost")
+                .env("GIT_COMMITTER_NAME", "muster")
+                .env("GIT_COMMITTER_EMAIL", "muster@localhost")
+                .input(note.as_bytes())
+                .bytes()?;
+        }
+        Git::new(&self.folder, "push")
+            .args(["--quiet", "--end-of-options", location, &format!("{NOTES}:{NOTES}")])
+            .bytes()?;
+        Ok(())
+    }
+}

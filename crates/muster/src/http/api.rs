@@ -1,0 +1,280 @@
+//! `/api/v1`: what the command line and other programs use.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use muster_core::id::Sha;
+use muster_core::run::Reason;
+use muster_sys::clock;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::Problem;
+use crate::git::ls_remote;
+use crate::logs;
+use crate::loops::Shared;
+use crate::store::jobs::{JobRow, StepRow};
+use crate::store::reports::Unsent;
+use crate::store::runs::RunRow;
+
+/// The most that is sent of one log at once, in bytes.
+const MAX_LOG: usize = 256 << 20;
+
+/// `GET /api/v1/repositories`
+pub(super) async fn repositories(
+    State(shared): State<Arc<Shared>>,
+) -> Result<Json<Value>, Problem> {
+    let repositories = shared.store.repositories().await?;
+    let list: Vec<Value> = repositories
+        .iter()
+        .map(|repository| {
+            json!({
+                "id": repository.number,
+                "name": repository.name,
+                "location": repository.location,
+                "default_branch": repository.default_branch,
+                "problem": repository.problem,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "repositories": list })))
+}
+
+/// What adds a repository.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewRepository {
+    name: String,
+    location: String,
+}
+
+/// `POST /api/v1/repositories`
+pub(super) async fn add_repository(
+    State(shared): State<Arc<Shared>>,
+    Json(new): Json<NewRepository>,
+) -> Result<impl IntoResponse, Problem> {
+    let bad = |message: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message);
+    let name_fits = !new.name.is_empty()
+        && new.name.len() <= 200
+        && new
+            .name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));
+    if !name_fits {
+        return Err(bad("a name has 1 to 200 letters, digits, `-`, `_`, `.` and `/`"));
+    }
+    let known = ["/", "https://", "http://", "ssh://", "git://", "file://"];
+    if !known.iter().any(|start| new.location.starts_with(start)) {
+        return Err(bad("a location is an absolute path or a URL that git understands"));
+    }
+    let location = new.location.clone();
+    let refs = tokio::task::spawn_blocking(move || ls_remote(&location)).await;
+    let refs = refs.map_err(anyhow::Error::from)?;
+    let refs = refs.map_err(|error| bad(&format!("cannot look at {}: {error}", new.location)))?;
+    let branch = refs.default_branch.unwrap_or_else(|| "main".to_owned());
+    shared.store.add_repository(new.name.clone(), new.location, branch, clock::now_ms()).await?;
+    shared.wake.watch.notify_one();
+    Ok((StatusCode::CREATED, Json(json!({ "name": new.name }))))
+}
+
+/// `DELETE /api/v1/repositories/NAME`
+pub(super) async fn remove_repository(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    if shared.store.remove_repository(name.clone()).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::not_found(format!("repository `{name}`")))
+    }
+}
+
+/// `GET /api/v1/runs`
+pub(super) async fn runs(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+    let runs = shared.store.newest_runs(100).await?;
+    let list: Vec<Value> = runs.iter().map(|run| run_json(&shared, run)).collect();
+    Ok(Json(json!({ "runs": list })))
+}
+
+/// `GET /api/v1/runs/NUMBER`
+pub(super) async fn run(
+    State(shared): State<Arc<Shared>>,
+    Path(number): Path<i64>,
+) -> Result<Json<Value>, Problem> {
+    let run = find(&shared, number).await?;
+    let mut jobs = Vec::new();
+    for row in shared.store.jobs_of(&run.id, run.attempt).await? {
+        let steps = shared.store.steps_of(&row.ran_as).await?;
+        jobs.push(job_json(&shared, &row, &steps));
+    }
+    let mut json = run_json(&shared, &run);
+    json["jobs"] = jobs.into();
+    Ok(Json(json))
+}
+
+/// `POST /api/v1/runs/NUMBER/cancel`
+pub(super) async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    Path(number): Path<i64>,
+) -> Result<Json<Value>, Problem> {
+    find(&shared, number).await?;
+    let reason = Reason::new("cancelled", "cancelled by the administrator");
+    shared.store.cancel_run(number, reason).await?;
+    shared.wake.drive.notify_one();
+    Ok(Json(json!({ "run": number })))
+}
+
+/// What a re-run is of.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rerun {
+    /// Only the jobs that are not green, and those that need them.
+    #[serde(default)]
+    failed: bool,
+}
+
+/// `POST /api/v1/runs/NUMBER/rerun`
+pub(super) async fn rerun(
+    State(shared): State<Arc<Shared>>,
+    Path(number): Path<i64>,
+    rerun: Option<Json<Rerun>>,
+) -> Result<Json<Value>, Problem> {
+    find(&shared, number).await?;
+    let failed = rerun.map(|Json(rerun)| rerun).unwrap_or_default().failed;
+    let attempt = shared.store.rerun(number, failed, clock::now_ms()).await?;
+    shared.wake.drive.notify_one();
+    shared.wake.deliver.notify_one();
+    Ok(Json(json!({ "run": number, "attempt": attempt })))
+}
+
+/// `GET /api/v1/commits/SHA`: what the commit shows, and what became of its workflow files.
+pub(super) async fn commit(
+    State(shared): State<Arc<Shared>>,
+    Path(sha): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let facts = find_commit(&shared, &sha).await?;
+    let statuses: Vec<Value> = facts
+        .reports
+        .iter()
+        .map(|report| {
+            json!({
+                "context": report.context,
+                "state": report.state,
+                "description": report.description,
+                "url": format!("{}{}", shared.config.public_url, report.path),
+            })
+        })
+        .collect();
+    let files: Vec<Value> = facts
+        .files
+        .iter()
+        .map(
+            |(path, outcome, reason)| json!({ "path": path, "outcome": outcome, "reason": reason }),
+        )
+        .collect();
+    Ok(Json(json!({
+        "sha": sha,
+        "repository": facts.repository,
+        "statuses": statuses,
+        "files": files,
+    })))
+}
+
+/// All that is known of a commit.
+pub(super) struct CommitFacts {
+    pub(super) repository: String,
+    pub(super) reports: Vec<Unsent>,
+    /// Path, outcome and reason of each workflow file.
+    pub(super) files: Vec<(String, String, Option<String>)>,
+}
+
+/// Finds a commit in the first repository that has heard of it.
+pub(super) async fn find_commit(shared: &Shared, sha: &str) -> Result<CommitFacts, Problem> {
+    let missing = || Problem::not_found(format!("commit {sha}"));
+    let sha = Sha::parse(sha).map_err(|_| missing())?;
+    for repository in shared.store.repositories().await? {
+        let reports = shared.store.reports_of(&repository.id(), &sha).await?;
+        if !reports.is_empty() {
+            let files = shared.store.files_of(&repository.id(), &sha).await?;
+            return Ok(CommitFacts { repository: repository.name, reports, files });
+        }
+    }
+    Err(missing())
+}
+
+/// `GET /api/v1/jobs/NUMBER/log`: what the steps wrote, of the newest attempt.
+pub(super) async fn log(
+    State(shared): State<Arc<Shared>>,
+    Path(number): Path<i64>,
+) -> Result<impl IntoResponse, Problem> {
+    let (job, _) = find_job(&shared, number).await?;
+    let attempts = shared.store.attempts_of(&job.ran_as).await?;
+    let newest = attempts.last().map_or(0, |(attempt, _)| *attempt);
+    let path = shared.data.log(&job.ran_as, newest);
+    let read = tokio::task::spawn_blocking(move || logs::raw(FilePath::new(&path), MAX_LOG));
+    let text = read.await.map_err(anyhow::Error::from)??;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
+}
+
+/// Finds a job, and its run.
+pub(super) async fn find_job(shared: &Shared, number: i64) -> Result<(JobRow, RunRow), Problem> {
+    let found = shared.store.job(number).await?;
+    found.ok_or_else(|| Problem::not_found(format!("job {number}")))
+}
+
+async fn find(shared: &Shared, number: i64) -> Result<RunRow, Problem> {
+    shared.store.run(number).await?.ok_or_else(|| Problem::not_found(format!("run {number}")))
+}
+
+fn run_json(shared: &Shared, run: &RunRow) -> Value {
+    json!({
+        "id": run.number,
+        "repository": run.repository,
+        "workflow": run.workflow_name,
+        "path": run.path,
+        "run_number": run.run_number,
+        "attempt": run.attempt,
+        "title": run.title,
+        "event": run.event_name,
+        "ref": run.git_ref,
+        "sha": run.sha,
+        "status": if run.conclusion.is_some() { "completed" } else { "in_progress" },
+        "conclusion": run.conclusion,
+        "created_at": run.created_at,
+        "concluded_at": run.concluded_at,
+        "url": format!("{}/runs/{}", shared.config.public_url, run.number),
+    })
+}
+
+fn job_json(shared: &Shared, row: &JobRow, steps: &[StepRow]) -> Value {
+    let newest = steps.last().map_or(0, |step| step.attempt);
+    let steps: Vec<Value> = steps
+        .iter()
+        .filter(|step| step.attempt == newest)
+        .map(|step| {
+            json!({
+                "number": step.step,
+                "name": step.name,
+                "conclusion": step.conclusion,
+                "started_at": step.started_at,
+                "completed_at": step.finished_at,
+            })
+        })
+        .collect();
+    json!({
+        "id": row.number,
+        "name": row.job.name,
+        "status": row.job.state.as_str(),
+        "conclusion": row.job.state.conclusion().map(|conclusion| conclusion.as_str()),
+        "reason": row.job.state.reason(),
+        "queued_at": row.queued_at,
+        "started_at": row.started_at,
+        "completed_at": row.finished_at,
+        "steps": steps,
+        "url": format!("{}/jobs/{}", shared.config.public_url, row.number),
+    })
+}

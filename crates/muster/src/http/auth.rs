@@ -1,0 +1,110 @@
+//! Who may do what: the admin token, as a bearer token or in a cookie.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Form, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use serde::Deserialize;
+
+use super::error::Problem;
+use crate::loops::Shared;
+use crate::store::settings::ADMIN_TOKEN_HASH;
+use crate::token;
+
+const COOKIE: &str = "muster_token";
+
+/// How a request showed who it is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Credentials {
+    Bearer,
+    Cookie,
+    None,
+}
+
+/// Lets a request through that may be done; refuses all others.
+pub(super) async fn guard(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let credentials = credentials(&shared, request.headers()).await?;
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let public = reads && shared.config.public_read;
+    if credentials == Credentials::None && !public {
+        let wants_page = !request.uri().path().starts_with("/api/");
+        if wants_page && reads {
+            return Ok(Redirect::to("/login").into_response());
+        }
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "this needs the admin token"));
+    }
+    // A browser sends its cookie along from any page; it cannot lie about which page that was.
+    if !reads && credentials != Credentials::Bearer && !same_origin(&shared, request.headers()) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "this came from a page of another site"));
+    }
+    Ok(next.run(request).await)
+}
+
+async fn credentials(shared: &Shared, headers: &HeaderMap) -> Result<Credentials, Problem> {
+    let Some(hash) = shared.store.setting(ADMIN_TOKEN_HASH).await? else {
+        return Ok(Credentials::None);
+    };
+    let bearer =
+        text(headers, header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    if bearer.is_some_and(|given| token::matches(given, &hash)) {
+        return Ok(Credentials::Bearer);
+    }
+    let cookies = text(headers, header::COOKIE).unwrap_or_default();
+    let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+    if pairs.any(|(name, value)| name == COOKIE && token::matches(value, &hash)) {
+        return Ok(Credentials::Cookie);
+    }
+    Ok(Credentials::None)
+}
+
+fn same_origin(shared: &Shared, headers: &HeaderMap) -> bool {
+    let Some(origin) = text(headers, header::ORIGIN) else { return false };
+    let here = text(headers, header::HOST).map(|host| format!("http://{host}"));
+    origin == shared.config.public_url || Some(origin) == here.as_deref()
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginPage {
+    refused: bool,
+}
+
+/// Asks for the token.
+pub(super) async fn login_page() -> Result<Html<String>, Problem> {
+    Ok(Html(LoginPage { refused: false }.render()?))
+}
+
+/// What the login form sends.
+#[derive(Debug, Deserialize)]
+pub(super) struct Login {
+    token: String,
+}
+
+/// Takes the token and answers with the cookie.
+pub(super) async fn login(
+    State(shared): State<Arc<Shared>>,
+    Form(login): Form<Login>,
+) -> Result<Response, Problem> {
+    let hash = shared.store.setting(ADMIN_TOKEN_HASH).await?;
+    if !hash.is_some_and(|hash| token::matches(&login.token, &hash)) {
+        let page = Html(LoginPage { refused: true }.render()?);
+        return Ok((StatusCode::UNAUTHORIZED, page).into_response());
+    }
+    let secure = if shared.config.public_url.starts_with("https:") { "; Secure" } else { "" };
+    let cookie = format!(
+        "{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age=2592000{secure}",
+        login.token
+    );
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response())
+}

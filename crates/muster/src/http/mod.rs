@@ -1,0 +1,77 @@
+//! HTTP: pages, API, live logs.
+//!
+//! Everything but `/healthz`, the login and the look of the pages needs the admin token or a cookie
+//! with it; `public_read` opens reading. A test walks the routes without credentials.
+
+mod api;
+mod auth;
+mod error;
+mod live;
+mod pages;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header;
+use axum::middleware;
+use axum::response::IntoResponse;
+use axum::routing::{delete, get, post};
+
+use crate::loops::Shared;
+
+/// The largest body of an API call, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Returns all routes.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let closed = Router::new()
+        .route("/", get(pages::home))
+        .route("/runs/{number}", get(pages::run))
+        .route("/jobs/{number}", get(pages::job))
+        .route("/commits/{sha}", get(pages::commit))
+        .route("/api/v1/repositories", get(api::repositories).post(api::add_repository))
+        .route("/api/v1/repositories/{*name}", delete(api::remove_repository))
+        .route("/api/v1/runs", get(api::runs))
+        .route("/api/v1/runs/{number}", get(api::run))
+        .route("/api/v1/runs/{number}/cancel", post(api::cancel))
+        .route("/api/v1/runs/{number}/rerun", post(api::rerun))
+        .route("/api/v1/commits/{sha}", get(api::commit))
+        .route("/api/v1/jobs/{number}/log", get(api::log))
+        .route("/api/v1/jobs/{number}/live", get(live::live))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::guard));
+    Router::new()
+        .merge(closed)
+        .route("/login", get(auth::login_page).post(auth::login))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route(
+            "/assets/style.css",
+            get(|| asset("text/css", include_str!("../../assets/style.css"))),
+        )
+        .route(
+            "/assets/log.js",
+            get(|| asset("text/javascript", include_str!("../../assets/log.js"))),
+        )
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::map_response(secure))
+        .with_state(shared)
+}
+
+async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text)
+}
+
+/// Adds what keeps a browser from doing more with an answer than showing it.
+async fn secure(mut response: axum::response::Response) -> axum::response::Response {
+    let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+                  img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,116 @@
+//! The pages, simple now: runs, one run, one job with its log, one commit.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::Html;
+
+use super::api::{CommitFacts, find_commit, find_job};
+use super::error::Problem;
+use crate::logs::{self, Line};
+use crate::loops::Shared;
+use crate::store::jobs::{JobRow, StepRow};
+use crate::store::runs::RunRow;
+
+/// How many runs the home page shows.
+const RUNS: i64 = 50;
+/// How many bytes of a log stand in the page itself; the rest comes after it.
+const LOG_BYTES: u64 = 2 << 20;
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage {
+    runs: Vec<RunRow>,
+    problems: Vec<(String, String)>,
+}
+
+/// `GET /`
+pub(super) async fn home(State(shared): State<Arc<Shared>>) -> Result<Html<String>, Problem> {
+    let runs = shared.store.newest_runs(RUNS).await?;
+    let repositories = shared.store.repositories().await?.into_iter();
+    let problems = repositories
+        .filter_map(|repository| Some((repository.name, repository.problem?)))
+        .collect();
+    Ok(Html(HomePage { runs, problems }.render()?))
+}
+
+#[derive(Template)]
+#[template(path = "run.html")]
+struct RunPage {
+    run: RunRow,
+    jobs: Vec<JobRow>,
+    unserved: Vec<String>,
+}
+
+/// `GET /runs/NUMBER`
+pub(super) async fn run(
+    State(shared): State<Arc<Shared>>,
+    Path(number): Path<i64>,
+) -> Result<Html<String>, Problem> {
+    let run = shared.store.run(number).await?;
+    let run = run.ok_or_else(|| Problem::not_found(format!("run {number}")))?;
+    let jobs = shared.store.jobs_of(&run.id, run.attempt).await?;
+    let unserved = serde_json::from_str(&run.unserved).map_err(anyhow::Error::from)?;
+    Ok(Html(RunPage { run, jobs, unserved }.render()?))
+}
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct JobPage {
+    job: JobRow,
+    run: RunRow,
+    steps: Vec<StepRow>,
+    attempt: i64,
+    attempts: usize,
+    lines: Vec<Line>,
+    next: u64,
+    /// Whether more will come.
+    live: bool,
+}
+
+/// `GET /jobs/NUMBER`
+pub(super) async fn job(
+    State(shared): State<Arc<Shared>>,
+    Path(number): Path<i64>,
+) -> Result<Html<String>, Problem> {
+    let (job, run) = find_job(&shared, number).await?;
+    let attempts = shared.store.attempts_of(&job.ran_as).await?;
+    let attempt = attempts.last().map_or(0, |(attempt, _)| *attempt);
+    let steps = shared.store.steps_of(&job.ran_as).await?;
+    let steps = steps.into_iter().filter(|step| step.attempt == attempt).collect();
+    let path = shared.data.log(&job.ran_as, attempt);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut lines = Vec::new();
+        let (mut next, mut complete) = (0, false);
+        while next < LOG_BYTES && !complete {
+            let piece = logs::read(&path, next)?;
+            if piece.next == next {
+                break;
+            }
+            lines.extend(piece.lines);
+            (next, complete) = (piece.next, piece.complete);
+        }
+        Ok::<_, std::io::Error>((lines, next))
+    });
+    let (lines, next) = read.await.map_err(anyhow::Error::from)??;
+    let attempts = attempts.len();
+    let live = job.job.state.conclusion().is_none();
+    Ok(Html(JobPage { job, run, steps, attempt, attempts, lines, next, live }.render()?))
+}
+
+#[derive(Template)]
+#[template(path = "commit.html")]
+struct CommitPage {
+    sha: String,
+    commit: CommitFacts,
+}
+
+/// `GET /commits/SHA`
+pub(super) async fn commit(
+    State(shared): State<Arc<Shared>>,
+    Path(sha): Path<String>,
+) -> Result<Html<String>, Problem> {
+    let commit = find_commit(&shared, &sha).await?;
+    Ok(Html(CommitPage { sha, commit }.render()?))
+}

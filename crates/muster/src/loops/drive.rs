@@ -1,0 +1,478 @@
+//! Moving runs: the engine's steps, jobs to supervisors, their spools back into the store.
+//!
+//! The only writer of jobs while they are not over. It keeps the active runs in memory and stores
+//! every move before anything follows from it; after a restart it loads them and reads the spools on
+//! from where they were taken.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use muster_core::concurrency::{Member, next};
+use muster_core::id::Attempt;
+use muster_core::labels::Labels;
+use muster_core::run::{Conclusion, Effect, Job, JobState, Reason};
+use muster_runner::spec::{JobConclusion, JobResult, StepEvent};
+use muster_runner::spool::Record;
+use muster_sys::{clock, tree};
+use muster_workflow::read;
+use muster_workflow::workflow::Workflow;
+use rustix::fs::{FlockOperation, flock};
+
+use super::start::{self, Start};
+use super::{Shared, Step};
+use crate::machine;
+use crate::store::jobs::Taken;
+use crate::store::runs::{ActiveRun, Order};
+
+/// How often a job whose supervisor was lost is tried again.
+const MAX_LOST: u32 = 3;
+/// How much of a spool is taken at once.
+const CHUNK: usize = 4 << 20;
+/// What a lost supervisor's steps left running has so long to die.
+const CLEAN_UP: Duration = Duration::from_secs(5);
+
+pub(super) struct Drive {
+    shared: Arc<Shared>,
+    labels: Labels,
+    runs: HashMap<String, Live>,
+    supervisors: Vec<Supervisor>,
+    loaded: bool,
+}
+
+/// A run in motion.
+struct Live {
+    active: ActiveRun,
+    workflow: Workflow,
+}
+
+/// The supervisor of an attempt, alive or not: its spool says what became of the job.
+struct Supervisor {
+    run_id: String,
+    job_id: String,
+    attempt: i64,
+    spool: File,
+    /// How far the spool has been taken over.
+    taken: u64,
+    /// Whether it has been told to stop.
+    told: bool,
+    /// Its process, when this server started it.
+    child: Option<std::process::Child>,
+}
+
+/// What a spool has that was not taken yet.
+#[derive(Default)]
+struct News {
+    to: u64,
+    steps: Vec<StepEvent>,
+    result: Option<JobResult>,
+    /// Nobody writes to it any more, and there is no result.
+    lost: bool,
+}
+
+impl Drive {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let labels = machine::labels(&shared.config.labels);
+        Self { shared, labels, runs: HashMap::new(), supervisors: Vec::new(), loaded: false }
+    }
+
+    /// Takes up runs that are new, that were asked to end, or that have a new attempt.
+    async fn follow_orders(&mut self) -> anyhow::Result<()> {
+        let orders = self.shared.store.orders().await?;
+        for run in next_in_groups(&orders) {
+            self.shared.store.release_run(run).await?;
+            // The release is seen with the next orders.
+            self.shared.wake.drive.notify_one();
+        }
+        for order in orders {
+            // A run that waits for its turn is not begun, unless to end it.
+            if order.is_held() && order.cancel().is_none() {
+                continue;
+            }
+            let known =
+                self.runs.get(&order.id).is_some_and(|live| live.active.attempt == order.attempt);
+            if !known {
+                let Some(active) = self.shared.store.active_run(&order.id).await? else { continue };
+                let Ok(workflow) = read(&active.source) else {
+                    anyhow::bail!(
+                        "{} of run {} cannot be read any more",
+                        active.path,
+                        active.number
+                    );
+                };
+                self.runs.insert(order.id.clone(), Live { active, workflow });
+            }
+            if let Some(live) = self.runs.get_mut(&order.id)
+                && live.active.run.cancel.is_none()
+            {
+                live.active.run.cancel = order.cancel();
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the supervisors of an earlier life of this server.
+    async fn attach(&mut self) -> anyhow::Result<()> {
+        for attempt in self.shared.store.running_attempts().await? {
+            let path = self.shared.data.log(&attempt.job_id, attempt.attempt);
+            let spool = start::open_log(&path)?;
+            tracing::info!(job.id = attempt.job_id, attempt.attempt, "attached");
+            self.supervisors.push(Supervisor {
+                run_id: attempt.run_id,
+                job_id: attempt.job_id,
+                attempt: attempt.attempt,
+                spool,
+                taken: u64::try_from(attempt.taken).unwrap_or(0),
+                told: false,
+                child: None,
+            });
+        }
+        self.loaded = true;
+        Ok(())
+    }
+
+    /// Takes over what the spools have that is new.
+    async fn take_news(&mut self) -> anyhow::Result<()> {
+        let mut place = 0;
+        while place < self.supervisors.len() {
+            let supervisor = &mut self.supervisors[place];
+            let news = supervisor.news().context("cannot read a job's log")?;
+            if news.to == supervisor.taken && !news.lost {
+                place += 1;
+                continue;
+            }
+            supervisor.taken = news.to;
+            let over = news.result.is_some() || news.lost;
+            let (run_id, job_id, attempt) =
+                (supervisor.run_id.clone(), supervisor.job_id.clone(), supervisor.attempt);
+            let taken = Taken {
+                job_id: job_id.clone(),
+                attempt,
+                to: i64::try_from(news.to).unwrap_or(i64::MAX),
+                steps: news.steps,
+                ended: if news.lost {
+                    Some("lost")
+                } else {
+                    news.result.as_ref().map(|_| "finished")
+                },
+            };
+            self.report(&run_id, &job_id, attempt, news.result, news.lost)?;
+            self.step_run(&run_id, vec![taken]).await?;
+            if over {
+                let mut supervisor = self.supervisors.swap_remove(place);
+                self.clean_up(&mut supervisor, news.lost).await;
+            } else {
+                place += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the engine what became of an attempt.
+    fn report(
+        &mut self,
+        run_id: &str,
+        job_id: &str,
+        attempt: i64,
+        result: Option<JobResult>,
+        lost: bool,
+    ) -> anyhow::Result<()> {
+        let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
+        let Some(place) = live.active.job_ids.iter().position(|id| id == job_id) else {
+            return Ok(());
+        };
+        let attempt = Attempt(u32::try_from(attempt)?);
+        let run = &mut live.active.run;
+        let refused = if let Some(result) = result {
+            let (conclusion, code) = conclusion(result.conclusion);
+            let reason = result.reason.map(|text| Reason::new(code, text));
+            run.finish(place, attempt, conclusion, reason, result.outputs).err()
+        } else if lost && attempt.0 < MAX_LOST && run.cancel.is_none() {
+            run.jobs[place].state.retry(attempt).err()
+        } else if lost {
+            let text = format!("its supervisor was lost, {} times", attempt.0);
+            run.finish(
+                place,
+                attempt,
+                Conclusion::Error,
+                Some(Reason::new("lost", text)),
+                Vec::new(),
+            )
+            .err()
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            tracing::warn!(job.id = job_id, %refused, "a late report changes nothing");
+        }
+        Ok(())
+    }
+
+    /// Lets the engine take the moves of a run, and stores them with what was taken over.
+    async fn step_run(&mut self, run_id: &str, taken: Vec<Taken>) -> anyhow::Result<()> {
+        let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
+        let contexts = live.active.contexts();
+        let effects = live.active.run.step(&live.workflow, &contexts);
+        let mut moved: Vec<usize> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Queue(place) | Effect::Stop(place, _) | Effect::Finished(place) => {
+                    Some(*place)
+                }
+                Effect::Concluded(_) => None,
+            })
+            .collect();
+        // What was reported has moved too.
+        for taken in taken.iter().filter(|taken| taken.ended.is_some()) {
+            moved.extend(live.active.job_ids.iter().position(|id| *id == taken.job_id));
+        }
+        moved.sort_unstable();
+        moved.dedup();
+        if moved.is_empty() && taken.is_empty() && effects.is_empty() {
+            return Ok(());
+        }
+        let concluded = live.active.run.concluded;
+        self.save(run_id, &moved, concluded, taken).await?;
+        if concluded.is_some() {
+            self.runs.remove(run_id);
+            // Another run of its concurrency group may have waited for this.
+            self.shared.wake.drive.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn save(
+        &self,
+        run_id: &str,
+        moved: &[usize],
+        conclusion: Option<Conclusion>,
+        taken: Vec<Taken>,
+    ) -> anyhow::Result<()> {
+        let Some(live) = self.runs.get(run_id) else { return Ok(()) };
+        let jobs: Vec<(String, Job)> = moved
+            .iter()
+            .map(|place| {
+                (live.active.job_ids[*place].clone(), live.active.run.jobs[*place].clone())
+            })
+            .collect();
+        self.shared
+            .store
+            .save_moves(&live.active, jobs, conclusion, taken, clock::now_ms())
+            .await?;
+        self.shared.wake.deliver.notify_one();
+        Ok(())
+    }
+
+    /// Gives queued jobs to supervisors: repositories with the fewest running jobs first.
+    async fn start_queued(&mut self) -> anyhow::Result<()> {
+        while self.supervisors.len() < self.shared.config.jobs {
+            let Some((run_id, place)) = self.next_queued() else { break };
+            self.start(&run_id, place).await?;
+        }
+        Ok(())
+    }
+
+    fn next_queued(&self) -> Option<(String, usize)> {
+        let repository_of =
+            |run_id: &str| self.runs.get(run_id).map(|live| live.active.repository.clone());
+        let running = |live: &Live| {
+            self.supervisors
+                .iter()
+                .filter(|s| repository_of(&s.run_id).as_ref() == Some(&live.active.repository))
+                .count()
+        };
+        let mut candidates: Vec<(usize, i64, &String, usize)> = Vec::new();
+        for (run_id, live) in &self.runs {
+            let queued = |job: &Job| matches!(job.state, JobState::Queued { .. });
+            if let Some(place) = live.active.run.jobs.iter().position(queued) {
+                candidates.push((running(live), live.active.number, run_id, place));
+            }
+        }
+        candidates.into_iter().min().map(|(_, _, run_id, place)| (run_id.clone(), place))
+    }
+
+    /// Starts a job: stored as running first, so that a crash in between is seen as a lost attempt.
+    async fn start(&mut self, run_id: &str, place: usize) -> anyhow::Result<()> {
+        let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
+        let prepared =
+            Start::prepare(&self.shared, &live.active, &live.workflow, place, &self.labels);
+        let job = &mut live.active.run.jobs[place];
+        let JobState::Queued { attempt } = job.state else { return Ok(()) };
+        match prepared {
+            Ok(ready) => {
+                job.continue_on_error = ready.continue_on_error;
+                live.active.run.start(place, attempt)?;
+                self.save(run_id, &[place], None, Vec::new()).await?;
+                match ready.spawn(&self.shared) {
+                    Ok((child, spool)) => {
+                        self.supervisors.push(Supervisor {
+                            run_id: run_id.to_owned(),
+                            job_id: ready.job_id,
+                            attempt: i64::from(attempt.0),
+                            spool,
+                            taken: 0,
+                            told: false,
+                            child: Some(child),
+                        });
+                        Ok(())
+                    }
+                    Err(error) => {
+                        self.refuse(run_id, place, Reason::new("start", format!("{error:#}"))).await
+                    }
+                }
+            }
+            Err(reason) => self.refuse(run_id, place, reason).await,
+        }
+    }
+
+    /// Ends a job that cannot be started.
+    async fn refuse(&mut self, run_id: &str, place: usize, reason: Reason) -> anyhow::Result<()> {
+        let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
+        let job = &mut live.active.run.jobs[place];
+        let taken = match job.state {
+            JobState::Running { attempt, .. } => vec![Taken {
+                job_id: live.active.job_ids[place].clone(),
+                attempt: i64::from(attempt.0),
+                to: 0,
+                steps: Vec::new(),
+                ended: Some("lost"),
+            }],
+            _ => Vec::new(),
+        };
+        job.state = JobState::finished(Conclusion::Error, Some(reason));
+        self.save(run_id, &[place], None, taken).await?;
+        self.step_run(run_id, Vec::new()).await
+    }
+
+    /// Tells supervisors to stop whose jobs are to end.
+    fn tell(&mut self) {
+        for supervisor in self.supervisors.iter_mut().filter(|supervisor| !supervisor.told) {
+            let Some(live) = self.runs.get(&supervisor.run_id) else { continue };
+            let place = live.active.job_ids.iter().position(|id| *id == supervisor.job_id);
+            let state = place.map(|place| &live.active.run.jobs[place].state);
+            if let Some(JobState::Running { stopping: Some(reason), .. }) = state {
+                let folder = self.shared.data.job(&supervisor.job_id, supervisor.attempt);
+                // One that cannot be told yet is told at the next step.
+                supervisor.told = start::order(&folder, &reason.text).is_ok();
+            }
+        }
+    }
+
+    /// Removes what an attempt leaves on the machine.
+    async fn clean_up(&self, supervisor: &mut Supervisor, lost: bool) {
+        if let Some(child) = &mut supervisor.child {
+            // Its result is in the spool already.
+            drop(child.wait());
+        }
+        let folder = self.shared.data.job(&supervisor.job_id, supervisor.attempt);
+        let mark = start::tracking_id(&supervisor.job_id, supervisor.attempt);
+        let done = tokio::task::spawn_blocking(move || {
+            let left =
+                if lost { tree::kill_marked(start::TRACKING_VARIABLE, &mark, CLEAN_UP) } else { 0 };
+            (left, std::fs::remove_dir_all(folder))
+        });
+        match done.await {
+            Ok((0, Ok(()))) => {}
+            Ok((left, removed)) => {
+                let error = removed.err().map(|error| error.to_string());
+                tracing::warn!(
+                    job.id = supervisor.job_id,
+                    left,
+                    error,
+                    "a job left something behind"
+                );
+            }
+            Err(error) => tracing::error!(%error, "clean-up panicked"),
+        }
+    }
+}
+
+impl Step for Drive {
+    async fn step(&mut self) -> anyhow::Result<Duration> {
+        if !self.loaded {
+            self.attach().await?;
+        }
+        self.follow_orders().await?;
+        self.take_news().await?;
+        for run_id in self.runs.keys().cloned().collect::<Vec<_>>() {
+            self.step_run(&run_id, Vec::new()).await?;
+        }
+        self.tell();
+        self.start_queued().await?;
+        // A supervisor that dies sends no nudge.
+        Ok(if self.supervisors.is_empty() {
+            Duration::from_secs(10)
+        } else {
+            Duration::from_millis(500)
+        })
+    }
+}
+
+impl Supervisor {
+    /// Reads what is new in the spool, whole records only.
+    fn news(&mut self) -> anyhow::Result<News> {
+        // Whether anybody writes must be known before the end is read, or the last words are missed.
+        let written_to = match flock(&self.spool, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                flock(&self.spool, FlockOperation::Unlock)?;
+                false
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => true,
+            Err(error) => return Err(error.into()),
+        };
+        let mut news = News { to: self.taken, ..News::default() };
+        self.spool.seek(SeekFrom::Start(self.taken))?;
+        loop {
+            let mut chunk = Vec::new();
+            (&mut self.spool).take(CHUNK as u64).read_to_end(&mut chunk)?;
+            let whole = chunk.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            for line in chunk[..whole].split_inclusive(|byte| *byte == b'\n') {
+                let line = line.strip_suffix(b"\n").unwrap_or(line);
+                // Only events and the result concern the store; the rest is read where it is shown.
+                if !matches!(line.first(), Some(b'e' | b'r')) {
+                    continue;
+                }
+                match Record::parse(line) {
+                    Some(Record::Step(event)) => news.steps.push(event),
+                    Some(Record::Result(result)) => news.result = Some(result),
+                    Some(Record::Output { .. }) | None => {}
+                }
+            }
+            news.to += whole as u64;
+            if chunk.len() < CHUNK || whole == 0 {
+                break;
+            }
+            self.spool.seek(SeekFrom::Start(news.to))?;
+        }
+        news.lost = !written_to && news.result.is_none();
+        Ok(news)
+    }
+}
+
+/// Returns the runs whose turn it is in their concurrency groups.
+fn next_in_groups(orders: &[Order]) -> Vec<i64> {
+    let mut groups: HashMap<(&str, &str), Vec<Member>> = HashMap::new();
+    for order in orders {
+        // One that is being cancelled holds its place until it is over; one that waited gives it up.
+        if let Some(group) = order.group()
+            && !(order.is_held() && order.cancel().is_some())
+        {
+            let member = Member { run: order.number, held: order.is_held() };
+            groups.entry(group).or_default().push(member);
+        }
+    }
+    groups.values().filter_map(|members| next(members)).collect()
+}
+
+fn conclusion(of: JobConclusion) -> (Conclusion, &'static str) {
+    match of {
+        JobConclusion::Success => (Conclusion::Success, "success"),
+        JobConclusion::Failure => (Conclusion::Failure, "failure"),
+        JobConclusion::Cancelled => (Conclusion::Cancelled, "cancelled"),
+        JobConclusion::TimedOut => (Conclusion::TimedOut, "timeout"),
+        JobConclusion::Error => (Conclusion::Error, "error"),
+    }
+}

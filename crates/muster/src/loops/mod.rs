@@ -1,0 +1,139 @@
+//! The loops: each acts on stored state, wakes on a nudge and on an interval, and takes its steps.
+//!
+//! `watch` looks at repositories and stores what happened; `plan` turns an event into runs; `drive`
+//! moves runs and their jobs; `deliver` brings verdicts to where people look. A nudge carries
+//! nothing: whoever is nudged looks at the store, so a lost one costs only a wait.
+
+mod deliver;
+mod drive;
+mod plan;
+mod start;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_sys::watch::Nudges;
+use tokio::sync::{Notify, broadcast, watch as watch_channel};
+
+use crate::config::Config;
+use crate::data::Data;
+use crate::store::Store;
+use crate::task;
+
+/// What the loops and the pages share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) data: Data,
+    pub(crate) config: Config,
+    pub(crate) wake: Wake,
+    /// Tells that the log of a job, by its id, has grown.
+    pub(crate) grown: broadcast::Sender<String>,
+}
+
+/// How the loops are nudged.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    pub(crate) watch: Notify,
+    pub(crate) plan: Notify,
+    pub(crate) drive: Notify,
+    pub(crate) deliver: Notify,
+}
+
+/// The running loops.
+#[derive(Debug)]
+pub(crate) struct Loops {
+    stop: watch_channel::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// A loop: one step, and how long it may sleep.
+trait Step: Send + 'static {
+    /// Does all that can be done now; returns how long to wait when nobody nudges.
+    fn step(&mut self) -> impl Future<Output = anyhow::Result<Duration>> + Send;
+}
+
+/// How long a loop rests after a step that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+impl Loops {
+    /// Starts all loops.
+    pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
+        let (stop, stopped) = watch_channel::channel(false);
+        listen(shared)?;
+        let s = || Arc::clone(shared);
+        let tasks = vec![
+            run("watch", s(), |wake| &wake.watch, watch::Watch::new(s()), stopped.clone()),
+            run("plan", s(), |wake| &wake.plan, plan::Plan::new(s()), stopped.clone()),
+            run("drive", s(), |wake| &wake.drive, drive::Drive::new(s()), stopped.clone()),
+            run("deliver", s(), |wake| &wake.deliver, deliver::Deliver::new(s()), stopped),
+        ];
+        Ok(Self { stop, tasks })
+    }
+
+    /// Ends all loops after the step that each is in. Jobs go on without us.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a loop ended badly");
+            }
+        }
+    }
+}
+
+fn run(
+    name: &'static str,
+    shared: Arc<Shared>,
+    wake: fn(&Wake) -> &Notify,
+    mut step: impl Step,
+    mut stopped: watch_channel::Receiver<bool>,
+) -> tokio::task::JoinHandle<()> {
+    task::spawn(name, async move {
+        loop {
+            let rest = match step.step().await {
+                Ok(rest) => rest,
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "step failed");
+                    AFTER_FAILURE
+                }
+            };
+            tokio::select! {
+                () = wake(&shared.wake).notified() => {}
+                () = tokio::time::sleep(rest) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+            }
+        }
+    })
+}
+
+/// Turns touched files into nudges: `job-ID` wakes the driver and who reads that log, all else the
+/// watcher.
+fn listen(shared: &Arc<Shared>) -> std::io::Result<()> {
+    let nudges = Nudges::watch(&shared.data.nudges())?;
+    let shared = Arc::downgrade(shared);
+    std::thread::Builder::new().name("nudges".into()).spawn(move || {
+        loop {
+            let topics = match nudges.wait() {
+                Ok(topics) => topics,
+                Err(error) => {
+                    tracing::error!(%error, "nudges are not heard any more; intervals go on");
+                    return;
+                }
+            };
+            let Some(shared) = shared.upgrade() else { return };
+            for topic in topics {
+                match topic.strip_prefix("job-") {
+                    Some(job) => {
+                        shared.wake.drive.notify_one();
+                        // Nobody may be reading.
+                        drop(shared.grown.send(job.to_owned()));
+                    }
+                    None => shared.wake.watch.notify_one(),
+                }
+            }
+        }
+    })?;
+    Ok(())
+}

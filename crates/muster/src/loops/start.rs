@@ -1,0 +1,164 @@
+//! Starting the supervisor of a job.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use anyhow::Context as _;
+use muster_core::labels::Labels;
+use muster_core::run::{JobState, Reason};
+use muster_runner::spec::{JobSpec, Source};
+use muster_sys::process::Program;
+use muster_workflow::expr::Value;
+use muster_workflow::plan;
+use muster_workflow::workflow::Workflow;
+use rustix::fs::{FileType, FlockOperation, Mode, flock, mknodat};
+
+use super::Shared;
+use crate::machine;
+use crate::store::runs::ActiveRun;
+
+/// The variable by which the processes of a job are found, as GitHub's runner has it.
+pub(super) const TRACKING_VARIABLE: &str = "RUNNER_TRACKING_ID";
+
+/// A job that is ready to be started.
+pub(super) struct Start {
+    pub(super) job_id: String,
+    pub(super) continue_on_error: bool,
+    attempt: i64,
+    spec: JobSpec,
+}
+
+/// Returns the mark of an attempt's processes.
+pub(super) fn tracking_id(job_id: &str, attempt: i64) -> String {
+    format!("muster_{job_id}.{attempt}")
+}
+
+impl Start {
+    /// Gathers everything that the job at `place` needs.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it can never start here.
+    pub(super) fn prepare(
+        shared: &Shared,
+        active: &ActiveRun,
+        workflow: &Workflow,
+        place: usize,
+        labels: &Labels,
+    ) -> Result<Self, Reason> {
+        let job = &active.run.jobs[place];
+        let JobState::Queued { attempt } = job.state else {
+            return Err(Reason::new("state", "it is not queued"));
+        };
+        labels.serve(&job.labels)?;
+        let mut contexts = active.contexts();
+        let planned = plan(workflow, &contexts).ok().and_then(|jobs| jobs.into_iter().nth(place));
+        let (Some(planned), Some(definition)) = (planned, workflow.job(&job.id)) else {
+            return Err(Reason::new("plan", "its workflow file cannot be planned any more"));
+        };
+        let needs = active.run.needs_context(place);
+        contexts.set("needs", needs.clone());
+        contexts.set("matrix", planned.matrix.clone());
+        contexts.set("strategy", planned.strategy());
+        let continue_on_error = definition.continue_on_error.get(&contexts);
+        let continue_on_error = continue_on_error.map_err(|error| {
+            Reason::new("continue-on-error", format!("`continue-on-error`: {error}"))
+        })?;
+        let job_id = active.job_ids[place].clone();
+        let attempt = i64::from(attempt.0);
+        let folder = shared.data.job(&job_id, attempt);
+        let text = |name: &str| -> String {
+            active.github.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
+        };
+        let mut github = active.github.clone();
+        github["run_attempt"] = active.attempt.to_string().into();
+        let mut environment = machine::servers_environment(&folder.join("home"));
+        environment.push((TRACKING_VARIABLE.to_owned(), tracking_id(&job_id, attempt)));
+        let spec = JobSpec {
+            workflow: active.source.clone(),
+            workflow_path: active.path.clone(),
+            job: job.id.clone(),
+            name: job.name.clone(),
+            github,
+            matrix: planned.matrix.to_json(),
+            strategy: planned.strategy().to_json(),
+            needs: needs.to_json(),
+            vars: Value::Null.to_json(),
+            environment,
+            folder,
+            source: Source {
+                git_dir: shared.data.mirror(&active.repository),
+                extra_objects: None,
+                sha: active.sha.to_string(),
+                git_ref: text("ref"),
+                url: text("repositoryUrl"),
+            },
+            in_place: None,
+            tool_cache: shared.data.tools(),
+            runner: machine::name(),
+            idle_timeout_s: Some(shared.config.idle_timeout_s),
+        };
+        Ok(Self { job_id, continue_on_error, attempt, spec })
+    }
+
+    /// Starts the supervisor; returns it and its spool, to be read.
+    pub(super) fn spawn(&self, shared: &Shared) -> anyhow::Result<(Child, File)> {
+        let folder = &self.spec.folder;
+        fs::create_dir_all(folder.join("home")).context("cannot make the job's folder")?;
+        let spec = folder.join("job.json");
+        fs::write(&spec, serde_json::to_vec(&self.spec)?).context("cannot write the job")?;
+        let log = shared.data.log(&self.job_id, self.attempt);
+        let spool = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&log)
+            .context("cannot make the job's log")?;
+        // The lock goes with the open file to the supervisor, and ends with it, however it ends.
+        flock(&spool, FlockOperation::NonBlockingLockExclusive)
+            .context("the job's log is in use")?;
+        let program = std::env::current_exe().context("cannot find muster itself")?;
+        let nudge = shared.data.nudges().join(format!("job-{}", self.job_id));
+        let child = Program::new(program)
+            .arg("supervise")
+            .arg("--nudge")
+            .arg(nudge)
+            .arg(&spec)
+            .detach(control(folder).context("cannot make the job's control pipe")?, spool)?;
+        let spool = open_log(&log)?;
+        Ok((child, spool))
+    }
+}
+
+/// Opens a log to read.
+pub(super) fn open_log(path: &Path) -> anyhow::Result<File> {
+    // One that was never made is that of a supervisor that never started.
+    let open = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
+    open.with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn control_path(folder: &Path) -> PathBuf {
+    folder.join("control")
+}
+
+/// Makes the pipe through which a supervisor gets its orders. Open for both, it never ends.
+fn control(folder: &Path) -> io::Result<File> {
+    let path = control_path(folder);
+    mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Tells a supervisor to stop.
+///
+/// # Errors
+///
+/// When it is not there to hear it.
+pub(super) fn order(folder: &Path, reason: &str) -> io::Result<()> {
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut control =
+        OpenOptions::new().write(true).custom_flags(nonblocking).open(control_path(folder))?;
+    control.write_all(format!("cancel {}\n", reason.replace('\n', " ")).as_bytes())
+}

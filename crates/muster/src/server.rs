@@ -1,0 +1,58 @@
+//! A server: store, loops and HTTP together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, watch};
+
+use crate::config::Config;
+use crate::data::Data;
+use crate::loops::{Loops, Shared, Wake};
+use crate::store::Store;
+use crate::{http, task};
+
+/// How many notices of growing logs may wait for a slow reader.
+const NOTICES: usize = 256;
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) shared: Arc<Shared>,
+    loops: Loops,
+    stop: watch::Sender<bool>,
+    http: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// Takes the address that a server listens on, before anything else is done.
+pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+impl Server {
+    /// Starts a server that listens on `listener`.
+    pub(crate) async fn start(config: Config, listener: TcpListener) -> anyhow::Result<Self> {
+        let data = Data::open(&config.data)?;
+        let store = Store::open_sqlite(&data.database()).await?;
+        let (grown, _) = broadcast::channel(NOTICES);
+        let shared = Arc::new(Shared { store, data, config, wake: Wake::default(), grown });
+        let loops = Loops::start(&shared).context("cannot start the loops")?;
+        let (stop, mut stopped) = watch::channel(false);
+        let serve = axum::serve(listener, http::router(Arc::clone(&shared)));
+        let serve = serve.with_graceful_shutdown(async move {
+            drop(stopped.wait_for(|stopped| *stopped).await);
+        });
+        let http = task::spawn("http", serve.into_future());
+        Ok(Self { shared, loops, stop, http })
+    }
+
+    /// Ends the server. Jobs go on; the next server takes them up.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        self.loops.stop().await;
+        // Somebody following a live log must not keep the server.
+        self.http.abort();
+        self.shared.store.close().await;
+    }
+}

@@ -1,0 +1,142 @@
+//! The one way into the database for writes.
+//!
+//! On SQLite one task takes what waits whenever it is free and commits it together: each operation
+//! in a savepoint of its own, all in one immediate transaction, so that many small writes cost one
+//! sync. There is no timer: alone, an operation waits for nobody. On PostgreSQL each operation is a
+//! transaction of its own. An operation gets SQL in hand and nothing else.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::StoreError;
+
+/// A future that borrows the connection.
+pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
+
+/// Tells the writer's caller, once it is known, whether what it wrote is durable.
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// An operation: `None` when it failed and has told its caller itself.
+type Operation =
+    Box<dyn for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Option<Reply>> + Send>;
+
+/// How many operations may wait, and how many go into one transaction.
+const WAITING: usize = 1024;
+const TOGETHER: usize = 64;
+
+#[derive(Debug, Clone)]
+pub(super) enum Door {
+    Sqlite {
+        queue: mpsc::Sender<Operation>,
+        writer: Arc<Mutex<Option<tokio::task::JoinHandle<()>>>>,
+    },
+    Postgres(AnyPool),
+}
+
+impl Door {
+    pub(super) fn open(writes: AnyPool, sqlite: bool) -> Self {
+        if !sqlite {
+            return Self::Postgres(writes);
+        }
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let writer = crate::task::spawn("writer", write_together(writes, waiting));
+        Self::Sqlite { queue, writer: Arc::new(Mutex::new(Some(writer))) }
+    }
+
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        match self {
+            Self::Postgres(pool) => {
+                let mut transaction = pool.begin().await?;
+                let value = work(&mut transaction).await?;
+                transaction.commit().await?;
+                Ok(value)
+            }
+            Self::Sqlite { queue, .. } => {
+                let (answer, answered) = oneshot::channel();
+                let operation: Operation = Box::new(move |db| {
+                    Box::pin(async move {
+                        match work(db).await {
+                            Ok(value) => Some(Box::new(move |durable: Result<(), StoreError>| {
+                                // A caller that is gone needs no answer.
+                                drop(answer.send(durable.map(|()| value)));
+                            }) as Reply),
+                            Err(error) => {
+                                drop(answer.send(Err(error)));
+                                None
+                            }
+                        }
+                    })
+                });
+                queue.send(operation).await.map_err(|_| StoreError::Closed)?;
+                answered.await.map_err(|_| StoreError::Closed)?
+            }
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite { writer, .. } => {
+                // The writer ends when the last sender is gone; here it is told to.
+                if let Some(writer) = writer.lock().await.take() {
+                    writer.abort();
+                }
+            }
+        }
+    }
+}
+
+async fn write_together(pool: AnyPool, mut waiting: mpsc::Receiver<Operation>) {
+    while let Some(first) = waiting.recv().await {
+        let mut operations = vec![first];
+        while operations.len() < TOGETHER {
+            match waiting.try_recv() {
+                Ok(operation) => operations.push(operation),
+                Err(_) => break,
+            }
+        }
+        let mut replies = Vec::new();
+        let written = transaction(&pool, operations, &mut replies).await;
+        let failed = written.err().map(|error| error.to_string());
+        for reply in replies {
+            reply(match &failed {
+                None => Ok(()),
+                Some(why) => Err(StoreError::Refused(format!("it could not be written: {why}"))),
+            });
+        }
+    }
+}
+
+async fn transaction(
+    pool: &AnyPool,
+    operations: Vec<Operation>,
+    replies: &mut Vec<Reply>,
+) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    // A deferred transaction that reads first can never be made a writing one under load.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    for operation in operations {
+        transaction.execute("SAVEPOINT operation").await?;
+        match operation(&mut transaction).await {
+            Some(reply) => {
+                replies.push(reply);
+                transaction.execute("RELEASE operation").await?;
+            }
+            None => {
+                transaction.execute("ROLLBACK TO operation").await?;
+                transaction.execute("RELEASE operation").await?;
+            }
+        }
+    }
+    transaction.commit().await
+}

@@ -1,0 +1,295 @@
+//! Jobs, their attempts and steps.
+
+use muster_core::run::{Job, JobState};
+use muster_runner::spec::StepEvent;
+use sqlx::{AnyConnection, FromRow};
+
+use super::runs::RunRow;
+use super::{Store, StoreError, new_id, next_number};
+
+/// A job and its place in the world.
+#[derive(Debug, Clone)]
+pub(crate) struct JobRow {
+    pub(crate) id: String,
+    pub(crate) number: i64,
+    pub(crate) job: Job,
+    /// The job whose attempts, steps and logs are this one's: itself, but for one that was carried
+    /// over into a re-run.
+    pub(crate) ran_as: String,
+    pub(crate) queued_at: Option<i64>,
+    pub(crate) started_at: Option<i64>,
+    pub(crate) finished_at: Option<i64>,
+}
+
+impl JobRow {
+    /// Returns how long the job ran, for people; nothing where it has not started.
+    pub(crate) fn took(&self) -> String {
+        match (self.started_at, self.finished_at) {
+            (Some(started), Some(finished)) => crate::words::duration(finished - started),
+            (Some(_), None) => "running".to_owned(),
+            (None, _) => String::new(),
+        }
+    }
+}
+
+/// What was taken over from the spool of an attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    pub(crate) job_id: String,
+    pub(crate) attempt: i64,
+    /// How far the spool has been read.
+    pub(crate) to: i64,
+    pub(crate) steps: Vec<StepEvent>,
+    /// `finished` or `lost`, once the attempt is over.
+    pub(crate) ended: Option<&'static str>,
+}
+
+/// An attempt whose supervisor runs, as far as is known.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct RunningAttempt {
+    pub(crate) job_id: String,
+    pub(crate) run_id: String,
+    pub(crate) attempt: i64,
+    pub(crate) taken: i64,
+}
+
+/// A step as people see it.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct StepRow {
+    pub(crate) attempt: i64,
+    pub(crate) step: i64,
+    pub(crate) name: String,
+    pub(crate) conclusion: Option<String>,
+    pub(crate) started_at: Option<i64>,
+    pub(crate) finished_at: Option<i64>,
+    pub(crate) summary: Option<String>,
+}
+
+type Row = (String, i64, String, Option<String>, Option<i64>, Option<i64>, Option<i64>);
+
+const COLUMNS: &str = "id, number, job, carried_from, queued_at, started_at, finished_at FROM jobs";
+
+/// Returns the jobs of an attempt of a run, in the order of the plan.
+pub(super) async fn rows(
+    db: &mut AnyConnection,
+    run_id: &str,
+    run_attempt: i64,
+) -> Result<Vec<JobRow>, StoreError> {
+    let rows = of_run(run_id, run_attempt).fetch_all(db).await?;
+    rows.into_iter().map(parse).collect()
+}
+
+fn of_run(
+    run_id: &str,
+    run_attempt: i64,
+) -> sqlx::query::QueryAs<'_, sqlx::Any, Row, sqlx::any::AnyArguments> {
+    sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "SELECT {COLUMNS} WHERE run_id = $1 AND run_attempt = $2 ORDER BY place"
+    )))
+    .bind(run_id)
+    .bind(run_attempt)
+}
+
+fn parse(row: Row) -> Result<JobRow, StoreError> {
+    let (id, number, job, carried_from, queued_at, started_at, finished_at) = row;
+    let job = serde_json::from_str(&job).map_err(StoreError::unreadable("job"))?;
+    let ran_as = carried_from.unwrap_or_else(|| id.clone());
+    Ok(JobRow { id, number, job, ran_as, queued_at, started_at, finished_at })
+}
+
+/// Makes a job. One that is `carried` over from an earlier attempt of the run keeps its times.
+pub(super) async fn insert(
+    db: &mut AnyConnection,
+    run_id: &str,
+    run_attempt: i64,
+    place: usize,
+    job: &Job,
+    carried: Option<&JobRow>,
+) -> Result<(), StoreError> {
+    let number = next_number(db, "jobs").await?;
+    sqlx::query(
+        "INSERT INTO jobs (id, number, run_id, run_attempt, place, name, job, status, \
+         carried_from, queued_at, started_at, finished_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    )
+    .bind(new_id())
+    .bind(number)
+    .bind(run_id)
+    .bind(run_attempt)
+    .bind(i64::try_from(place).unwrap_or(i64::MAX))
+    .bind(job.name.as_str())
+    .bind(text(job)?)
+    .bind(status(job))
+    .bind(carried.map(|row| row.ran_as.as_str()))
+    .bind(carried.and_then(|row| row.queued_at))
+    .bind(carried.and_then(|row| row.started_at))
+    .bind(carried.and_then(|row| row.finished_at))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Stores a job that moved; the first time that it enters a state is kept.
+pub(super) async fn update(
+    db: &mut AnyConnection,
+    id: &str,
+    job: &Job,
+    now: i64,
+) -> Result<(), StoreError> {
+    let at = |there: bool| if there { Some(now) } else { None };
+    sqlx::query(
+        "UPDATE jobs SET job = $2, status = $3, queued_at = COALESCE(queued_at, $4), \
+         started_at = COALESCE(started_at, $5), finished_at = COALESCE(finished_at, $6) WHERE id = $1",
+    )
+    .bind(id)
+    .bind(text(job)?)
+    .bind(status(job))
+    .bind(at(matches!(job.state, JobState::Queued { .. })))
+    .bind(at(matches!(job.state, JobState::Running { .. })))
+    .bind(at(matches!(job.state, JobState::Finished { .. })))
+    .execute(&mut *db)
+    .await?;
+    if let JobState::Running { attempt, .. } = &job.state {
+        sqlx::query(
+            "INSERT INTO attempts (job_id, attempt, status, taken, started_at) \
+             VALUES ($1, $2, 'running', 0, $3) ON CONFLICT (job_id, attempt) DO NOTHING",
+        )
+        .bind(id)
+        .bind(i64::from(attempt.0))
+        .bind(now)
+        .execute(db)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Stores what was taken over from a spool.
+pub(super) async fn take(db: &mut AnyConnection, taken: Taken, now: i64) -> Result<(), StoreError> {
+    for event in taken.steps {
+        step(db, &taken.job_id, taken.attempt, event).await?;
+    }
+    sqlx::query(
+        "UPDATE attempts SET taken = $3, status = COALESCE($4, status), \
+         finished_at = CASE WHEN $4 IS NULL THEN finished_at ELSE $5 END \
+         WHERE job_id = $1 AND attempt = $2",
+    )
+    .bind(taken.job_id)
+    .bind(taken.attempt)
+    .bind(taken.to)
+    .bind(taken.ended)
+    .bind(now)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn step(
+    db: &mut AnyConnection,
+    job_id: &str,
+    attempt: i64,
+    event: StepEvent,
+) -> Result<(), StoreError> {
+    let place = |step: usize| i64::try_from(step).unwrap_or(i64::MAX);
+    let query = match event {
+        StepEvent::Started { step, name, at } => sqlx::query(
+            "INSERT INTO steps (job_id, attempt, step, name, started_at) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (job_id, attempt, step) DO NOTHING",
+        )
+        .bind(job_id)
+        .bind(attempt)
+        .bind(place(step))
+        .bind(name)
+        .bind(at),
+        StepEvent::Finished { step, name, outcome, conclusion, at } => sqlx::query(
+            "INSERT INTO steps (job_id, attempt, step, name, finished_at, outcome, conclusion) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) \
+             ON CONFLICT (job_id, attempt, step) DO UPDATE SET finished_at = excluded.finished_at, \
+             outcome = excluded.outcome, conclusion = excluded.conclusion",
+        )
+        .bind(job_id)
+        .bind(attempt)
+        .bind(place(step))
+        .bind(name)
+        .bind(at)
+        .bind(outcome.as_str())
+        .bind(conclusion.as_str()),
+        StepEvent::Summary { step, markdown } => {
+            sqlx::query("UPDATE steps SET summary = $4 WHERE job_id = $1 AND attempt = $2 AND step = $3")
+                .bind(job_id)
+                .bind(attempt)
+                .bind(place(step))
+                .bind(markdown)
+        }
+    };
+    query.execute(db).await?;
+    Ok(())
+}
+
+fn text(job: &Job) -> Result<String, StoreError> {
+    serde_json::to_string(job).map_err(StoreError::unreadable("job"))
+}
+
+fn status(job: &Job) -> &'static str {
+    match job.state {
+        JobState::Waiting => "waiting",
+        JobState::Queued { .. } => "queued",
+        JobState::Running { .. } => "running",
+        JobState::Finished { .. } => "finished",
+    }
+}
+
+impl Store {
+    /// Returns the jobs of an attempt of a run, in the order of the plan.
+    pub(crate) async fn jobs_of(
+        &self,
+        run_id: &str,
+        run_attempt: i64,
+    ) -> Result<Vec<JobRow>, StoreError> {
+        let rows = of_run(run_id, run_attempt).fetch_all(self.reads()).await?;
+        rows.into_iter().map(parse).collect()
+    }
+
+    /// Returns the job with this number, and its run.
+    pub(crate) async fn job(&self, number: i64) -> Result<Option<(JobRow, RunRow)>, StoreError> {
+        let query =
+            sqlx::query_as(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} WHERE number = $1")));
+        let row: Option<Row> = query.bind(number).fetch_optional(self.reads()).await?;
+        let Some(job) = row.map(parse).transpose()? else { return Ok(None) };
+        let run: i64 = sqlx::query_scalar(
+            "SELECT r.number FROM runs r JOIN jobs j ON j.run_id = r.id WHERE j.id = $1",
+        )
+        .bind(job.id.as_str())
+        .fetch_one(self.reads())
+        .await?;
+        Ok(self.run(run).await?.map(|run| (job, run)))
+    }
+
+    /// Returns the attempts that are running, as far as is known.
+    pub(crate) async fn running_attempts(&self) -> Result<Vec<RunningAttempt>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT a.job_id, j.run_id, a.attempt, a.taken FROM attempts a \
+             JOIN jobs j ON j.id = a.job_id WHERE a.status = 'running'",
+        );
+        Ok(query.fetch_all(self.reads()).await?)
+    }
+
+    /// Returns the attempts of a job, as numbers, and whether each is running.
+    pub(crate) async fn attempts_of(&self, job_id: &str) -> Result<Vec<(i64, bool)>, StoreError> {
+        let rows: Vec<(i64, String)> = sqlx::query_as(
+            "SELECT attempt, status FROM attempts WHERE job_id = $1 ORDER BY attempt",
+        )
+        .bind(job_id)
+        .fetch_all(self.reads())
+        .await?;
+        Ok(rows.into_iter().map(|(attempt, status)| (attempt, status == "running")).collect())
+    }
+
+    /// Returns the steps of a job, of all its attempts.
+    pub(crate) async fn steps_of(&self, job_id: &str) -> Result<Vec<StepRow>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT attempt, step, name, conclusion, started_at, finished_at, summary FROM steps \
+             WHERE job_id = $1 ORDER BY attempt, step",
+        );
+        Ok(query.bind(job_id).fetch_all(self.reads()).await?)
+    }
+}

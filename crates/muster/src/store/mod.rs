@@ -1,0 +1,162 @@
+//! The store: the only place with SQL. One file a table or a few that belong together.
+//!
+//! One schema and one set of queries for SQLite and PostgreSQL. Reads go to a pool; writes go only
+//! through the [door](door), so that what must happen together does, and SQLite has one writer.
+
+mod door;
+pub(crate) mod events;
+pub(crate) mod jobs;
+pub(crate) mod reports;
+pub(crate) mod repositories;
+pub(crate) mod runs;
+pub(crate) mod settings;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyConnection, AnyPool, Executor as _};
+
+pub(crate) use door::BoxFuture;
+use door::Door;
+
+/// SQLite before this one can corrupt a database in WAL mode with several connections.
+const SQLITE_AT_LEAST: (u32, u32, u32) = (3, 51, 3);
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The database refused or failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("database schema: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// What is stored cannot be read.
+    #[error("stored {what} cannot be read: {error}")]
+    Unreadable {
+        /// What it is.
+        what: &'static str,
+        /// Why not.
+        error: String,
+    },
+    /// The move is not allowed in this state.
+    #[error("{0}")]
+    Refused(String),
+    /// The engine is one that muster must not use.
+    #[error("SQLite {0} can corrupt its database; muster needs 3.51.3 or newer")]
+    OldSqlite(String),
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Says that a stored value is not what it must be.
+    fn unreadable(what: &'static str) -> impl FnOnce(serde_json::Error) -> Self {
+        move |error| Self::Unreadable { what, error: error.to_string() }
+    }
+}
+
+/// The database, open.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    reads: AnyPool,
+    door: Door,
+}
+
+impl Store {
+    /// Opens the SQLite database `file`, which is made when it is not there.
+    pub(crate) async fn open_sqlite(file: &Path) -> Result<Self, StoreError> {
+        let url = format!("sqlite://{}?mode=rwc", file.display());
+        Self::open(&url).await
+    }
+
+    /// Opens the database at `url` and brings its schema up to date.
+    pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let sqlite = url.starts_with("sqlite:");
+        let reads = connect(url, if sqlite { 4 } else { 8 }, sqlite).await?;
+        if sqlite {
+            refuse_old_sqlite(&reads).await?;
+        }
+        // SQLite has one writer; everyone else would only wait for it.
+        let writes = connect(url, if sqlite { 1 } else { 8 }, sqlite).await?;
+        sqlx::migrate!("src/store/migrations").run(&writes).await?;
+        Ok(Self { reads, door: Door::open(writes, sqlite) })
+    }
+
+    /// Does all of `work` in one transaction, or nothing of it.
+    pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        self.door.write(work).await
+    }
+
+    /// Returns what read queries run on.
+    fn reads(&self) -> &AnyPool {
+        &self.reads
+    }
+
+    /// Finishes what is being written and closes the database.
+    pub(crate) async fn close(&self) {
+        self.door.close().await;
+        self.reads.close().await;
+    }
+}
+
+async fn connect(url: &str, connections: u32, sqlite: bool) -> Result<AnyPool, StoreError> {
+    let pool = AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(30))
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                if sqlite {
+                    connection
+                        .execute(
+                            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                             PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;",
+                        )
+                        .await?;
+                }
+                Ok(())
+            })
+        })
+        .connect(url)
+        .await?;
+    Ok(pool)
+}
+
+async fn refuse_old_sqlite(pool: &AnyPool) -> Result<(), StoreError> {
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(pool).await?;
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    if (next(), next(), next()) < SQLITE_AT_LEAST {
+        return Err(StoreError::OldSqlite(version));
+    }
+    Ok(())
+}
+
+/// Returns the next number of `name`, unique on this server.
+async fn next_number(db: &mut AnyConnection, name: &'static str) -> Result<i64, StoreError> {
+    let number = sqlx::query_scalar(
+        "INSERT INTO counters (name, value) VALUES ($1, 1) \
+         ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value",
+    )
+    .bind(name)
+    .fetch_one(db)
+    .await?;
+    Ok(number)
+}
+
+/// Makes an id that sorts by time.
+fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+#[cfg(test)]
+mod tests;

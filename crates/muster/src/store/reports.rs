@@ -1,0 +1,212 @@
+//! The outbox: what the forge must see of each context of a commit, and what it has been sent.
+//!
+//! A row holds the state that is true now. Changing it counts `version` up; sending it writes down
+//! which version was sent. So reports coalesce by themselves, a crash between sending and writing
+//! sends once more the same, and an old state can never overtake a newer one.
+
+use muster_core::id::{RepoId, Sha};
+use muster_core::report::{EventFact, Facts, JobFact, Status, statuses};
+use muster_core::run::{Job, Reason};
+use sqlx::{AnyConnection, FromRow};
+
+use super::{Store, StoreError};
+
+/// A report that the forge does not show yet.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct Unsent {
+    pub(crate) repository_id: String,
+    pub(crate) sha: String,
+    pub(crate) context: String,
+    pub(crate) state: String,
+    pub(crate) description: String,
+    pub(crate) path: String,
+    pub(crate) version: i64,
+    pub(crate) failures: i64,
+}
+
+/// Folds all that bears on a commit now, and stores what its contexts show.
+///
+/// Called in the transaction that changed any of it.
+pub(super) async fn refresh(
+    db: &mut AnyConnection,
+    repository: &RepoId,
+    sha: &Sha,
+    now: i64,
+) -> Result<(), StoreError> {
+    let facts = facts(db, repository, sha).await?;
+    for status in statuses(&facts) {
+        upsert(db, repository, sha, status, now).await?;
+    }
+    Ok(())
+}
+
+async fn facts(
+    db: &mut AnyConnection,
+    repository: &RepoId,
+    sha: &Sha,
+) -> Result<Facts, StoreError> {
+    let jobs: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT j.job, r.number, r.held FROM jobs j JOIN runs r ON r.id = j.run_id \
+         WHERE r.repository_id = $1 AND r.sha = $2 AND j.run_attempt = r.attempt \
+         ORDER BY r.number, j.place",
+    )
+    .bind(repository.as_str())
+    .bind(sha.as_str())
+    .fetch_all(&mut *db)
+    .await?;
+    let jobs = jobs.into_iter().map(|(job, run, held)| {
+        let job: Job = serde_json::from_str(&job).map_err(StoreError::unreadable("job"))?;
+        let (name, state, continue_on_error) = (job.name, job.state, job.continue_on_error);
+        Ok(JobFact { name, run, state, continue_on_error, held: held != 0 })
+    });
+    let jobs = jobs.collect::<Result<_, StoreError>>()?;
+    let refused: Vec<(String, Option<String>)> = sqlx::query_as(
+        "SELECT DISTINCT f.path, f.reason FROM verdicts_on_files f JOIN events e ON e.id = f.event_id \
+         WHERE e.repository_id = $1 AND e.sha = $2 AND f.outcome = 'refused' ORDER BY f.path",
+    )
+    .bind(repository.as_str())
+    .bind(sha.as_str())
+    .fetch_all(&mut *db)
+    .await?;
+    let refused =
+        refused.into_iter().map(|(path, reason)| (path, reason.unwrap_or_default())).collect();
+    let events: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
+        "SELECT outcome, reason_code, reason_text FROM events \
+         WHERE repository_id = $1 AND sha = $2 ORDER BY number",
+    )
+    .bind(repository.as_str())
+    .bind(sha.as_str())
+    .fetch_all(db)
+    .await?;
+    let events = events.into_iter().map(|(outcome, code, text)| {
+        let reason = Reason::new(code.as_deref().unwrap_or_default(), text.unwrap_or_default());
+        match outcome.as_str() {
+            "accepted" => EventFact::Accepted,
+            "ignored" => EventFact::Ignored(reason),
+            "dead" => EventFact::Dead(reason),
+            _ => EventFact::Pending,
+        }
+    });
+    Ok(Facts { jobs, refused, events: events.collect() })
+}
+
+/// Stores what a context shows now; the same again changes nothing.
+async fn upsert(
+    db: &mut AnyConnection,
+    repository: &RepoId,
+    sha: &Sha,
+    status: Status,
+    now: i64,
+) -> Result<(), StoreError> {
+    // The address is kept without the server's own, which may change.
+    let path = match status.run {
+        Some(run) => format!("/runs/{run}"),
+        None => format!("/commits/{sha}"),
+    };
+    sqlx::query(
+        "INSERT INTO reports (repository_id, sha, context, state, description, path, \
+         version, sent, changed_at, failures, next_try_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, 1, 0, $7, 0, 0) \
+         ON CONFLICT (repository_id, sha, context) DO UPDATE SET \
+         state = excluded.state, description = excluded.description, path = excluded.path, \
+         version = reports.version + 1, changed_at = excluded.changed_at, next_try_at = 0, failures = 0 \
+         WHERE reports.state <> excluded.state OR reports.description <> excluded.description \
+         OR reports.path <> excluded.path",
+    )
+    .bind(repository.as_str())
+    .bind(sha.as_str())
+    .bind(status.context)
+    .bind(status.state.as_str())
+    .bind(status.description)
+    .bind(path)
+    .bind(now)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Returns reports that are due, those of one commit together, at most `limit`.
+    pub(crate) async fn due_reports(
+        &self,
+        now: i64,
+        limit: i64,
+    ) -> Result<Vec<Unsent>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT repository_id, sha, context, state, description, path, version, failures \
+             FROM reports WHERE sent < version AND next_try_at <= $1 \
+             ORDER BY repository_id, sha, changed_at LIMIT $2",
+        );
+        Ok(query.bind(now).bind(limit).fetch_all(self.reads()).await?)
+    }
+
+    /// Returns when the next report becomes due that is not due yet.
+    pub(crate) async fn next_report_at(&self) -> Result<Option<i64>, StoreError> {
+        let query = sqlx::query_scalar("SELECT MIN(next_try_at) FROM reports WHERE sent < version");
+        Ok(query.fetch_one(self.reads()).await?)
+    }
+
+    /// Returns all reports of a commit, by context.
+    pub(crate) async fn reports_of(
+        &self,
+        repository: &RepoId,
+        sha: &Sha,
+    ) -> Result<Vec<Unsent>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT repository_id, sha, context, state, description, path, version, failures \
+             FROM reports WHERE repository_id = $1 AND sha = $2 ORDER BY context",
+        );
+        Ok(query.bind(repository.as_str()).bind(sha.as_str()).fetch_all(self.reads()).await?)
+    }
+
+    /// Records that these versions are what the forge shows.
+    pub(crate) async fn reports_sent(&self, sent: Vec<Unsent>, now: i64) -> Result<(), StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                for report in sent {
+                    sqlx::query(
+                        "UPDATE reports SET sent = $4, sent_at = $5, failures = 0, problem = NULL \
+                         WHERE repository_id = $1 AND sha = $2 AND context = $3 AND sent < $4",
+                    )
+                    .bind(report.repository_id)
+                    .bind(report.sha)
+                    .bind(report.context)
+                    .bind(report.version)
+                    .bind(now)
+                    .execute(&mut *db)
+                    .await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Records that a report could not be sent, and when to try again.
+    pub(crate) async fn report_failed(
+        &self,
+        report: &Unsent,
+        problem: String,
+        next_try_at: i64,
+    ) -> Result<(), StoreError> {
+        let report = report.clone();
+        self.write(move |db| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE reports SET failures = failures + 1, problem = $4, next_try_at = $5 \
+                     WHERE repository_id = $1 AND sha = $2 AND context = $3 AND version = $6",
+                )
+                .bind(report.repository_id)
+                .bind(report.sha)
+                .bind(report.context)
+                .bind(problem)
+                .bind(next_try_at)
+                .bind(report.version)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,209 @@
+//! The repositories that muster watches, and the refs it has seen in them.
+
+use muster_core::change::Change;
+use muster_core::id::{RepoId, Sha};
+use sqlx::{AnyConnection, FromRow};
+
+use super::{Store, StoreError, events, new_id, next_number};
+
+/// A watched repository.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct Repository {
+    id: String,
+    /// Its number on this server.
+    pub(crate) number: i64,
+    /// Its name: `owner/name`, or any other for plain git.
+    pub(crate) name: String,
+    /// A path, or a URL that git understands.
+    pub(crate) location: String,
+    /// The branch that HEAD names there.
+    pub(crate) default_branch: String,
+    /// When its refs were first seen; what was there by then starts nothing.
+    pub(crate) seen_at: Option<i64>,
+    /// Why the last look at it failed.
+    pub(crate) problem: Option<String>,
+}
+
+impl Repository {
+    /// Returns its id.
+    pub(crate) fn id(&self) -> RepoId {
+        RepoId::new(self.id.as_str())
+    }
+}
+
+/// What a look at a repository found.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// All refs that are there now.
+    pub(crate) refs: Vec<(String, Sha)>,
+    /// The branch that HEAD names.
+    pub(crate) default_branch: String,
+    /// What happened since the last look.
+    pub(crate) changes: Vec<Change>,
+}
+
+const COLUMNS: &str = "id, number, name, location, default_branch, seen_at, problem";
+
+impl Store {
+    /// Adds a repository; refuses a name that is taken.
+    pub(crate) async fn add_repository(
+        &self,
+        name: String,
+        location: String,
+        default_branch: String,
+        now: i64,
+    ) -> Result<RepoId, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let taken: Option<String> =
+                    sqlx::query_scalar("SELECT location FROM repositories WHERE name = $1")
+                        .bind(name.as_str())
+                        .fetch_optional(&mut *db)
+                        .await?;
+                if let Some(location) = taken {
+                    return Err(StoreError::Refused(format!(
+                        "repository `{name}` is already there, at {location}"
+                    )));
+                }
+                let id = new_id();
+                let number = next_number(db, "repositories").await?;
+                sqlx::query(
+                    "INSERT INTO repositories (id, number, name, location, default_branch, added_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6)",
+                )
+                .bind(id.as_str())
+                .bind(number)
+                .bind(name)
+                .bind(location)
+                .bind(default_branch)
+                .bind(now)
+                .execute(db)
+                .await?;
+                Ok(RepoId::new(id))
+            })
+        })
+        .await
+    }
+
+    /// Removes a repository with all that is stored of it; returns false where there is none.
+    pub(crate) async fn remove_repository(&self, name: String) -> Result<bool, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                // Runs refer to events and workflows, which go with the repository.
+                sqlx::query(
+                    "DELETE FROM runs WHERE repository_id IN \
+                     (SELECT id FROM repositories WHERE name = $1)",
+                )
+                .bind(name.as_str())
+                .execute(&mut *db)
+                .await?;
+                let done = sqlx::query("DELETE FROM repositories WHERE name = $1")
+                    .bind(name)
+                    .execute(db)
+                    .await?;
+                Ok(done.rows_affected() > 0)
+            })
+        })
+        .await
+    }
+
+    /// Returns all repositories by name.
+    pub(crate) async fn repositories(&self) -> Result<Vec<Repository>, StoreError> {
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM repositories ORDER BY name"
+        )));
+        Ok(query.fetch_all(self.reads()).await?)
+    }
+
+    /// Returns the repository with this id.
+    pub(crate) async fn repository(&self, id: &RepoId) -> Result<Option<Repository>, StoreError> {
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM repositories WHERE id = $1"
+        )));
+        Ok(query.bind(id.as_str()).fetch_optional(self.reads()).await?)
+    }
+
+    /// Returns the refs that the last look found.
+    pub(crate) async fn refs(&self, id: &RepoId) -> Result<Vec<(String, Sha)>, StoreError> {
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("SELECT name, sha FROM refs WHERE repository_id = $1 ORDER BY name")
+                .bind(id.as_str())
+                .fetch_all(self.reads())
+                .await?;
+        rows.into_iter()
+            .map(|(name, sha)| match Sha::parse(&sha) {
+                Ok(sha) => Ok((name, sha)),
+                Err(error) => Err(StoreError::Unreadable { what: "ref", error: error.to_string() }),
+            })
+            .collect()
+    }
+
+    /// Records a look: the refs as they are now and, together with them, what happened.
+    pub(crate) async fn record_look(
+        &self,
+        id: &RepoId,
+        look: Look,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(move |db| {
+            Box::pin(async move {
+                for change in &look.changes {
+                    events::insert(db, &id, change, now).await?;
+                }
+                replace_refs(db, &id, &look.refs).await?;
+                sqlx::query(
+                    "UPDATE repositories SET default_branch = $2, problem = NULL, \
+                     seen_at = COALESCE(seen_at, $3) WHERE id = $1",
+                )
+                .bind(id.as_str())
+                .bind(look.default_branch)
+                .bind(now)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Records why a look failed.
+    pub(crate) async fn record_failed_look(
+        &self,
+        id: &RepoId,
+        problem: String,
+    ) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.write(move |db| {
+            Box::pin(async move {
+                sqlx::query("UPDATE repositories SET problem = $2 WHERE id = $1")
+                    .bind(id.as_str())
+                    .bind(problem)
+                    .execute(db)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+async fn replace_refs(
+    db: &mut AnyConnection,
+    id: &RepoId,
+    refs: &[(String, Sha)],
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM refs WHERE repository_id = $1")
+        .bind(id.as_str())
+        .execute(&mut *db)
+        .await?;
+    for (name, sha) in refs {
+        sqlx::query("INSERT INTO refs (repository_id, name, sha) VALUES ($1, $2, $3)")
+            .bind(id.as_str())
+            .bind(name.as_str())
+            .bind(sha.as_str())
+            .execute(&mut *db)
+            .await?;
+    }
+    Ok(())
+}

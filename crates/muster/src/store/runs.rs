@@ -1,0 +1,411 @@
+//! Runs, as they are made and as people look at them.
+
+use muster_core::concurrency::{Member, arrive};
+use muster_core::id::{EventId, RepoId, RunId, Sha};
+use muster_core::run::{Conclusion, Job, Reason, Run};
+use muster_workflow::expr::Contexts;
+use serde_json::Value as Json;
+use sqlx::{AnyConnection, FromRow};
+
+use super::{Store, StoreError, jobs, new_id, next_number, reports};
+
+/// The numbers of a run, which it has before it is made: its own file may ask for them.
+#[derive(Debug, Clone)]
+pub(crate) struct Allotted {
+    pub(crate) workflow_id: String,
+    /// Unique on this server.
+    pub(crate) number: i64,
+    /// The workflow's own count.
+    pub(crate) run_number: i64,
+}
+
+/// A run to be made.
+#[derive(Debug)]
+pub(crate) struct NewRun {
+    pub(crate) numbers: Allotted,
+    pub(crate) path: String,
+    pub(crate) workflow_name: String,
+    pub(crate) title: String,
+    pub(crate) source: String,
+    pub(crate) github: Json,
+    pub(crate) event_name: &'static str,
+    pub(crate) git_ref: String,
+    pub(crate) sha: Sha,
+    pub(crate) unserved: Vec<String>,
+    pub(crate) concurrency: Option<Group>,
+    pub(crate) run: Run,
+}
+
+/// The concurrency group of a run to be made.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) cancel_in_progress: bool,
+}
+
+/// A run that is not over, as the engine needs it.
+#[derive(Debug)]
+pub(crate) struct ActiveRun {
+    pub(crate) id: RunId,
+    pub(crate) repository: RepoId,
+    pub(crate) number: i64,
+    pub(crate) attempt: i64,
+    pub(crate) sha: Sha,
+    pub(crate) path: String,
+    pub(crate) source: String,
+    pub(crate) github: Json,
+    /// The ids of the jobs, in the order of the plan.
+    pub(crate) job_ids: Vec<String>,
+    pub(crate) run: Run,
+}
+
+impl ActiveRun {
+    /// Returns what the conditions of its jobs can see.
+    pub(crate) fn contexts(&self) -> Contexts {
+        let mut contexts = Contexts::new();
+        contexts.set("github", &self.github);
+        contexts
+    }
+}
+
+/// What moves in an active run from outside.
+#[derive(Debug, FromRow)]
+pub(crate) struct Order {
+    pub(crate) id: String,
+    pub(crate) attempt: i64,
+    pub(crate) number: i64,
+    repository_id: String,
+    concurrency_group: Option<String>,
+    held: i64,
+    cancel_code: Option<String>,
+    cancel_text: Option<String>,
+}
+
+impl Order {
+    /// Returns the group in which it waits or runs, which is one of its repository.
+    pub(crate) fn group(&self) -> Option<(&str, &str)> {
+        Some((&self.repository_id, self.concurrency_group.as_deref()?))
+    }
+
+    /// Returns true when the run waits for its turn.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held != 0
+    }
+
+    /// Returns why the run is to be cancelled.
+    pub(crate) fn cancel(&self) -> Option<Reason> {
+        Some(Reason::new(self.cancel_code.as_deref()?, self.cancel_text.clone()?))
+    }
+}
+
+/// A run as people see it.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct RunRow {
+    pub(crate) id: String,
+    pub(crate) number: i64,
+    pub(crate) repository: String,
+    pub(crate) run_number: i64,
+    pub(crate) attempt: i64,
+    pub(crate) path: String,
+    pub(crate) workflow_name: String,
+    pub(crate) title: String,
+    pub(crate) event_name: String,
+    #[sqlx(rename = "ref")]
+    pub(crate) git_ref: String,
+    pub(crate) sha: String,
+    pub(crate) unserved: String,
+    pub(crate) cancel_text: Option<String>,
+    pub(crate) conclusion: Option<String>,
+    pub(crate) created_at: i64,
+    pub(crate) concluded_at: Option<i64>,
+}
+
+const COLUMNS: &str = "r.id, r.number, p.name AS repository, r.run_number, r.attempt, r.path, \
+     r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.unserved, r.cancel_text, r.conclusion, \
+     r.created_at, r.concluded_at FROM runs r JOIN repositories p ON p.id = r.repository_id";
+
+/// Makes a run and its jobs.
+pub(super) async fn insert(
+    db: &mut AnyConnection,
+    repository: &RepoId,
+    event: &EventId,
+    new: NewRun,
+    now: i64,
+) -> Result<(), StoreError> {
+    let id = new_id();
+    let held = match &new.concurrency {
+        Some(group) => join(db, repository, new.numbers.number, group).await?,
+        None => false,
+    };
+    let unserved =
+        serde_json::to_string(&new.unserved).map_err(StoreError::unreadable("events"))?;
+    sqlx::query(
+        "INSERT INTO runs (id, number, repository_id, workflow_id, event_id, run_number, attempt, \
+         path, workflow_name, title, source, github, event_name, ref, sha, unserved, created_at, \
+         concurrency_group, held) \
+         VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+    )
+    .bind(id.as_str())
+    .bind(new.numbers.number)
+    .bind(repository.as_str())
+    .bind(new.numbers.workflow_id)
+    .bind(event.as_str())
+    .bind(new.numbers.run_number)
+    .bind(new.path)
+    .bind(new.workflow_name)
+    .bind(new.title)
+    .bind(new.source)
+    .bind(new.github.to_string())
+    .bind(new.event_name)
+    .bind(new.git_ref)
+    .bind(new.sha.as_str())
+    .bind(unserved)
+    .bind(now)
+    .bind(new.concurrency.map(|group| group.name))
+    .bind(i64::from(held))
+    .execute(&mut *db)
+    .await?;
+    for (place, job) in new.run.jobs.iter().enumerate() {
+        jobs::insert(db, &id, 1, place, job, None).await?;
+    }
+    Ok(())
+}
+
+/// Brings a run to its group: ends those whose place it takes; returns whether it must wait.
+async fn join(
+    db: &mut AnyConnection,
+    repository: &RepoId,
+    number: i64,
+    group: &Group,
+) -> Result<bool, StoreError> {
+    let members: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT number, held FROM runs WHERE repository_id = $1 AND concurrency_group = $2 \
+         AND conclusion IS NULL AND cancel_code IS NULL",
+    )
+    .bind(repository.as_str())
+    .bind(group.name.as_str())
+    .fetch_all(&mut *db)
+    .await?;
+    let members: Vec<Member> =
+        members.into_iter().map(|(run, held)| Member { run, held: held != 0 }).collect();
+    let arrival = arrive(&members, group.cancel_in_progress);
+    for run in arrival.cancels {
+        sqlx::query(
+            "UPDATE runs SET cancel_code = 'superseded', cancel_text = $2 WHERE number = $1",
+        )
+        .bind(run)
+        .bind(format!("superseded by run {number} of its concurrency group"))
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(arrival.held)
+}
+
+impl Store {
+    /// Gives a run its turn in its concurrency group.
+    pub(crate) async fn release_run(&self, number: i64) -> Result<(), StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                sqlx::query("UPDATE runs SET held = 0 WHERE number = $1")
+                    .bind(number)
+                    .execute(db)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Allots the numbers of the next run of a workflow file.
+    pub(crate) async fn allot_run(
+        &self,
+        repository: &RepoId,
+        path: &str,
+    ) -> Result<Allotted, StoreError> {
+        let (repository, path) = (repository.clone(), path.to_owned());
+        self.write(move |db| {
+            Box::pin(async move {
+                let number = next_number(db, "runs").await?;
+                let workflow = next_number(db, "workflows").await?;
+                let (workflow_id, run_number): (String, i64) = sqlx::query_as(
+                    "INSERT INTO workflows (id, number, repository_id, path, runs) \
+                     VALUES ($1, $2, $3, $4, 1) \
+                     ON CONFLICT (repository_id, path) DO UPDATE SET runs = workflows.runs + 1 \
+                     RETURNING id, runs",
+                )
+                .bind(new_id())
+                .bind(workflow)
+                .bind(repository.as_str())
+                .bind(path)
+                .fetch_one(db)
+                .await?;
+                Ok(Allotted { workflow_id, number, run_number })
+            })
+        })
+        .await
+    }
+
+    /// Returns what is asked of the runs that are not over.
+    pub(crate) async fn orders(&self) -> Result<Vec<Order>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT id, attempt, number, repository_id, concurrency_group, held, cancel_code, cancel_text FROM runs \
+             WHERE conclusion IS NULL ORDER BY number",
+        );
+        Ok(query.fetch_all(self.reads()).await?)
+    }
+
+    /// Returns an active run with its current jobs.
+    pub(crate) async fn active_run(&self, id: &str) -> Result<Option<ActiveRun>, StoreError> {
+        type Row = (String, i64, i64, String, String, String, String);
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT repository_id, number, attempt, sha, path, source, github FROM runs \
+             WHERE id = $1 AND conclusion IS NULL",
+        )
+        .bind(id)
+        .fetch_optional(self.reads())
+        .await?;
+        let Some((repository, number, attempt, sha, path, source, github)) = row else {
+            return Ok(None);
+        };
+        let (job_ids, jobs) =
+            self.jobs_of(id, attempt).await?.into_iter().map(|row| (row.id, row.job)).unzip();
+        Ok(Some(ActiveRun {
+            id: RunId::new(id),
+            repository: RepoId::new(repository),
+            number,
+            attempt,
+            sha: Sha::parse(&sha).map_err(|error| StoreError::Unreadable {
+                what: "run",
+                error: error.to_string(),
+            })?,
+            path,
+            source,
+            github: serde_json::from_str(&github).map_err(StoreError::unreadable("context"))?,
+            job_ids,
+            run: Run { jobs, cancel: None, concluded: None },
+        }))
+    }
+
+    /// Stores jobs that moved and, with them, the run's conclusion and what the forge must see.
+    pub(crate) async fn save_moves(
+        &self,
+        run: &ActiveRun,
+        moved: Vec<(String, Job)>,
+        conclusion: Option<Conclusion>,
+        taken: Vec<jobs::Taken>,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let (id, repository, sha) = (run.id.clone(), run.repository.clone(), run.sha.clone());
+        self.write(move |db| {
+            Box::pin(async move {
+                for taken in taken {
+                    jobs::take(db, taken, now).await?;
+                }
+                let any_moved = !moved.is_empty();
+                for (job_id, job) in moved {
+                    jobs::update(db, &job_id, &job, now).await?;
+                }
+                if let Some(conclusion) = conclusion {
+                    sqlx::query("UPDATE runs SET conclusion = $2, concluded_at = $3 WHERE id = $1")
+                        .bind(id.as_str())
+                        .bind(conclusion.as_str())
+                        .bind(now)
+                        .execute(&mut *db)
+                        .await?;
+                }
+                if any_moved || conclusion.is_some() {
+                    reports::refresh(db, &repository, &sha, now).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Asks for the end of a run; refuses one that is over.
+    pub(crate) async fn cancel_run(&self, number: i64, reason: Reason) -> Result<(), StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "UPDATE runs SET cancel_code = COALESCE(cancel_code, $2), \
+                     cancel_text = COALESCE(cancel_text, $3) WHERE number = $1 AND conclusion IS NULL",
+                )
+                .bind(number)
+                .bind(reason.code)
+                .bind(reason.text)
+                .execute(db)
+                .await?;
+                if done.rows_affected() == 0 {
+                    return Err(StoreError::Refused(format!("run {number} is over, or there is none")));
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Starts a new attempt of a run that is over: of all its jobs, or only of those that are not
+    /// green and those that need them. Returns the attempt's number.
+    pub(crate) async fn rerun(
+        &self,
+        number: i64,
+        failed_only: bool,
+        now: i64,
+    ) -> Result<i64, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let row: Option<(String, i64, String, String, Option<String>)> = sqlx::query_as(
+                    "SELECT id, attempt, repository_id, sha, conclusion FROM runs WHERE number = $1",
+                )
+                .bind(number)
+                .fetch_optional(&mut *db)
+                .await?;
+                let Some((id, attempt, repository, sha, conclusion)) = row else {
+                    return Err(StoreError::Refused(format!("there is no run {number}")));
+                };
+                if conclusion.is_none() {
+                    return Err(StoreError::Refused(format!("run {number} is not over yet")));
+                }
+                let rows = jobs::rows(db, &id, attempt).await?;
+                let jobs = rows.iter().map(|row| row.job.clone()).collect();
+                let mut run = Run { jobs, cancel: None, concluded: None };
+                if run.again(failed_only) == 0 {
+                    return Err(StoreError::Refused(format!("run {number} has no job that is not green")));
+                }
+                let attempt = attempt + 1;
+for (place, (job, row)) in run.jobs.iter().zip(&rows).enumerate() {
+                    let carried = if job.state.conclusion().is_some() { Some(row) } else { None };
+                    jobs::insert(db, &id, attempt, place, job, carried).await?;
+                }
+                sqlx::query(
+                    "UPDATE runs SET attempt = $2, conclusion = NULL, concluded_at = NULL, \
+                     cancel_code = NULL, cancel_text = NULL WHERE id = $1",
+                )
+                .bind(id.as_str())
+                .bind(attempt)
+                .execute(&mut *db)
+                .await?;
+                let sha = Sha::parse(&sha)
+                    .map_err(|error| StoreError::Unreadable { what: "run", error: error.to_string() })?;
+                reports::refresh(db, &RepoId::new(repository), &sha, now).await?;
+                Ok(attempt)
+            })
+        })
+        .await
+    }
+
+    /// Returns the newest runs, at most `limit`.
+    pub(crate) async fn newest_runs(&self, limit: i64) -> Result<Vec<RunRow>, StoreError> {
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} ORDER BY r.number DESC LIMIT $1"
+        )));
+        Ok(query.bind(limit).fetch_all(self.reads()).await?)
+    }
+
+    /// Returns the run with this number.
+    pub(crate) async fn run(&self, number: i64) -> Result<Option<RunRow>, StoreError> {
+        let query =
+            sqlx::query_as(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} WHERE r.number = $1")));
+        Ok(query.bind(number).fetch_optional(self.reads()).await?)
+    }
+}

@@ -1,0 +1,83 @@
+//! What survives: kill -9 of the server, kill -9 of a supervisor.
+
+use muster_sys::process::Program;
+
+use crate::server::{Server, processes};
+
+const SLOW: &str = "on: push\njobs:\n  slow:\n    runs-on: linux\n    steps:\n      - run: |\n          echo \"attempt of $RUNNER_TRACKING_ID\"\n          until test -e \"$HOME/../../../go\"; do sleep 0.01; done\n          echo went on\n";
+
+fn push_slow(server: &Server) -> String {
+    server.scene.workflow(SLOW);
+    let sha = server.push("main", "Slow");
+    server.until("the job runs", |server| server.muster(&["log", "1"]).out.contains("attempt of"));
+    sha
+}
+
+fn go(server: &Server) {
+    std::fs::write(server.data().join("go"), "").unwrap();
+}
+
+#[test]
+fn jobs_go_on_when_the_server_is_killed_and_nothing_is_doubled() {
+    let mut server = Server::start("");
+    let sha = push_slow(&server);
+    server.kill_and_serve();
+    go(&server);
+    assert!(server.verdict(&sha).contains("slow success: Successful"));
+    let log = server.muster(&["log", "1"]).out;
+    assert_eq!(log.matches("attempt of").count(), 1, "{log}");
+    assert_eq!(log.matches("went on").count(), 1, "{log}");
+    assert_eq!(server.muster(&["runs"]).out.lines().count(), 1);
+}
+
+#[test]
+fn a_job_that_ends_while_no_server_runs_is_taken_over_later() {
+    let mut server = Server::start("");
+    let sha = push_slow(&server);
+    server.kill();
+    go(&server);
+    server.until("the supervisor has ended", |server| {
+        let data = server.data().to_string_lossy().into_owned();
+        !processes().iter().any(|(_, line)| line.contains("supervise") && line.contains(&data))
+    });
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    server.serve(&address);
+    assert!(server.verdict(&sha).contains("slow success: Successful"));
+}
+
+#[test]
+fn a_killed_supervisor_is_a_new_attempt_and_leaves_nothing() {
+    let server = Server::start("");
+    let sha = push_slow(&server);
+    let data = server.data().to_string_lossy().into_owned();
+    let supervisor = |processes: Vec<(String, String)>| {
+        processes.into_iter().find(|(_, line)| line.contains("supervise") && line.contains(&data))
+    };
+    let (pid, _) = supervisor(processes()).unwrap();
+    Program::new("kill")
+        .args(["-9", &pid])
+        .output(std::time::Duration::from_secs(5), 1024)
+        .unwrap();
+    server.until("the second attempt runs", |_| {
+        supervisor(processes()).is_some_and(|(_, line)| line.contains(".2/job.json"))
+    });
+    server.until("the first attempt's steps are gone", |_| {
+        let first = |(_, line): &(String, String)| line.contains(".1/temp") && line.contains(&data);
+        !processes().iter().any(first)
+    });
+    go(&server);
+    assert!(server.verdict(&sha).contains("slow success: Successful"));
+    assert!(server.muster(&["log", "1"]).out.contains(".2\n"));
+}
+
+#[test]
+fn a_job_whose_supervisor_keeps_dying_ends_with_that_reason() {
+    let server = Server::start("");
+    server.scene.workflow("on: push\njobs:\n  doomed:\n    runs-on: linux\n    steps:\n      - run: kill -9 $PPID; sleep 60\n");
+    let sha = server.push("main", "Doomed");
+    insta::assert_snapshot!(server.verdict(&sha), @"
+    doomed error: Not run: its supervisor was lost, 3 times
+    muster error: not run to the end: doomed
+    .github/workflows/ci.yml ran
+    ");
+}

@@ -1,0 +1,271 @@
+//! `muster serve` over plain git.
+
+use insta::assert_snapshot;
+
+use crate::server::Server;
+
+fn job(id: &str, steps: &str) -> String {
+    format!("  {id}:\n    runs-on: ubuntu-latest\n    steps: [{steps}]\n")
+}
+
+#[test]
+fn a_push_gets_its_verdict_as_a_note_and_through_the_api() {
+    let server = Server::start("");
+    let jobs =
+        [job("test", "{uses: actions/checkout@v4}, {run: cat word}"), job("lint", "{run: exit 3}")];
+    server.scene.workflow(&format!("name: CI\non: push\njobs:\n{}", jobs.concat()));
+    server.scene.file("word", "hello\n");
+    let sha = server.push("main", "Say hello");
+    assert_snapshot!(server.verdict(&sha), @"
+    lint failure: Failed
+    muster failure: failed: lint, 1 successful
+    test success: Successful
+    .github/workflows/ci.yml ran
+    ");
+    assert_snapshot!(server.muster(&["runs"]).out, @"1 failure Say hello (CI #1) team/app refs/heads/main");
+    assert_snapshot!(server.muster(&["log", "1", "test"]).story(), @"
+    Runner: muster 0.1.0 on `vm`
+    Isolation: none. The steps run as this user, with this machine's files and network.
+    Workspace: [path]
+    Checked out [sha] at refs/heads/main
+    hello
+    exit 0
+    ");
+    assert_eq!(server.muster(&["log", "--follow", "1"]).exit, Some(1));
+    server.until("the note is written", |server| {
+        let note = git_note(server, &sha);
+        note.contains("lint: failure (Failed)") && note.contains(&format!("{}/runs/1", server.url))
+    });
+    server
+        .scene
+        .file(".github/workflows/ci.yml", &format!("name: CI\non: push\njobs:\n{}", jobs[0]));
+    let fixed = server.push("main", "Fix it");
+    assert_snapshot!(server.verdict(&fixed), @"
+    muster success: 1 successful
+    test success: Successful
+    .github/workflows/ci.yml ran
+    ");
+}
+
+fn git_note(server: &Server, sha: &str) -> String {
+    let listed = crate::scene::git_in(&server.origin, &["notes", "--ref=muster", "list"]);
+    if !listed.contains(sha) {
+        return String::new();
+    }
+    crate::scene::git_in(&server.origin, &["notes", "--ref=muster", "show", sha])
+}
+
+#[test]
+fn what_does_not_run_is_said_with_its_reason() {
+    let server = Server::start("");
+    server.scene.file("readme", "nothing here");
+    let nothing = server.push("empty", "No workflow at all");
+    assert_snapshot!(server.verdict(&nothing), @"muster error: nothing to run: no .yml or .yaml in .muster/workflows or .github/workflows, and no executable script/cibuild");
+    server.scene.workflow("on:\n  push: {branches: [main], paths: ['src/**']}\njobs:\n  a: {runs-on: linux, steps: []}\n");
+    server.scene.file(
+        ".github/workflows/bad.yml",
+        "on: push\njobs:\n  b:\n    runs-on: linux\n    services: {}\n    steps: [{run: a, uses: b}]\n",
+    );
+    let mixed = server.push("side", "Two files");
+    assert_snapshot!(server.verdict(&mixed), @"
+    muster error: .github/workflows/bad.yml: line 5, column 5: key `services` of job `b` is not supported yet (and 1 more)
+    .github/workflows/bad.yml refused: line 5, column 5: key `services` of job `b` is not supported yet (and 1 more)
+    .github/workflows/ci.yml skipped: branch `side` is not selected by main
+    ");
+    server.scene.git(&["rm", "--quiet", ".github/workflows/bad.yml"]);
+    let unwanted = server.push("side", "Only main is wanted");
+    assert_snapshot!(server.verdict(&unwanted), @"
+    muster success: no workflow wants this change
+    .github/workflows/ci.yml skipped: branch `side` is not selected by main
+    ");
+    let skipped = {
+        server.scene.file("src/a", "a");
+        server.push("main", "Not now [skip ci]")
+    };
+    assert_snapshot!(server.verdict(&skipped), @"muster error: the commit message says [skip ci]");
+    server.scene.file("src/a", "b");
+    let wanted = server.push("main", "Now");
+    assert_snapshot!(server.verdict(&wanted), @"
+    a success: Successful
+    muster success: 1 successful
+    .github/workflows/ci.yml ran
+    ");
+    server.scene.file("docs", "b");
+    let outside = server.push("main", "Nothing in src");
+    assert_snapshot!(server.verdict(&outside), @"
+    muster success: no workflow wants this change
+    .github/workflows/ci.yml skipped: path `docs` is not selected by src/**
+    ");
+}
+
+#[test]
+fn a_run_is_cancelled_and_run_again() {
+    let server = Server::start("jobs = 2\n");
+    let jobs = [
+        job("fast", "{run: echo fast}"),
+        job(
+            "slow",
+            "{run: 'test -e \"$HOME/../../../go\" || sleep 60'}, {run: echo cleaned up, if: always()}",
+        ),
+        "  after: {needs: slow, runs-on: linux, steps: [{run: echo after}]}\n".to_owned(),
+    ];
+    server.scene.workflow(&format!("on: push\njobs:\n{}", jobs.concat()));
+    let sha = server.push("main", "Wait");
+    server.until("slow runs and fast is over", |server| {
+        let why = server.muster(&["why", "1"]).out;
+        why.contains("slow running") && why.contains("fast success")
+    });
+    assert_eq!(server.muster(&["rerun", "1"]).story(), "error: run 1 is not over yet\nexit 2");
+    assert_eq!(server.muster(&["cancel", "1"]).exit, Some(0));
+    assert_snapshot!(server.verdict(&sha), @"
+    after error: Cancelled: cancelled by the administrator
+    fast success: Successful
+    muster error: 2 not run to the end, 1 successful
+    slow error: Cancelled: cancelled by the administrator
+    .github/workflows/ci.yml ran
+    ");
+    assert!(server.muster(&["log", "1", "slow"]).out.contains("cleaned up"));
+    assert_eq!(server.muster(&["cancel", "1"]).exit, Some(2));
+    std::fs::write(server.data().join("go"), "").unwrap();
+    assert_snapshot!(server.muster(&["rerun", "--failed", "1"]).out, @"run 1: attempt 2 starts");
+    assert_eq!(server.muster(&["log", "--follow", "1"]).exit, Some(0));
+    assert_snapshot!(server.verdict(&sha), @"
+    after success: Successful
+    fast success: Successful
+    muster success: 3 successful
+    slow success: Successful
+    .github/workflows/ci.yml ran
+    ");
+}
+
+#[test]
+fn nobody_gets_in_without_the_token() {
+    let server = Server::start("");
+    let http = Http::new();
+    let source = include_str!("../../src/http/mod.rs");
+    let routes: Vec<&str> =
+        source.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(routes.len() >= 12, "{routes:?}");
+    let mut open = Vec::new();
+    for route in routes {
+        let path = route
+            .replace("{number}", "1")
+            .replace("{sha}", &"0".repeat(40))
+            .replace("{*name}", "team/app");
+        for method in ["GET", "POST", "DELETE"] {
+            let status = http.status(method, &format!("{}{path}", server.url), &[]);
+            if !matches!(status, 401 | 403 | 303 | 405) {
+                open.push(format!("{method} {path} {status}"));
+            }
+        }
+    }
+    assert_snapshot!(open.join("\n"), @"
+    GET /login 200
+    POST /login 415
+    GET /healthz 200
+    ");
+    let post = format!("{}/api/v1/runs/1/cancel", server.url);
+    let bearer = format!("Bearer {}", server.token);
+    let cookie = format!("muster_token={}", server.token);
+    assert_eq!(http.status("POST", &post, &[("authorization", &bearer)]), 404);
+    assert_eq!(http.status("POST", &post, &[("cookie", &cookie)]), 403);
+    assert_eq!(
+        http.status("POST", &post, &[("cookie", &cookie), ("origin", "https://evil.example")]),
+        403
+    );
+    assert_eq!(http.status("POST", &post, &[("cookie", &cookie), ("origin", &server.url)]), 404);
+    assert_eq!(http.status("GET", &server.url, &[("cookie", "muster_token=guess")]), 303);
+}
+
+#[test]
+fn public_reading_opens_reading_alone() {
+    let server = Server::start("public_read = true\n");
+    let http = Http::new();
+    assert_eq!(http.status("GET", &format!("{}/api/v1/runs", server.url), &[]), 200);
+    assert_eq!(http.status("POST", &format!("{}/api/v1/repositories", server.url), &[]), 401);
+}
+
+/// A bare HTTP client.
+struct Http {
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+}
+
+impl Http {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client =
+            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { runtime, client }
+    }
+
+    fn status(&self, method: &str, url: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut request = self.client.request(method.parse().unwrap(), url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.runtime.block_on(async { request.send().await.unwrap().status().as_u16() })
+    }
+}
+
+#[test]
+fn a_second_server_on_the_same_data_is_refused() {
+    let server = Server::start("");
+    let done = server.muster(&["serve", "--listen", "127.0.0.1:0"]);
+    assert!(done.err.contains("another muster server runs on the data folder"), "{}", done.err);
+    assert_eq!(done.exit, Some(2));
+}
+
+#[test]
+fn of_a_concurrency_group_one_runs_and_the_newest_waits() {
+    let server = Server::start("jobs = 4\n");
+    let wait = "{run: 'until test -e \"$HOME/../../../go\"; do sleep 0.01; done'}";
+    let header = "on: push\nconcurrency: One-${{ github.event_name }}\njobs:\n";
+    server.scene.workflow(&format!("{header}{}", job("slow", wait)));
+    let shas: Vec<String> = ["first", "second", "third"]
+        .into_iter()
+        .map(|message| {
+            let sha = server.push("main", message);
+            server
+                .until("it is there", |server| server.muster(&["why", &sha]).out.contains("slow"));
+            server.scene.file("change", message);
+            sha
+        })
+        .collect();
+    server.until("the second gave way", |server| {
+        server.muster(&["why", "2"]).out.contains("cancelled")
+    });
+    assert_snapshot!(server.muster(&["why", &shas[2]]).out, @"
+    muster pending: 1 open
+    slow pending: Waiting for another run of its concurrency group
+    .github/workflows/ci.yml ran
+    ");
+    std::fs::write(server.data().join("go"), "").unwrap();
+    assert_snapshot!(server.verdict(&shas[2]), @"
+    muster success: 1 successful
+    slow success: Successful
+    .github/workflows/ci.yml ran
+    ");
+    assert_snapshot!(server.muster(&["runs"]).out, @"
+    3 success third (.github/workflows/ci.yml #3) team/app refs/heads/main
+    2 cancelled second (.github/workflows/ci.yml #2) team/app refs/heads/main
+    1 success first (.github/workflows/ci.yml #1) team/app refs/heads/main
+    ");
+    std::fs::remove_file(server.data().join("go")).unwrap();
+    let header = "on: push\nconcurrency: {group: one-push, cancel-in-progress: true}\njobs:\n";
+    server.scene.workflow(&format!("{header}{}", job("slow", wait)));
+    let cancelled = server.push("main", "fourth");
+    server.until("it runs", |server| server.muster(&["why", "4"]).out.contains("slow running"));
+    server.scene.workflow(&format!("{header}{}", job("slow", "{run: echo quick}")));
+    let newest = server.push("main", "fifth");
+    assert_snapshot!(server.verdict(&newest), @"
+    muster success: 1 successful
+    slow success: Successful
+    .github/workflows/ci.yml ran
+    ");
+    assert_snapshot!(server.verdict(&cancelled), @"
+    muster error: not run to the end: slow
+    slow error: Cancelled: superseded by run 5 of its concurrency group
+    .github/workflows/ci.yml ran
+    ");
+}

@@ -1,0 +1,165 @@
+//! A running server and a repository that it watches.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use muster_sys::clock;
+use muster_sys::process::Program;
+use tempfile::TempDir;
+
+use crate::scene::{Done, Scene, git_in, masked};
+
+/// Nothing in these tests takes this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server with one repository, `team/app`, and a work tree that pushes to it.
+pub(crate) struct Server {
+    pub(crate) scene: Scene,
+    pub(crate) origin: PathBuf,
+    pub(crate) url: String,
+    pub(crate) token: String,
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server that watches an empty repository.
+    pub(crate) fn start(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("muster.toml"), config).unwrap();
+        let scene = Scene::new();
+        let origin = folder.path().join("origin.git");
+        git_in(
+            folder.path(),
+            &["init", "--quiet", "--bare", "--initial-branch=main", "origin.git"],
+        );
+        let mut server =
+            Self { scene, origin, url: String::new(), token: String::new(), folder, child: None };
+        let made = server.muster(&["init"]);
+        let token = made.out.split_whitespace().find(|word| word.starts_with("muster_"));
+        server.token = token.unwrap().to_owned();
+        server.serve("127.0.0.1:0");
+        let origin = server.origin.to_string_lossy().into_owned();
+        let added = server.muster(&["repo", "add", "team/app", &origin]);
+        assert_eq!(added.exit, Some(0), "{}", added.err);
+        server.until("the repository has been seen", |server| server.data_has("mirrors"));
+        let hooked = server.muster(&["init", "--hook", &origin]);
+        assert_eq!(hooked.exit, Some(0), "{}", hooked.err);
+        server
+    }
+
+    /// Starts the server's process, and reads where it listens.
+    pub(crate) fn serve(&mut self, listen: &str) {
+        let talk = Program::new(env!("CARGO_BIN_EXE_muster"))
+            .args(["serve", "--listen", listen])
+            .dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("MUSTER_LOG", "error")
+            .converse()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(talk.output).read_line(&mut line).unwrap();
+        self.url = line.trim().strip_prefix("muster at ").unwrap().to_owned();
+        self.child = Some(talk.child);
+    }
+
+    /// Kills the server as a power cut would, and starts it again at the same address.
+    pub(crate) fn kill_and_serve(&mut self) {
+        self.kill();
+        let address = self.url.strip_prefix("http://").unwrap().to_owned();
+        self.serve(&address);
+    }
+
+    /// Kills the server's process alone.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Runs muster beside the server, as its administrator.
+    pub(crate) fn muster(&self, args: &[&str]) -> Done {
+        let output = Program::new(env!("CARGO_BIN_EXE_muster"))
+            .args(args)
+            .dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("MUSTER_URL", &self.url)
+            .env("MUSTER_TOKEN", &self.token)
+            .output(PATIENCE, 16 << 20)
+            .unwrap();
+        Done {
+            exit: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Commits everything in the work tree and pushes it to `branch`; returns the commit.
+    pub(crate) fn push(&self, branch: &str, message: &str) -> String {
+        let sha = self.scene.commit(message);
+        let refspec = format!("HEAD:refs/heads/{branch}");
+        self.scene.git(&["push", "--quiet", "--force", &self.origin.to_string_lossy(), &refspec]);
+        sha
+    }
+
+    /// Waits for the last word on a commit, and returns what `muster why` says.
+    pub(crate) fn verdict(&self, sha: &str) -> String {
+        let mut said = String::new();
+        self.until("the verdict is there", |server| {
+            said = server.muster(&["why", sha]).out;
+            said.lines()
+                .any(|line| line.starts_with("muster ") && !line.starts_with("muster pending"))
+        });
+        said.lines().map(|line| masked(line) + "\n").collect()
+    }
+
+    /// Waits until `holds`.
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let start: Instant = clock::monotonic();
+        while !holds(self) {
+            assert!(start.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Returns the data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("muster-data")
+    }
+
+    fn data_has(&self, below: &str) -> bool {
+        // A look is recorded after the mirror was filled.
+        let listed = self.muster(&["repo", "list"]);
+        let made =
+            std::fs::read_dir(self.data().join(below)).is_ok_and(|mut dir| dir.next().is_some());
+        made && listed.out.contains("team/app")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        // Supervisors outlive a server; those of a test do not outlive the test.
+        let data = self.data();
+        for (pid, line) in processes() {
+            if line.contains(&*data.to_string_lossy()) {
+                drop(Program::new("kill").args(["-9", &pid]).output(PATIENCE, 1024));
+            }
+        }
+    }
+}
+
+/// Lists all processes with their command lines.
+pub(crate) fn processes() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let pid = entry.file_name().to_string_lossy().into_owned();
+        if let Ok(line) = std::fs::read_to_string(Path::new("/proc").join(&pid).join("cmdline")) {
+            found.push((pid, line.replace('\0', " ")));
+        }
+    }
+    found
+}
