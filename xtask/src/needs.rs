@@ -11,9 +11,11 @@ struct Need {
     what_for: &'static str,
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 5] = [
     Need { program: "git", package: "git", what_for: "every test with a repository" },
     Need { program: "bash", package: "bash", what_for: "steps that name it" },
+    Need { program: "initdb", package: "postgresql", what_for: "every story on PostgreSQL" },
+    Need { program: "setpriv", package: "util-linux", what_for: "PostgreSQL, which refuses root" },
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
 ];
 
@@ -43,8 +45,11 @@ pub(crate) fn install() -> Vec<String> {
         .collect()
 }
 
-/// Looks a program up in PATH.
+/// Looks a program up in PATH, and where Debian keeps those of PostgreSQL.
 fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let folders =
+        std::env::split_paths(&path).chain(versions.map(|version| version.path().join("bin")));
+    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }

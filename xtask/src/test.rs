@@ -1,6 +1,9 @@
 //! `cargo xtask test`.
 
+use std::time::Duration;
+
 use anyhow::bail;
+use muster_sys::process::Program;
 
 use crate::needs;
 
@@ -19,5 +22,28 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut args = vec!["test", "--workspace", "--locked"];
     args.extend(arguments.rest.iter().map(String::as_str));
     // A snapshot that differs fails; nothing is written.
-    crate::run("cargo", &args, &[("INSTA_UPDATE", "no")])
+    crate::run("cargo", &args, &[("INSTA_UPDATE", "no")])?;
+    if arguments.rest.is_empty() {
+        count_stories()?;
+    }
+    Ok(())
+}
+
+/// Says how many server stories ran on each database.
+fn count_stories() -> anyhow::Result<()> {
+    let list =
+        ["test", "--quiet", "--locked", "--package", "muster", "--test", "it", "--", "--list"];
+    let output = Program::new("cargo")
+        .args(list)
+        .envs(std::env::vars_os())
+        .dir(crate::top())
+        .output(Duration::from_secs(600), 1 << 20)?;
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let count = |database: &str| listed.lines().filter(|line| line.contains(database)).count();
+    let (sqlite, postgres) = (count("::sqlite::"), count("::postgres::"));
+    if sqlite == 0 || sqlite != postgres {
+        bail!("{sqlite} stories on SQLite but {postgres} on PostgreSQL");
+    }
+    crate::say(&format!("stories on SQLite: {sqlite}, on PostgreSQL: {postgres}"));
+    Ok(())
 }

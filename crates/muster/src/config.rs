@@ -18,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// The data folder.
     pub(crate) data: PathBuf,
+    /// A PostgreSQL database to use instead of SQLite in the data folder.
+    pub(crate) database: Option<String>,
     /// The address that people reach it at, without a slash at the end.
     pub(crate) public_url: String,
     /// Whether everybody may read.
@@ -39,6 +41,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4567)),
             data: PathBuf::from("muster-data"),
+            database: None,
             public_url: String::new(),
             public_read: false,
             jobs: machine::cores(),

@@ -34,7 +34,7 @@ impl Server {
     /// Starts a server that listens on `listener`.
     pub(crate) async fn start(config: Config, listener: TcpListener) -> anyhow::Result<Self> {
         let data = Data::open(&config.data)?;
-        let store = Store::open_sqlite(&data.database()).await?;
+        let store = Store::open(config.database.as_deref(), &data.database()).await?;
         let (grown, _) = broadcast::channel(NOTICES);
         let shared = Arc::new(Shared { store, data, config, wake: Wake::default(), grown });
         let loops = Loops::start(&shared).context("cannot start the loops")?;

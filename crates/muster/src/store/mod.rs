@@ -1,7 +1,7 @@
 //! The store: the only place with SQL. One file a table or a few that belong together.
 //!
 //! One schema and one set of queries for SQLite and PostgreSQL. Reads go to a pool; writes go only
-//! through the [door](door), so that what must happen together does, and SQLite has one writer.
+//! through the [door], so that what must happen together does, and SQLite has one writer.
 
 mod door;
 pub(crate) mod events;
@@ -66,14 +66,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the SQLite database `file`, which is made when it is not there.
-    pub(crate) async fn open_sqlite(file: &Path) -> Result<Self, StoreError> {
-        let url = format!("sqlite://{}?mode=rwc", file.display());
-        Self::open(&url).await
-    }
-
-    /// Opens the database at `url` and brings its schema up to date.
-    pub(crate) async fn open(url: &str) -> Result<Self, StoreError> {
+    /// Opens the database at `url`, else the SQLite database `file`, which is made when it is not
+    /// there, and brings its schema up to date.
+    pub(crate) async fn open(url: Option<&str>, file: &Path) -> Result<Self, StoreError> {
+        let of_file = format!("sqlite://{}?mode=rwc", file.display());
+        let url = url.unwrap_or(&of_file);
         sqlx::any::install_default_drivers();
         let sqlite = url.starts_with("sqlite:");
         let reads = connect(url, if sqlite { 4 } else { 8 }, sqlite).await?;

@@ -2,7 +2,15 @@
 
 use muster_sys::process::Program;
 
+use crate::database::{Database, on_both};
 use crate::server::{Server, processes};
+
+on_both! {
+    jobs_go_on_when_the_server_is_killed_and_nothing_is_doubled,
+    a_job_that_ends_while_no_server_runs_is_taken_over_later,
+    a_killed_supervisor_is_a_new_attempt_and_leaves_nothing,
+    a_job_whose_supervisor_keeps_dying_ends_with_that_reason,
+}
 
 const SLOW: &str = "on: push\njobs:\n  slow:\n    runs-on: linux\n    steps:\n      - run: |\n          echo \"attempt of $RUNNER_TRACKING_ID\"\n          until test -e \"$HOME/../../../go\"; do sleep 0.01; done\n          echo went on\n";
 
@@ -17,9 +25,8 @@ fn go(server: &Server) {
     std::fs::write(server.data().join("go"), "").unwrap();
 }
 
-#[test]
-fn jobs_go_on_when_the_server_is_killed_and_nothing_is_doubled() {
-    let mut server = Server::start("");
+fn jobs_go_on_when_the_server_is_killed_and_nothing_is_doubled(database: Database) {
+    let mut server = Server::start(database, "");
     let sha = push_slow(&server);
     server.kill_and_serve();
     go(&server);
@@ -30,9 +37,8 @@ fn jobs_go_on_when_the_server_is_killed_and_nothing_is_doubled() {
     assert_eq!(server.muster(&["runs"]).out.lines().count(), 1);
 }
 
-#[test]
-fn a_job_that_ends_while_no_server_runs_is_taken_over_later() {
-    let mut server = Server::start("");
+fn a_job_that_ends_while_no_server_runs_is_taken_over_later(database: Database) {
+    let mut server = Server::start(database, "");
     let sha = push_slow(&server);
     server.kill();
     go(&server);
@@ -45,9 +51,8 @@ fn a_job_that_ends_while_no_server_runs_is_taken_over_later() {
     assert!(server.verdict(&sha).contains("slow success: Successful"));
 }
 
-#[test]
-fn a_killed_supervisor_is_a_new_attempt_and_leaves_nothing() {
-    let server = Server::start("");
+fn a_killed_supervisor_is_a_new_attempt_and_leaves_nothing(database: Database) {
+    let server = Server::start(database, "");
     let sha = push_slow(&server);
     let data = server.data().to_string_lossy().into_owned();
     let supervisor = |processes: Vec<(String, String)>| {
@@ -70,9 +75,8 @@ fn a_killed_supervisor_is_a_new_attempt_and_leaves_nothing() {
     assert!(server.muster(&["log", "1"]).out.contains(".2\n"));
 }
 
-#[test]
-fn a_job_whose_supervisor_keeps_dying_ends_with_that_reason() {
-    let server = Server::start("");
+fn a_job_whose_supervisor_keeps_dying_ends_with_that_reason(database: Database) {
+    let server = Server::start(database, "");
     server.scene.workflow("on: push\njobs:\n  doomed:\n    runs-on: linux\n    steps:\n      - run: kill -9 $PPID; sleep 60\n");
     let sha = server.push("main", "Doomed");
     insta::assert_snapshot!(server.verdict(&sha), @"

@@ -2,15 +2,25 @@
 
 use insta::assert_snapshot;
 
+use crate::database::{Database, on_both};
 use crate::server::Server;
+
+on_both! {
+    a_push_gets_its_verdict_as_a_note_and_through_the_api,
+    what_does_not_run_is_said_with_its_reason,
+    a_run_is_cancelled_and_run_again,
+    nobody_gets_in_without_the_token,
+    public_reading_opens_reading_alone,
+    a_second_server_on_the_same_data_is_refused,
+    of_a_concurrency_group_one_runs_and_the_newest_waits,
+}
 
 fn job(id: &str, steps: &str) -> String {
     format!("  {id}:\n    runs-on: ubuntu-latest\n    steps: [{steps}]\n")
 }
 
-#[test]
-fn a_push_gets_its_verdict_as_a_note_and_through_the_api() {
-    let server = Server::start("");
+fn a_push_gets_its_verdict_as_a_note_and_through_the_api(database: Database) {
+    let server = Server::start(database, "");
     let jobs =
         [job("test", "{uses: actions/checkout@v4}, {run: cat word}"), job("lint", "{run: exit 3}")];
     server.scene.workflow(&format!("name: CI\non: push\njobs:\n{}", jobs.concat()));
@@ -55,9 +65,8 @@ fn git_note(server: &Server, sha: &str) -> String {
     crate::scene::git_in(&server.origin, &["notes", "--ref=muster", "show", sha])
 }
 
-#[test]
-fn what_does_not_run_is_said_with_its_reason() {
-    let server = Server::start("");
+fn what_does_not_run_is_said_with_its_reason(database: Database) {
+    let server = Server::start(database, "");
     server.scene.file("readme", "nothing here");
     let nothing = server.push("empty", "No workflow at all");
     assert_snapshot!(server.verdict(&nothing), @"muster error: nothing to run: no .yml or .yaml in .muster/workflows or .github/workflows, and no executable script/cibuild");
@@ -98,9 +107,8 @@ fn what_does_not_run_is_said_with_its_reason() {
     ");
 }
 
-#[test]
-fn a_run_is_cancelled_and_run_again() {
-    let server = Server::start("jobs = 2\n");
+fn a_run_is_cancelled_and_run_again(database: Database) {
+    let server = Server::start(database, "jobs = 2\n");
     let jobs = [
         job("fast", "{run: echo fast}"),
         job(
@@ -138,9 +146,8 @@ fn a_run_is_cancelled_and_run_again() {
     ");
 }
 
-#[test]
-fn nobody_gets_in_without_the_token() {
-    let server = Server::start("");
+fn nobody_gets_in_without_the_token(database: Database) {
+    let server = Server::start(database, "");
     let http = Http::new();
     let source = include_str!("../../src/http/mod.rs");
     let routes: Vec<&str> =
@@ -177,9 +184,8 @@ fn nobody_gets_in_without_the_token() {
     assert_eq!(http.status("GET", &server.url, &[("cookie", "muster_token=guess")]), 303);
 }
 
-#[test]
-fn public_reading_opens_reading_alone() {
-    let server = Server::start("public_read = true\n");
+fn public_reading_opens_reading_alone(database: Database) {
+    let server = Server::start(database, "public_read = true\n");
     let http = Http::new();
     assert_eq!(http.status("GET", &format!("{}/api/v1/runs", server.url), &[]), 200);
     assert_eq!(http.status("POST", &format!("{}/api/v1/repositories", server.url), &[]), 401);
@@ -208,17 +214,15 @@ impl Http {
     }
 }
 
-#[test]
-fn a_second_server_on_the_same_data_is_refused() {
-    let server = Server::start("");
+fn a_second_server_on_the_same_data_is_refused(database: Database) {
+    let server = Server::start(database, "");
     let done = server.muster(&["serve", "--listen", "127.0.0.1:0"]);
     assert!(done.err.contains("another muster server runs on the data folder"), "{}", done.err);
     assert_eq!(done.exit, Some(2));
 }
 
-#[test]
-fn of_a_concurrency_group_one_runs_and_the_newest_waits() {
-    let server = Server::start("jobs = 4\n");
+fn of_a_concurrency_group_one_runs_and_the_newest_waits(database: Database) {
+    let server = Server::start(database, "jobs = 4\n");
     let wait = "{run: 'until test -e \"$HOME/../../../go\"; do sleep 0.01; done'}";
     let header = "on: push\nconcurrency: One-${{ github.event_name }}\njobs:\n";
     server.scene.workflow(&format!("{header}{}", job("slow", wait)));

@@ -9,6 +9,7 @@ use muster_sys::clock;
 use muster_sys::process::Program;
 use tempfile::TempDir;
 
+use crate::database::Database;
 use crate::scene::{Done, Scene, git_in, masked};
 
 /// Nothing in these tests takes this long.
@@ -26,8 +27,9 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server that watches an empty repository.
-    pub(crate) fn start(config: &str) -> Self {
+    pub(crate) fn start(database: Database, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let config = format!("{}{config}", database.config());
         std::fs::write(folder.path().join("muster.toml"), config).unwrap();
         let scene = Scene::new();
         let origin = folder.path().join("origin.git");
