@@ -39,9 +39,16 @@ impl GitRef {
             Self::Branch(name) | Self::Tag(name) => name,
         }
     }
+
+    fn target(&self) -> Target {
+        match self {
+            Self::Branch(name) => Target::Branch(name.clone()),
+            Self::Tag(name) => Target::Tag(name.clone()),
+        }
+    }
 }
 
-/// The commit that a change brought.
+/// The commit that a push brought.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     /// Its name.
@@ -54,6 +61,76 @@ pub struct Commit {
     pub author_email: String,
     /// The commit's time as ISO 8601.
     pub timestamp: String,
+}
+
+/// Somebody at a code host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Their number there, which stays when they change their name.
+    pub id: Option<i64>,
+    /// Their name now.
+    pub login: String,
+}
+
+/// What was done to a pull request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullRequestAction {
+    /// It was made.
+    Opened,
+    /// Its head moved.
+    Synchronize,
+    /// It was opened again.
+    Reopened,
+    /// It is no draft any more.
+    ReadyForReview,
+    /// It goes to another branch.
+    Edited,
+    /// It was merged or given up.
+    Closed,
+}
+
+impl PullRequestAction {
+    /// Returns GitHub's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Synchronize => "synchronize",
+            Self::Reopened => "reopened",
+            Self::ReadyForReview => "ready_for_review",
+            Self::Edited => "edited",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A pull request, as it was when something was done to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// Its number in the repository.
+    pub number: i64,
+    /// What was done.
+    pub action: PullRequestAction,
+    /// Its title.
+    pub title: String,
+    /// Whether it is a draft.
+    pub draft: bool,
+    /// When it last changed, as ISO 8601 in UTC: later events have later times.
+    pub updated_at: String,
+    /// Who made it.
+    pub author: Person,
+    /// Who did this to it.
+    pub sender: Person,
+    /// The commit that it asks to merge.
+    pub head: Sha,
+    /// The branch of that commit, in the repository that it comes from.
+    pub head_ref: String,
+    /// Whether it comes from another repository.
+    pub from_fork: bool,
+    /// The commit that its base was at.
+    pub base: Sha,
+    /// The branch that it asks to be merged into.
+    pub base_ref: String,
 }
 
 /// Something that happened to a repository.
@@ -70,6 +147,8 @@ pub enum Change {
         head: Commit,
         /// Whether commits were thrown away.
         forced: bool,
+        /// Who pushed, where the code host says so.
+        sender: Option<Person>,
     },
     /// A branch or tag is gone.
     Delete {
@@ -78,41 +157,46 @@ pub enum Change {
         /// What it pointed to.
         before: Sha,
     },
+    /// Something was done to a pull request.
+    PullRequest(PullRequest),
 }
 
 /// Marks in a commit message that ask for no run, as GitHub reads them.
 const SKIP_MARKS: [&str; 5] =
     ["[skip ci]", "[ci skip]", "[no ci]", "[skip actions]", "[actions skip]"];
 
+/// Returns the mark in a commit message that asks for no run.
+pub fn skip_mark(message: &str) -> Option<&'static str> {
+    SKIP_MARKS.into_iter().find(|mark| message.contains(mark))
+}
+
 impl Change {
-    /// Returns the ref that changed.
-    pub fn git_ref(&self) -> &GitRef {
+    /// Returns the commit that statuses are for, where there is one.
+    pub fn sha(&self) -> Option<&Sha> {
         match self {
-            Self::Push { git_ref, .. } | Self::Delete { git_ref, .. } => git_ref,
-        }
-    }
-
-    /// Returns the commit to test, where there is one.
-    pub fn head(&self) -> Option<&Commit> {
-        match self {
-            Self::Push { head, .. } => Some(head),
+            Self::Push { head, .. } => Some(&head.sha),
             Self::Delete { .. } => None,
+            Self::PullRequest(pull) => Some(&pull.head),
         }
     }
 
-    /// Returns the mark in the commit's message that asks for no run.
-    pub fn skip_mark(&self) -> Option<&'static str> {
-        let message = &self.head()?.message;
-        SKIP_MARKS.into_iter().find(|mark| message.contains(mark))
+    /// Returns the full name of the ref that a run of it is for.
+    pub fn full_ref(&self) -> String {
+        match self {
+            Self::Push { git_ref, .. } | Self::Delete { git_ref, .. } => git_ref.full(),
+            Self::PullRequest(pull) => format!("refs/pull/{}/merge", pull.number),
+        }
     }
 
     /// Returns what `on` is asked about.
     pub fn event(&self, changed: ChangedFiles) -> Event {
-        let target = match self.git_ref() {
-            GitRef::Branch(name) => Target::Branch(name.clone()),
-            GitRef::Tag(name) => Target::Tag(name.clone()),
+        let (action, target) = match self {
+            Self::Push { git_ref, .. } | Self::Delete { git_ref, .. } => (None, git_ref.target()),
+            Self::PullRequest(pull) => {
+                (Some(pull.action.as_str().to_owned()), Target::Branch(pull.base_ref.clone()))
+            }
         };
-        Event { name: self.event_name().to_owned(), action: None, target, changed }
+        Event { name: self.event_name().to_owned(), action, target, changed }
     }
 
     /// Returns the event's name, as GitHub has it.
@@ -120,6 +204,17 @@ impl Change {
         match self {
             Self::Push { .. } => "push",
             Self::Delete { .. } => "delete",
+            Self::PullRequest(_) => "pull_request",
+        }
+    }
+
+    /// Returns the name of who did it.
+    pub fn actor(&self) -> &str {
+        match self {
+            Self::Push { sender: Some(sender), .. } => &sender.login,
+            Self::Push { head, .. } => &head.author_name,
+            Self::Delete { .. } => "",
+            Self::PullRequest(pull) => &pull.sender.login,
         }
     }
 }
@@ -127,16 +222,20 @@ impl Change {
 /// What a run is beside its change.
 #[derive(Debug, Clone)]
 pub struct RunFacts<'a> {
+    /// The commit that is tested: of a pull request muster's own merge.
+    pub tested: &'a Sha,
     /// The repository as `owner/name`.
     pub repository: &'a str,
     /// The repository's default branch.
     pub default_branch: &'a str,
     /// Where the repository is, for people.
     pub repository_url: &'a str,
-    /// Where muster is, without a slash at the end.
+    /// Where the code host is, without a slash at the end.
     pub server_url: &'a str,
-    /// Who did it.
-    pub actor: &'a str,
+    /// Where its API is, without a slash at the end.
+    pub api_url: &'a str,
+    /// The payload as the code host sent it; without one, what is known is put in its form.
+    pub payload: Option<Json>,
     /// The workflow's name.
     pub workflow: &'a str,
     /// The workflow's path in the repository.
@@ -145,48 +244,46 @@ pub struct RunFacts<'a> {
     pub run_id: i64,
     /// The workflow's own count of its runs.
     pub run_number: i64,
-    /// Which try of the whole run this is.
-    pub run_attempt: u32,
 }
 
 /// Returns the `github` context of a run, but for what only the runner knows.
 pub fn github_context(change: &Change, facts: &RunFacts<'_>) -> Json {
     let owner = facts.repository.split('/').next().unwrap_or_default();
-    let (ref_type, git_ref) = match change.git_ref() {
-        GitRef::Branch(_) => ("branch", change.git_ref().full()),
-        GitRef::Tag(_) => ("tag", change.git_ref().full()),
-    };
-    let sha = match change {
-        Change::Push { head, .. } => head.sha.as_str(),
-        Change::Delete { before, .. } => before.as_str(),
+    let git_ref = change.full_ref();
+    let ref_type = if git_ref.starts_with("refs/tags/") { "tag" } else { "branch" };
+    let folders = ["refs/heads/", "refs/tags/", "refs/pull/"];
+    let ref_name = folders.iter().find_map(|folder| git_ref.strip_prefix(folder));
+    let (head_ref, base_ref) = match change {
+        Change::PullRequest(pull) => (pull.head_ref.as_str(), pull.base_ref.as_str()),
+        Change::Push { .. } | Change::Delete { .. } => ("", ""),
     };
     json!({
-        "actor": facts.actor,
-        "triggering_actor": facts.actor,
-        "api_url": format!("{}/api/v3", facts.server_url),
-        "graphql_url": format!("{}/api/graphql", facts.server_url),
+        "actor": change.actor(),
+        "triggering_actor": change.actor(),
+        "api_url": facts.api_url,
+        "graphql_url": format!("{}/graphql", facts.api_url),
         "server_url": facts.server_url,
-        "base_ref": "",
-        "head_ref": "",
-        "event": payload(change, facts),
+        "base_ref": base_ref,
+        "head_ref": head_ref,
+        "event": facts.payload.clone().unwrap_or_else(|| payload(change, facts)),
         "event_name": change.event_name(),
         "ref": git_ref,
-        "ref_name": change.git_ref().short(),
+        "ref_name": ref_name,
         "ref_protected": false,
         "ref_type": ref_type,
         "repository": facts.repository,
         "repository_owner": owner,
         "repositoryUrl": facts.repository_url,
         "retention_days": "90",
-        "run_attempt": facts.run_attempt.to_string(),
+        "run_attempt": "1",
         "run_id": facts.run_id.to_string(),
         "run_number": facts.run_number.to_string(),
         "secret_source": "None",
-        "sha": sha,
+        "sha": facts.tested.as_str(),
         "token": "",
         "workflow": facts.workflow,
         "workflow_ref": format!("{}/{}@{git_ref}", facts.repository, facts.workflow_path),
-        "workflow_sha": sha,
+        "workflow_sha": facts.tested.as_str(),
     })
 }
 
@@ -200,9 +297,9 @@ fn payload(change: &Change, facts: &RunFacts<'_>) -> Json {
         "html_url": facts.repository_url,
         "default_branch": facts.default_branch,
     });
-    let sender = json!({"login": facts.actor});
+    let sender = json!({"login": change.actor()});
     match change {
-        Change::Push { git_ref, before, head, forced } => {
+        Change::Push { git_ref, before, head, forced, .. } => {
             let zero = "0".repeat(head.sha.as_str().len());
             let commit = json!({
                 "id": head.sha.as_str(),
@@ -227,6 +324,20 @@ fn payload(change: &Change, facts: &RunFacts<'_>) -> Json {
         Change::Delete { git_ref, .. } => json!({
             "ref": git_ref.short(),
             "ref_type": if matches!(git_ref, GitRef::Tag(_)) { "tag" } else { "branch" },
+            "repository": repository,
+            "sender": sender,
+        }),
+        Change::PullRequest(pull) => json!({
+            "action": pull.action.as_str(),
+            "number": pull.number,
+            "pull_request": {
+                "number": pull.number,
+                "title": pull.title,
+                "draft": pull.draft,
+                "user": {"login": pull.author.login},
+                "head": {"sha": pull.head.as_str(), "ref": pull.head_ref},
+                "base": {"sha": pull.base.as_str(), "ref": pull.base_ref},
+            },
             "repository": repository,
             "sender": sender,
         }),

@@ -10,3 +10,4 @@ pub mod id;
 pub mod labels;
 pub mod report;
 pub mod run;
+pub mod trust;

@@ -9,6 +9,12 @@ use crate::run::{Conclusion, JobState, Reason};
 /// The context that rolls up all others.
 pub const ROLL_UP: &str = "muster";
 
+/// The code of the reason of events that say nothing of their commit, such as a closed pull request.
+pub const NO_VERDICT: &str = "no-verdict";
+
+/// What stands before the names of jobs of a repository in shadow.
+pub const SHADOW_PREFIX: &str = "muster / ";
+
 /// GitHub's bound on a description, in characters.
 const MAX_DESCRIPTION: usize = 140;
 
@@ -63,6 +69,8 @@ pub struct JobFact {
     pub continue_on_error: bool,
     /// Whether its run waits for its turn in a concurrency group.
     pub held: bool,
+    /// Whether its repository is in shadow: another CI publishes the same names.
+    pub shadow: bool,
 }
 
 /// An event that brought a commit, and what became of it.
@@ -70,6 +78,8 @@ pub struct JobFact {
 pub enum EventFact {
     /// It waits for its outcome.
     Pending,
+    /// It waits for somebody's approval.
+    Waiting(Reason),
     /// It was processed.
     Accepted,
     /// Nothing was to be done.
@@ -137,7 +147,14 @@ fn of_job(job: &JobFact) -> Status {
             (state, text)
         }
     };
-    Status { context: job.name.clone(), state, description: cut(&text), run: Some(job.run) }
+    // The same name from two sides would block what requires it.
+    let prefix = if job.shadow { SHADOW_PREFIX } else { "" };
+    Status {
+        context: format!("{prefix}{}", job.name),
+        state,
+        description: cut(&text),
+        run: Some(job.run),
+    }
 }
 
 fn roll_up(facts: &Facts, jobs: &[Status]) -> Status {
@@ -172,6 +189,7 @@ fn roll_up(facts: &Facts, jobs: &[Status]) -> Status {
     for event in &facts.events {
         match event {
             EventFact::Pending | EventFact::Accepted => {}
+            EventFact::Waiting(reason) => say(State::Pending, reason.text.clone()),
             EventFact::Dead(reason) => say(State::Error, reason.text.clone()),
             EventFact::Ignored(reason) => {
                 // That no workflow wants a change is fine; that none could have wanted it is not.
@@ -206,7 +224,14 @@ mod tests {
     use crate::id::Attempt;
 
     fn job(name: &str, state: JobState) -> JobFact {
-        JobFact { name: name.to_owned(), run: 7, state, continue_on_error: false, held: false }
+        JobFact {
+            name: name.to_owned(),
+            run: 7,
+            state,
+            continue_on_error: false,
+            held: false,
+            shadow: false,
+        }
     }
 
     fn finished(conclusion: Conclusion, reason: Option<&str>) -> JobState {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use crate::forge::GitHubConfig;
 use crate::machine;
 
 /// The configuration of a server; what the file does not say is as in [`Config::default`].
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) poll_remote_s: u64,
     /// After so many seconds without output a job is ended.
     pub(crate) idle_timeout_s: u64,
+    /// GitHub, when the server works beside it.
+    pub(crate) github: Option<GitHubConfig>,
 }
 
 impl Default for Config {
@@ -49,6 +52,7 @@ impl Default for Config {
             poll_local_s: 2,
             poll_remote_s: 30,
             idle_timeout_s: 3600,
+            github: None,
         }
     }
 }
@@ -68,6 +72,13 @@ impl Config {
         // A relative folder is meant from where the file stands, wherever muster is started.
         if let Some(folder) = path.parent() {
             config.data = folder.join(&config.data);
+            if let Some(github) = &mut config.github {
+                for file in
+                    [&mut github.token_file, &mut github.webhook_secret_file].into_iter().flatten()
+                {
+                    *file = folder.join(&file);
+                }
+            }
         }
         config.public_url = config.public_url.trim_end_matches('/').to_owned();
         Ok(config)

@@ -53,6 +53,13 @@ impl Data {
         }
     }
 
+    /// Returns true when at least this share of the disk is free, or that cannot be known.
+    pub(crate) fn has_room(&self, percent: u64) -> bool {
+        rustix::fs::statvfs(&self.folder).map_or(true, |disk| {
+            disk.f_bavail.saturating_mul(100) >= disk.f_blocks.saturating_mul(percent)
+        })
+    }
+
     /// Returns the folder of nudges below the data folder `folder`, whether a server runs or not.
     pub(crate) fn nudges_of(folder: &Path) -> io::Result<PathBuf> {
         let nudges = folder.join("nudge");

@@ -6,6 +6,7 @@
 mod cli;
 mod config;
 mod data;
+mod forge;
 mod git;
 mod http;
 mod logs;

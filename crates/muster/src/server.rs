@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::config::Config;
 use crate::data::Data;
+use crate::forge::GitHub;
+use crate::http::IN_FLIGHT_KIB;
 use crate::loops::{Loops, Shared, Wake};
 use crate::store::Store;
 use crate::{http, task};
@@ -35,8 +37,20 @@ impl Server {
     pub(crate) async fn start(config: Config, listener: TcpListener) -> anyhow::Result<Self> {
         let data = Data::open(&config.data)?;
         let store = Store::open(config.database.as_deref(), &data.database()).await?;
+        let loopback = config.listen.ip().is_loopback();
+        let github =
+            config.github.as_ref().map(|config| GitHub::open(config, loopback)).transpose()?;
+        let inbox_room = Semaphore::new(IN_FLIGHT_KIB);
         let (grown, _) = broadcast::channel(NOTICES);
-        let shared = Arc::new(Shared { store, data, config, wake: Wake::default(), grown });
+        let shared = Arc::new(Shared {
+            store,
+            data,
+            config,
+            github,
+            inbox_room,
+            wake: Wake::default(),
+            grown,
+        });
         let loops = Loops::start(&shared).context("cannot start the loops")?;
         let (stop, mut stopped) = watch::channel(false);
         let serve = axum::serve(listener, http::router(Arc::clone(&shared)));

@@ -128,7 +128,8 @@ async fn watch(server: &Server, project: &Project) -> anyhow::Result<RepoId> {
         return Ok(known.id());
     }
     let branch = "main".to_owned();
-    let id = store.add_repository("demo".to_owned(), location, branch, clock::now_ms()).await?;
+    let id =
+        store.add_repository("demo".to_owned(), location, branch, None, clock::now_ms()).await?;
     server.shared.wake.watch.notify_one();
     hook::install(&project.origin, &server.shared.data.nudges().join("demo"))?;
     // What is there when muster first looks starts nothing, so the first push comes after it.

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
@@ -22,6 +23,9 @@ pub(crate) struct Arguments {
     /// Make a new admin token, which ends the one before.
     #[arg(long)]
     new_token: bool,
+    /// Say what is to be clicked at GitHub, and switch GitHub on in a new configuration.
+    #[arg(long)]
+    github: bool,
     /// Install the hook that tells muster at once of new commits, in this local repository.
     #[arg(long, value_name = "REPOSITORY")]
     hook: Option<PathBuf>,
@@ -47,7 +51,11 @@ fn write_config(arguments: &Arguments) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(error).with_context(at),
         Ok(mut file) => {
-            io::Write::write_all(&mut file, Config::COMMENTED.as_bytes()).with_context(at)?;
+            let mut text = Config::COMMENTED.to_owned();
+            if arguments.github {
+                text.push_str("\n[github]\ntoken_file = \"github.token\"\nwebhook_secret_file = \"webhook.secret\"\n");
+            }
+            io::Write::write_all(&mut file, text.as_bytes()).with_context(at)?;
         }
     }
     print(format!("wrote {}", arguments.config.display()));
@@ -67,10 +75,42 @@ async fn make_token(arguments: &Arguments, config: &Config) -> anyhow::Result<u8
     store.set_setting(ADMIN_TOKEN_HASH, token::hash(&token)).await?;
     store.close().await;
     print(format!("admin token, shown only this once: {token}"));
+    if arguments.github {
+        print_github_steps(arguments)?;
+    }
     print(format!(
         "next:\n  1. muster serve --config {}\n  2. export MUSTER_TOKEN=<the token above>\n  \
          3. muster repo add NAME PATH-OR-URL",
         arguments.config.display()
     ));
     Ok(GREEN)
+}
+
+/// Makes the webhook's secret and says the three things to click.
+fn print_github_steps(arguments: &Arguments) -> anyhow::Result<()> {
+    let folder = arguments.config.parent().unwrap_or(Path::new(""));
+    let secret = folder.join("webhook.secret");
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret);
+    match file {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot write {}", secret.display()));
+        }
+        Ok(mut file) => {
+            io::Write::write_all(&mut file, format!("{}\n", token::make()).as_bytes())?;
+            print(format!("wrote {}", secret.display()));
+        }
+    }
+    print(format!(
+        "at GitHub, three things to click:\n  \
+         1. https://github.com/settings/personal-access-tokens/new: Contents read, Commit statuses read\n     \
+         and write; save the token in {}\n  \
+         2. the repository > Settings > Webhooks > Add webhook: your server's address with\n     \
+         /webhooks/github, content type application/json, the secret in {},\n     \
+         and the events Pushes and Pull requests\n  \
+         3. the repository > Settings > Branches: require the status `muster`",
+        folder.join("github.token").display(),
+        secret.display()
+    ));
+    Ok(())
 }

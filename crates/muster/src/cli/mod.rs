@@ -51,6 +51,12 @@ enum Command {
     Cancel(runs::CancelArguments),
     /// Run a finished run again.
     Rerun(runs::RerunArguments),
+    /// List webhooks and what became of them.
+    Deliveries(runs::DeliveriesArguments),
+    /// Let a stranger's commit run, which waits for it.
+    Approve(runs::ApproveArguments),
+    /// End the shadow of a repository: its jobs report under their own names.
+    Adopt(runs::AdoptArguments),
     /// Say why a run or a commit stands where it stands.
     Why(runs::WhyArguments),
     /// Run one job for the server or for `run` (used by muster itself).
@@ -70,6 +76,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Log(arguments) => runs::log(&arguments),
         Command::Cancel(arguments) => runs::cancel(&arguments),
         Command::Rerun(arguments) => runs::rerun(&arguments),
+        Command::Deliveries(arguments) => runs::deliveries(&arguments),
+        Command::Approve(arguments) => runs::approve(&arguments),
+        Command::Adopt(arguments) => runs::adopt(&arguments),
         Command::Why(arguments) => runs::why(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
     };

@@ -19,8 +19,9 @@ enum Command {
     Add {
         /// The name that it goes by, such as `owner/name`.
         name: String,
-        /// A path on the server's machine, or a URL that git understands.
-        location: String,
+        /// A path on the server's machine, or a URL that git understands; without one the
+        /// repository is at GitHub.
+        location: Option<String>,
     },
     /// List the repositories.
     List,
@@ -37,13 +38,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         match &arguments.command {
             Command::Add { name, location } => {
                 // A path is meant from here, not from where the server was started.
-                let location = match std::fs::canonicalize(location) {
-                    Ok(path) => path.to_string_lossy().into_owned(),
-                    Err(_) => location.clone(),
-                };
+                let location =
+                    location.as_ref().map(|location| match std::fs::canonicalize(location) {
+                        Ok(path) => path.to_string_lossy().into_owned(),
+                        Err(_) => location.clone(),
+                    });
                 let body = json!({ "name": name, "location": location });
                 client.post("/api/v1/repositories", &body).await?;
-                print(format!("watching {name} at {location}"));
+                let place = location.unwrap_or_else(|| "GitHub".to_owned());
+                print(format!("watching {name} at {place}"));
             }
             Command::List => {
                 let answer = client.get("/api/v1/repositories").await?;

@@ -52,6 +52,28 @@ pub(crate) struct RerunArguments {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct ApproveArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// The commit's full name: an approval is for one commit and never carries over.
+    sha: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeliveriesArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AdoptArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// The repository's name.
+    repository: String,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct WhyArguments {
     #[command(flatten)]
     server: ServerArguments,
@@ -168,6 +190,49 @@ pub(crate) fn rerun(arguments: &RerunArguments) -> anyhow::Result<u8> {
     })
 }
 
+pub(crate) fn deliveries(arguments: &DeliveriesArguments) -> anyhow::Result<u8> {
+    let client = Client::new(&arguments.server)?;
+    runtime()?.block_on(async {
+        let answer = client.get("/api/v1/deliveries").await?;
+        for delivery in answer["deliveries"].as_array().into_iter().flatten() {
+            let times = match delivery["times"].as_i64() {
+                Some(times) if times > 1 => format!(" ({times} times)"),
+                _ => String::new(),
+            };
+            let why = match word(delivery, "reason") {
+                "" => String::new(),
+                why => format!(": {why}"),
+            };
+            let (event, outcome) = (word(delivery, "event"), word(delivery, "outcome"));
+            print(format!("{} {event} {outcome}{times}{why}", delivery["id"]));
+        }
+        Ok(GREEN)
+    })
+}
+
+pub(crate) fn approve(arguments: &ApproveArguments) -> anyhow::Result<u8> {
+    let client = Client::new(&arguments.server)?;
+    runtime()?.block_on(async {
+        client.post(&format!("/api/v1/commits/{}/approve", arguments.sha), &json!({})).await?;
+        print(format!("{} is approved, and runs", arguments.sha));
+        Ok(GREEN)
+    })
+}
+
+pub(crate) fn adopt(arguments: &AdoptArguments) -> anyhow::Result<u8> {
+    let client = Client::new(&arguments.server)?;
+    runtime()?.block_on(async {
+        client.post(&format!("/api/v1/adopt/{}", arguments.repository), &json!({})).await?;
+        print(format!(
+            "{0} is out of the shadow: its jobs report under their own names from the next push on.\n\
+             Switch the other side off, or required checks see two of each name:\n  \
+             at GitHub: {0} > Settings > Actions > General > Disable actions",
+            arguments.repository
+        ));
+        Ok(GREEN)
+    })
+}
+
 pub(crate) fn why(arguments: &WhyArguments) -> anyhow::Result<u8> {
     let client = Client::new(&arguments.server)?;
     runtime()?.block_on(async {
@@ -187,7 +252,12 @@ pub(crate) fn why(arguments: &WhyArguments) -> anyhow::Result<u8> {
         let commit = client.get(&format!("/api/v1/commits/{}", arguments.subject)).await?;
         for status in commit["statuses"].as_array().into_iter().flatten() {
             let description = word(status, "description");
-            print(format!("{} {}: {description}", word(status, "context"), word(status, "state")));
+            let problem = match word(status, "problem") {
+                "" => String::new(),
+                problem => format!(" (not shown there yet: {problem})"),
+            };
+            let (context, state) = (word(status, "context"), word(status, "state"));
+            print(format!("{context} {state}: {description}{problem}"));
         }
         for file in commit["files"].as_array().into_iter().flatten() {
             let why = match word(file, "reason") {

@@ -8,6 +8,7 @@ use muster_core::id::Sha;
 use muster_workflow::trigger::ChangedFiles;
 
 use super::{Git, GitError, commit};
+use crate::forge::Credentials;
 
 /// What is mirrored: no other ref starts anything.
 const BRANCHES: &str = "+refs/heads/*:refs/heads/*";
@@ -48,6 +49,15 @@ pub(crate) fn ls_remote(location: &str) -> Result<RemoteRefs, GitError> {
     Ok(RemoteRefs { refs, default_branch })
 }
 
+/// What came of a merge.
+#[derive(Debug)]
+pub(crate) enum Merge {
+    /// This commit.
+    Clean(Sha),
+    /// Nothing: these files conflict.
+    Conflict(Vec<String>),
+}
+
 /// A bare copy of a repository, on this machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Mirror {
@@ -67,13 +77,75 @@ impl Mirror {
         Ok(Self { folder })
     }
 
-    /// Brings all branches and tags of `location` here.
-    pub(crate) fn fetch(&self, location: &str) -> Result<(), GitError> {
+    /// Brings all branches and tags of `location` here, and the head of a pull request.
+    pub(crate) fn fetch(
+        &self,
+        location: &str,
+        pull_request: Option<i64>,
+        credentials: Option<&Credentials>,
+    ) -> Result<(), GitError> {
+        let pull =
+            pull_request.map(|number| format!("+refs/pull/{number}/head:refs/pull/{number}/head"));
         Git::new(&self.folder, "fetch")
+            .credentials(credentials)
             .args(["--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--end-of-options"])
             .args([location, BRANCHES, TAGS])
+            .args(pull)
             .bytes()?;
         Ok(())
+    }
+
+    /// Returns the commit that a ref of the mirror names.
+    pub(crate) fn resolve(&self, name: &str) -> Option<Sha> {
+        let spec = format!("{name}^{{commit}}");
+        let asked = Git::new(&self.folder, "rev-parse").args([
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &spec,
+        ]);
+        asked.sha().ok()
+    }
+
+    /// Returns true when the commit is here.
+    pub(crate) fn has(&self, sha: &Sha) -> bool {
+        self.peel(sha).is_ok_and(|commit| commit == *sha)
+    }
+
+    /// Returns the newest commit that two have in common.
+    pub(crate) fn merge_base(&self, one: &Sha, other: &Sha) -> Option<Sha> {
+        Git::new(&self.folder, "merge-base").args([one.as_str(), other.as_str()]).sha().ok()
+    }
+
+    /// Merges `head` into `base` without a work tree. Author and date are fixed, so that the same two
+    /// commits always give the same merge; it is kept under `name`.
+    pub(crate) fn merge(&self, base: &Sha, head: &Sha, name: &str) -> Result<Merge, GitError> {
+        let tree = Git::new(&self.folder, "merge-tree")
+            .args(["--write-tree", "--no-messages", "--name-only", base.as_str(), head.as_str()])
+            .conflicting()?;
+        let tree = match tree {
+            Ok(tree) => tree,
+            Err(listed) => {
+                let files =
+                    listed.lines().skip(1).filter(|line| !line.is_empty()).map(str::to_owned);
+                return Ok(Merge::Conflict(files.collect()));
+            }
+        };
+        let date = Git::new(&self.folder, "show")
+            .args(["--no-patch", "--format=%cI", "--end-of-options", head.as_str()])
+            .text()?;
+        let merge = Git::new(&self.folder, "commit-tree")
+            .args([&*tree, "-p", base.as_str(), "-p", head.as_str()])
+            .args(["-m", &format!("Merge {head} into {base}")])
+            .env("GIT_AUTHOR_NAME", "muster")
+            .env("GIT_AUTHOR_EMAIL", "muster@localhost")
+            .env("GIT_AUTHOR_DATE", &date)
+            .env("GIT_COMMITTER_NAME", "muster")
+            .env("GIT_COMMITTER_EMAIL", "muster@localhost")
+            .env("GIT_COMMITTER_DATE", &date)
+            .sha()?;
+        Git::new(&self.folder, "update-ref").args([name, merge.as_str()]).bytes()?;
+        Ok(Merge::Clean(merge))
     }
 
     /// Returns the branches and tags that are here, by name.

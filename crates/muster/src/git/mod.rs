@@ -13,13 +13,25 @@ use std::time::Duration;
 use muster_core::id::Sha;
 use muster_sys::process::{ProcessError, Program};
 
-pub(crate) use mirror::{Mirror, ls_remote};
+pub(crate) use mirror::{Merge, Mirror, ls_remote};
 pub(crate) use work_tree::WorkTree;
+
+use crate::forge::Credentials;
 
 /// A command that takes longer is given up.
 const LIMIT: Duration = Duration::from_secs(600);
 /// The most that a command may print.
 const MAX_OUTPUT: usize = 256 << 20;
+
+/// The configuration of every command.
+const CONFIG: [(&str, &str); 6] = [
+    ("safe.directory", "*"),
+    ("core.hooksPath", "/dev/null"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("advice.detachedHead", "false"),
+    ("fetch.fsckObjects", "true"),
+];
 
 /// Why git did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -60,20 +72,26 @@ impl Git {
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("LC_ALL", "C");
-        let config = [
-            ("safe.directory", "*"),
-            ("core.hooksPath", "/dev/null"),
-            ("gc.auto", "0"),
-            ("maintenance.auto", "false"),
-            ("advice.detachedHead", "false"),
-        ];
-        program = program.env("GIT_CONFIG_COUNT", config.len().to_string());
-        for (place, (key, value)) in config.into_iter().enumerate() {
+        program = program.env("GIT_CONFIG_COUNT", CONFIG.len().to_string());
+        for (place, (key, value)) in CONFIG.into_iter().enumerate() {
             program = program
                 .env(format!("GIT_CONFIG_KEY_{place}"), key)
                 .env(format!("GIT_CONFIG_VALUE_{place}"), value);
         }
         Self { program: program.dir(folder).arg(command), command: command.to_owned() }
+    }
+
+    /// Lends credentials to the command.
+    pub(crate) fn credentials(mut self, credentials: Option<&Credentials>) -> Self {
+        if let Some(credentials) = credentials {
+            let place = CONFIG.len();
+            self.program = self
+                .program
+                .env("GIT_CONFIG_COUNT", (place + 1).to_string())
+                .env(format!("GIT_CONFIG_KEY_{place}"), "credential.helper")
+                .env(format!("GIT_CONFIG_VALUE_{place}"), credentials.helper());
+        }
+        self
     }
 
     /// Adds an argument.
@@ -117,6 +135,21 @@ impl Git {
     pub(crate) fn text(self) -> Result<String, GitError> {
         let text = String::from_utf8_lossy(&self.bytes()?).into_owned();
         Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+    }
+
+    /// Runs a merge: `Ok` has the tree that it printed; `Err` what it printed where files conflict,
+    /// which git says with exit code 1.
+    pub(crate) fn conflicting(self) -> Result<Result<String, String>, GitError> {
+        let output = self.program.output(LIMIT, MAX_OUTPUT)?;
+        let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        match output.status.code() {
+            Some(0) => Ok(Ok(text)),
+            Some(1) => Ok(Err(text)),
+            _ => {
+                let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                Err(GitError::Refused { command: self.command, message })
+            }
+        }
     }
 
     /// Runs a command that prints one object name.

@@ -49,7 +49,8 @@ pub(super) async fn repositories(
 #[serde(deny_unknown_fields)]
 pub(super) struct NewRepository {
     name: String,
-    location: String,
+    /// A path or URL; without one the repository is at GitHub.
+    location: Option<String>,
 }
 
 /// `POST /api/v1/repositories`
@@ -67,18 +68,65 @@ pub(super) async fn add_repository(
     if !name_fits {
         return Err(bad("a name has 1 to 200 letters, digits, `-`, `_`, `.` and `/`"));
     }
+    let Some(location) = new.location else {
+        let name = add_github_repository(&shared, &new.name).await?;
+        return Ok((StatusCode::CREATED, Json(json!({ "name": name }))));
+    };
     let known = ["/", "https://", "http://", "ssh://", "git://", "file://"];
-    if !known.iter().any(|start| new.location.starts_with(start)) {
+    if !known.iter().any(|start| location.starts_with(start)) {
         return Err(bad("a location is an absolute path or a URL that git understands"));
     }
-    let location = new.location.clone();
-    let refs = tokio::task::spawn_blocking(move || ls_remote(&location)).await;
+    let asked = location.clone();
+    let refs = tokio::task::spawn_blocking(move || ls_remote(&asked)).await;
     let refs = refs.map_err(anyhow::Error::from)?;
-    let refs = refs.map_err(|error| bad(&format!("cannot look at {}: {error}", new.location)))?;
+    let refs = refs.map_err(|error| bad(&format!("cannot look at {location}: {error}")))?;
     let branch = refs.default_branch.unwrap_or_else(|| "main".to_owned());
-    shared.store.add_repository(new.name.clone(), new.location, branch, clock::now_ms()).await?;
+    shared.store.add_repository(new.name.clone(), location, branch, None, clock::now_ms()).await?;
     shared.wake.watch.notify_one();
     Ok((StatusCode::CREATED, Json(json!({ "name": new.name }))))
+}
+
+/// Looks a repository up at GitHub and adds it; returns its name there.
+async fn add_github_repository(shared: &Shared, name: &str) -> Result<String, Problem> {
+    let bad = |message: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message);
+    let Some(github) = &shared.github else {
+        return Err(bad("a repository without a location is one at GitHub, and this server has no [github] in its configuration".to_owned()));
+    };
+    let now = clock::now_ms();
+    let found = github.client.repository(name, now / 1000).await;
+    let found = found.map_err(|error| bad(format!("GitHub does not show `{name}`: {error}")))?;
+    let location = github.location(&found.full_name);
+    let (id, branch) = (Some(found.id), found.default_branch);
+    shared.store.add_repository(found.full_name.clone(), location, branch, id, now).await?;
+    Ok(found.full_name)
+}
+
+/// `POST /api/v1/adopt/NAME`: ends the shadow of a repository.
+pub(super) async fn adopt(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    if shared.store.adopt_repository(name.clone()).await? {
+        Ok(Json(json!({ "name": name })))
+    } else {
+        Err(Problem::not_found(format!("repository `{name}`")))
+    }
+}
+
+/// `POST /api/v1/commits/SHA/approve`: lets a stranger's very commit run.
+pub(super) async fn approve(
+    State(shared): State<Arc<Shared>>,
+    Path(sha): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let parsed = Sha::parse(&sha).map_err(|_| Problem::not_found(format!("commit {sha}")))?;
+    let events = shared.store.approve(parsed, clock::now_ms()).await?;
+    if events == 0 {
+        let message = format!("nothing waits for an approval of {sha}");
+        return Err(Problem::new(StatusCode::CONFLICT, message));
+    }
+    shared.wake.plan.notify_one();
+    shared.wake.deliver.notify_one();
+    Ok(Json(json!({ "sha": sha, "events": events })))
 }
 
 /// `DELETE /api/v1/repositories/NAME`
@@ -91,6 +139,25 @@ pub(super) async fn remove_repository(
     } else {
         Err(Problem::not_found(format!("repository `{name}`")))
     }
+}
+
+/// `GET /api/v1/deliveries`: webhooks and what became of them, the newest last.
+pub(super) async fn deliveries(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+    let deliveries = shared.store.newest_deliveries(100).await?;
+    let list: Vec<Value> = deliveries
+        .iter()
+        .map(|delivery| {
+            json!({
+                "id": delivery.number,
+                "event": delivery.event,
+                "received_at": delivery.received_at,
+                "times": delivery.times,
+                "outcome": delivery.outcome,
+                "reason": delivery.reason_text,
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "deliveries": list })))
 }
 
 /// `GET /api/v1/runs`
@@ -166,6 +233,7 @@ pub(super) async fn commit(
                 "state": report.state,
                 "description": report.description,
                 "url": format!("{}{}", shared.config.public_url, report.path),
+                "problem": report.problem,
             })
         })
         .collect();

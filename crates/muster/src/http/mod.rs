@@ -1,11 +1,12 @@
 //! HTTP: pages, API, live logs.
 //!
-//! Everything but `/healthz`, the login and the look of the pages needs the admin token or a cookie
+//! Everything but the hooks, `/healthz`, the login and the look of the pages needs the admin token or a cookie
 //! with it; `public_read` opens reading. A test walks the routes without credentials.
 
 mod api;
 mod auth;
 mod error;
+mod hooks;
 mod live;
 mod pages;
 
@@ -20,6 +21,8 @@ use axum::routing::{delete, get, post};
 
 use crate::loops::Shared;
 
+pub(crate) use hooks::IN_FLIGHT_KIB;
+
 /// The largest body of an API call, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
@@ -32,17 +35,22 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/commits/{sha}", get(pages::commit))
         .route("/api/v1/repositories", get(api::repositories).post(api::add_repository))
         .route("/api/v1/repositories/{*name}", delete(api::remove_repository))
+        .route("/api/v1/deliveries", get(api::deliveries))
         .route("/api/v1/runs", get(api::runs))
         .route("/api/v1/runs/{number}", get(api::run))
         .route("/api/v1/runs/{number}/cancel", post(api::cancel))
         .route("/api/v1/runs/{number}/rerun", post(api::rerun))
         .route("/api/v1/commits/{sha}", get(api::commit))
+        .route("/api/v1/commits/{sha}/approve", post(api::approve))
+        .route("/api/v1/adopt/{*name}", post(api::adopt))
         .route("/api/v1/jobs/{number}/log", get(api::log))
         .route("/api/v1/jobs/{number}/live", get(live::live))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::guard));
     Router::new()
         .merge(closed)
         .route("/login", get(auth::login_page).post(auth::login))
+        .route("/webhooks/github", post(hooks::github))
+        .route("/event_handler", post(hooks::github))
         .route("/healthz", get(|| async { "ok\n" }))
         .route(
             "/assets/style.css",

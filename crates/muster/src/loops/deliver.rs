@@ -1,7 +1,7 @@
 //! Bringing verdicts to where people look.
 //!
-//! For a plain git repository that is a note (`refs/notes/muster`) on the commit, with one line for
-//! each context.
+//! At GitHub that is a commit status for each context, one write a second. For a plain git
+//! repository it is a note (`refs/notes/muster`) on the commit, with one line for each context.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,38 +9,52 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::id::{RepoId, Sha};
+use muster_forge::github::{ClientError, StatusUpdate};
 use muster_sys::clock;
 
 use super::{Shared, Step};
+use crate::forge::GitHub;
 use crate::git::Mirror;
 use crate::store::reports::Unsent;
+use crate::store::repositories::Repository;
+use crate::store::settings::GITHUB_QUIET_UNTIL;
 
-/// How many reports are sent at once.
+/// How many reports are looked at at once.
 const TOGETHER: i64 = 500;
 /// The longest wait between two tries.
 const MAX_WAIT: Duration = Duration::from_secs(300);
+/// GitHub's advice: at least a second between two writes.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+/// What is added to the time that GitHub asks for: it bans who calls early.
+const MARGIN: Duration = Duration::from_secs(1);
+/// The wait after a refusal that an administrator may mend, such as a right that is missing.
+const AFTER_REFUSAL: Duration = Duration::from_secs(600);
+/// A report that GitHub will never take is a dead letter until its state changes.
+const NEVER: i64 = i64::MAX;
 
 pub(super) struct Deliver {
     shared: Arc<Shared>,
+    /// When the next write to GitHub may be.
+    next_write_at: i64,
 }
 
 impl Deliver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, next_write_at: 0 }
     }
 
-    /// Sends all that is due of one repository.
-    async fn send(&self, id: &RepoId, due: Vec<Unsent>) -> anyhow::Result<()> {
-        let Some(repository) = self.shared.store.repository(id).await? else { return Ok(()) };
+    /// Sends all that is due of one repository of plain git.
+    async fn write_notes(&self, repository: &Repository, due: Vec<Unsent>) -> anyhow::Result<()> {
+        let id = repository.id();
         let mut notes = HashMap::new();
         for report in &due {
             let sha = Sha::parse(&report.sha)?;
             if let Entry::Vacant(place) = notes.entry(sha) {
-                let note = self.note(id, place.key()).await?;
+                let note = self.note(&id, place.key()).await?;
                 place.insert(note);
             }
         }
-        let mirror = self.shared.data.mirror(id);
+        let mirror = self.shared.data.mirror(&id);
         let location = repository.location.clone();
         let written = tokio::task::spawn_blocking(move || {
             Mirror::open(mirror)?.write_notes(&location, &notes)
@@ -51,8 +65,7 @@ impl Deliver {
             Err(error) => {
                 tracing::warn!(repo.name = repository.name, %error, "cannot write verdicts");
                 for report in due {
-                    let wait = Duration::from_secs(1 << report.failures.clamp(0, 16)).min(MAX_WAIT);
-                    let next = now + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+                    let next = now + backoff(report.failures);
                     self.shared.store.report_failed(&report, error.to_string(), next).await?;
                 }
             }
@@ -70,25 +83,121 @@ impl Deliver {
         });
         Ok(lines.collect())
     }
+
+    /// Sets one commit status.
+    async fn set_status(
+        &mut self,
+        github: &GitHub,
+        repository: &Repository,
+        report: Unsent,
+    ) -> anyhow::Result<()> {
+        let status = StatusUpdate {
+            state: report.state.clone(),
+            target_url: format!("{}{}", self.shared.config.public_url, report.path),
+            description: report.description.clone(),
+            context: report.context.clone(),
+        };
+        let now = clock::now_ms();
+        let set =
+            github.client.set_status(&repository.name, &report.sha, &status, now / 1000).await;
+        self.next_write_at = clock::now_ms() + millis(BETWEEN_WRITES);
+        let shared = Arc::clone(&self.shared);
+        let store = &shared.store;
+        match set {
+            Ok(limits) => {
+                if limits.remaining == Some(0) {
+                    let until = limits
+                        .resets_at
+                        .map_or(now + millis(MAX_WAIT), |at| at * 1000 + millis(MARGIN));
+                    self.be_quiet_until(until).await?;
+                }
+                store.reports_sent(vec![report], clock::now_ms()).await?;
+            }
+            Err(error) => {
+                tracing::warn!(repo.name = repository.name, sha = report.sha, %error, "status not set");
+                let next = match &error {
+                    ClientError::Limited { wait } => {
+                        // GitHub counts from its answer, and its clock is not ours.
+                        let until = clock::now_ms() + millis(*wait + MARGIN);
+                        self.be_quiet_until(until).await?;
+                        until
+                    }
+                    error if error.is_passing() => now + backoff(report.failures),
+                    // What is wrong with this very status stays wrong; a right may be given later.
+                    ClientError::Refused { status: 422, .. } => NEVER,
+                    _ => now + millis(AFTER_REFUSAL),
+                };
+                store.report_failed(&report, error.to_string(), next).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps GitHub's wish to hear nothing in the store, so that a restart does not forget it.
+    async fn be_quiet_until(&mut self, until: i64) -> anyhow::Result<()> {
+        self.next_write_at = self.next_write_at.max(until);
+        Ok(self.shared.store.set_setting(GITHUB_QUIET_UNTIL, until.to_string()).await?)
+    }
+
+    /// Sends what may be sent now; returns when there is more to do.
+    async fn send_due(&mut self, now: i64) -> anyhow::Result<Option<i64>> {
+        let due = self.shared.store.due_reports(now, TOGETHER).await?;
+        let mut repositories: HashMap<String, Option<Repository>> = HashMap::new();
+        let mut notes: HashMap<String, Vec<Unsent>> = HashMap::new();
+        let mut statuses = Vec::new();
+        for report in due {
+            let id = report.repository_id.clone();
+            if let Entry::Vacant(place) = repositories.entry(id.clone()) {
+                place.insert(self.shared.store.repository(&RepoId::new(id.as_str())).await?);
+            }
+            match &repositories[&id] {
+                Some(repository) if repository.is_at_github() => statuses.push(report),
+                Some(_) => notes.entry(id).or_default().push(report),
+                None => {}
+            }
+        }
+        for (id, due) in notes {
+            if let Some(Some(repository)) = repositories.get(&id) {
+                self.write_notes(repository, due).await?;
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        let Some(github) = &shared.github else { return Ok(None) };
+        let more = statuses.len() > 1;
+        // Verdicts stand first in what is due.
+        if let Some(report) = statuses.into_iter().next() {
+            if now < self.next_write_at {
+                return Ok(Some(self.next_write_at));
+            }
+            if let Some(Some(repository)) = repositories.remove(&report.repository_id) {
+                self.set_status(github, &repository, report).await?;
+            }
+        }
+        Ok(if more { Some(self.next_write_at) } else { None })
+    }
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn backoff(failures: i64) -> i64 {
+    millis(Duration::from_secs(1 << failures.clamp(0, 16)).min(MAX_WAIT))
 }
 
 impl Step for Deliver {
     async fn step(&mut self) -> anyhow::Result<Duration> {
-        loop {
-            let now = clock::now_ms();
-            let due = self.shared.store.due_reports(now, TOGETHER).await?;
-            if due.is_empty() {
-                let next = self.shared.store.next_report_at().await?;
-                let until = |at: i64| Duration::from_millis((at - now).max(1).unsigned_abs());
-                return Ok(next.map_or(MAX_WAIT, until));
-            }
-            let mut by_repository: HashMap<String, Vec<Unsent>> = HashMap::new();
-            for report in due {
-                by_repository.entry(report.repository_id.clone()).or_default().push(report);
-            }
-            for (id, due) in by_repository {
-                self.send(&RepoId::new(id), due).await?;
-            }
+        if self.next_write_at == 0 {
+            let stored = self.shared.store.setting(GITHUB_QUIET_UNTIL).await?;
+            self.next_write_at = stored.and_then(|until| until.parse().ok()).unwrap_or(1);
         }
+        let now = clock::now_ms();
+        let more_at = self.send_due(now).await?;
+        let next = match more_at {
+            Some(at) => Some(at),
+            None => self.shared.store.next_report_at().await?,
+        };
+        let until = |at: i64| Duration::from_millis((at - clock::now_ms()).max(1).unsigned_abs());
+        Ok(next.map_or(MAX_WAIT, until).min(MAX_WAIT))
     }
 }

@@ -1,11 +1,12 @@
 //! The loops: each acts on stored state, wakes on a nudge and on an interval, and takes its steps.
 //!
-//! `watch` looks at repositories and stores what happened; `plan` turns an event into runs; `drive`
+//! `watch` looks at repositories and `intake` at webhooks, and store what happened; `plan` turns an event into runs; `drive`
 //! moves runs and their jobs; `deliver` brings verdicts to where people look. A nudge carries
 //! nothing: whoever is nudged looks at the store, so a lost one costs only a wait.
 
 mod deliver;
 mod drive;
+mod intake;
 mod plan;
 mod start;
 mod watch;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_sys::watch::Nudges;
-use tokio::sync::{Notify, broadcast, watch as watch_channel};
+use tokio::sync::{Notify, Semaphore, broadcast, watch as watch_channel};
 
 use crate::config::Config;
 use crate::data::Data;
+use crate::forge::GitHub;
 use crate::store::Store;
 use crate::task;
 
@@ -27,6 +29,9 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) data: Data,
     pub(crate) config: Config,
+    pub(crate) github: Option<GitHub>,
+    /// Room for the bodies of webhooks that are being read, in KiB.
+    pub(crate) inbox_room: Semaphore,
     pub(crate) wake: Wake,
     /// Tells that the log of a job, by its id, has grown.
     pub(crate) grown: broadcast::Sender<String>,
@@ -35,6 +40,7 @@ pub(crate) struct Shared {
 /// How the loops are nudged.
 #[derive(Debug, Default)]
 pub(crate) struct Wake {
+    pub(crate) intake: Notify,
     pub(crate) watch: Notify,
     pub(crate) plan: Notify,
     pub(crate) drive: Notify,
@@ -65,6 +71,7 @@ impl Loops {
         let s = || Arc::clone(shared);
         let tasks = vec![
             run("watch", s(), |wake| &wake.watch, watch::Watch::new(s()), stopped.clone()),
+            run("intake", s(), |wake| &wake.intake, intake::Intake::new(s()), stopped.clone()),
             run("plan", s(), |wake| &wake.plan, plan::Plan::new(s()), stopped.clone()),
             run("drive", s(), |wake| &wake.drive, drive::Drive::new(s()), stopped.clone()),
             run("deliver", s(), |wake| &wake.deliver, deliver::Deliver::new(s()), stopped),

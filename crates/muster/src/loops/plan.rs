@@ -4,17 +4,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use muster_core::change::{Change, RunFacts, github_context};
+use muster_core::change::{Change, PullRequestAction, RunFacts, github_context, skip_mark};
+use muster_core::id::Sha;
+use muster_core::report::NO_VERDICT;
 use muster_core::run::{Reason, Run};
+use muster_core::trust::Trust;
+use muster_forge::github::payload;
 use muster_sys::clock;
 use muster_workflow::expr::{Contexts, EvalError};
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, judge, unserved};
 use muster_workflow::workflow::Workflow;
 use muster_workflow::{cibuild, plan, read};
 
+use serde_json::Value as Json;
+
 use super::{Shared, Step};
-use crate::git::Mirror;
+use crate::forge::Credentials;
+use crate::git::{GitError, Merge, Mirror};
 use crate::store::events::{Decision, FileVerdict, Outcome, PendingEvent};
 use crate::store::repositories::Repository;
 use crate::store::runs::{Group, NewRun};
@@ -27,10 +33,32 @@ pub(super) struct Plan {
     shared: Arc<Shared>,
 }
 
-/// What a commit has to run.
-struct Found {
+/// How often a repository that cannot be fetched is tried again, and the longest wait between.
+const MAX_FAILURES: i64 = 12;
+const MAX_WAIT: Duration = Duration::from_secs(600);
+
+/// A change at a commit that can be tested.
+struct Subject {
+    /// The commit that is tested: of a pull request muster's own merge.
+    tested: Sha,
+    /// The message that may ask for no run, and whose first line is the title of a push.
+    message: String,
     files: Vec<(String, Option<String>)>,
     changed: ChangedFiles,
+}
+
+/// Why there is nothing to test.
+enum Nothing {
+    /// The event has this outcome.
+    Decided(Outcome),
+    /// The repository cannot be reached now.
+    Later(anyhow::Error),
+}
+
+impl From<Outcome> for Nothing {
+    fn from(outcome: Outcome) -> Self {
+        Self::Decided(outcome)
+    }
 }
 
 impl Plan {
@@ -38,60 +66,111 @@ impl Plan {
         Self { shared }
     }
 
-    async fn decide(&self, event: &PendingEvent) -> anyhow::Result<Decision> {
+    /// Decides an event; `None` when its repository cannot be reached now.
+    async fn decide(&self, event: &PendingEvent) -> anyhow::Result<Option<Decision>> {
         let nothing = |outcome| Decision { outcome, files: Vec::new(), runs: Vec::new() };
         let Some(repository) = self.shared.store.repository(&event.repository).await? else {
             let reason = Reason::new("removed", "the repository was removed");
-            return Ok(nothing(Outcome::Ignored(reason)));
+            return Ok(Some(nothing(Outcome::Ignored(reason))));
         };
-        if let Some(mark) = event.change.skip_mark() {
-            let reason = Reason::new("skip-mark", format!("the commit message says {mark}"));
-            return Ok(nothing(Outcome::Ignored(reason)));
-        }
-        let Change::Push { before, head, .. } = &event.change else {
-            let reason = Reason::new("unwanted", "a deletion starts nothing");
-            return Ok(nothing(Outcome::Ignored(reason)));
+        let trust = match self.trust(event).await? {
+            Ok(trust) => trust,
+            Err(outcome) => return Ok(Some(nothing(outcome))),
         };
-        let mirror = self.shared.data.mirror(&event.repository);
-        let (before, sha) = (before.clone(), head.sha.clone());
-        let found = tokio::task::spawn_blocking(move || find(mirror, before.as_ref(), &sha));
-        let found = match found.await? {
-            Ok(found) => found,
-            Err(error) => {
-                let reason =
-                    Reason::new("unreadable", format!("the commit cannot be read: {error:#}"));
-                return Ok(nothing(Outcome::Dead(reason)));
+        match self.subject(event, &repository).await? {
+            Ok(subject) => Ok(Some(self.judge_files(event, &repository, trust, subject).await?)),
+            Err(Nothing::Decided(outcome)) => Ok(Some(nothing(outcome))),
+            Err(Nothing::Later(error)) if event.failures >= MAX_FAILURES => {
+                let text = format!("the repository could not be fetched: {error:#}");
+                Ok(Some(nothing(Outcome::Dead(Reason::new("unreachable", text)))))
             }
-        };
-        if found.files.is_empty() {
-            let text = format!(
-                "nothing to run: no .yml or .yaml in .muster/workflows or .github/workflows, and no executable {}",
-                cibuild::PATH
-            );
-            return Ok(nothing(Outcome::Ignored(Reason::new("nothing", text))));
+            Err(Nothing::Later(error)) => {
+                tracing::warn!(
+                    event.number,
+                    error = format!("{error:#}"),
+                    "cannot fetch; trying again later"
+                );
+                let wait = Duration::from_secs(1 << event.failures.clamp(0, 16)).min(MAX_WAIT);
+                let next = clock::now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+                self.shared.store.event_failed(&event.id, next).await?;
+                Ok(None)
+            }
         }
-        self.judge_files(event, &repository, found).await
+    }
+
+    /// Computes how far the change is trusted, or why it is not to be tested, now or at all.
+    async fn trust(&self, event: &PendingEvent) -> anyhow::Result<Result<Trust, Outcome>> {
+        let ignored = |code: &str, text: String| Ok(Err(Outcome::Ignored(Reason::new(code, text))));
+        let pull = match &event.change {
+            Change::Push { .. } => return Ok(Ok(Trust::of(&event.change, false))),
+            Change::Delete { .. } => {
+                return ignored("unwanted", "a deletion starts nothing".to_owned());
+            }
+            Change::PullRequest(pull) => pull,
+        };
+        if pull.action == PullRequestAction::Closed {
+            return ignored(NO_VERDICT, "closing a pull request starts nothing".to_owned());
+        }
+        let store = &self.shared.store;
+        if !store.is_current_head(&event.repository, pull.number, &pull.head).await? {
+            return ignored(
+                "late",
+                format!("pull request {} has moved on, or is closed", pull.number),
+            );
+        }
+        let approved = store.is_approved(&event.repository, &pull.head).await?;
+        let trust = Trust::of(&event.change, approved);
+        if trust.may_run() {
+            return Ok(Ok(trust));
+        }
+        let text =
+            format!("Waiting for approval of {} by {}", pull.head.short(), pull.author.login);
+        Ok(Err(Outcome::Waiting(Reason::new("approval", text))))
+    }
+
+    /// Brings the commit here and reads what it has to run.
+    async fn subject(
+        &self,
+        event: &PendingEvent,
+        repository: &Repository,
+    ) -> anyhow::Result<Result<Subject, Nothing>> {
+        let mirror = self.shared.data.mirror(&event.repository);
+        let change = event.change.clone();
+        let fetch = match &self.shared.github {
+            Some(github) if repository.is_at_github() => {
+                Some((repository.location.clone(), github.credentials()?))
+            }
+            _ => None,
+        };
+        Ok(tokio::task::spawn_blocking(move || subject(mirror, &change, fetch)).await?)
     }
 
     async fn judge_files(
         &self,
         event: &PendingEvent,
         repository: &Repository,
-        found: Found,
+        trust: Trust,
+        mut subject: Subject,
     ) -> anyhow::Result<Decision> {
-        let trigger = event.change.event(found.changed);
+        let trigger =
+            event.change.event(std::mem::replace(&mut subject.changed, ChangedFiles::Unknown));
+        let payload = match self.shared.store.delivery_of_event(event.id.as_str()).await? {
+            Some((body, content_type)) => Some(payload(&content_type, body.as_bytes())?),
+            None => None,
+        };
         let mut files = Vec::new();
         let mut runs = Vec::new();
-        for (path, text) in found.files {
-            let (outcome, reason) =
-                match self.judge_file(event, repository, &trigger, &path, text).await? {
-                    Judged::Ran(run) => {
-                        runs.push(*run);
-                        ("ran", None)
-                    }
-                    Judged::Skipped(why) => ("skipped", Some(why)),
-                    Judged::Refused(why) => ("refused", Some(why)),
-                };
+        let found = std::mem::take(&mut subject.files);
+        let about = About { event, repository, trust, subject, payload };
+        for (path, text) in found {
+            let (outcome, reason) = match self.judge_file(&about, &trigger, &path, text).await? {
+                Judged::Ran(run) => {
+                    runs.push(*run);
+                    ("ran", None)
+                }
+                Judged::Skipped(why) => ("skipped", Some(why)),
+                Judged::Refused(why) => ("refused", Some(why)),
+            };
             files.push(FileVerdict { path, outcome, reason });
         }
         let refused = files.iter().any(|file| file.outcome == "refused");
@@ -105,8 +184,7 @@ impl Plan {
 
     async fn judge_file(
         &self,
-        event: &PendingEvent,
-        repository: &Repository,
+        about: &About<'_>,
         trigger: &Event,
         path: &str,
         text: Option<String>,
@@ -130,20 +208,22 @@ impl Plan {
         if let Verdict::Skip(why) = judge(&workflow, trigger) {
             return Ok(Judged::Skipped(why));
         }
+        let About { event, repository, subject, .. } = about;
         let numbers = self.shared.store.allot_run(&event.repository, path).await?;
-        let head = event.change.head().context("a push without a head")?;
         let name = workflow.name.clone().unwrap_or_else(|| path.to_owned());
+        let (server_url, api_url, repository_url) = self.addresses(repository);
         let facts = RunFacts {
+            tested: &subject.tested,
             repository: &repository.name,
             default_branch: &repository.default_branch,
-            repository_url: &repository.location,
-            server_url: &self.shared.config.public_url,
-            actor: &head.author_name,
+            repository_url: &repository_url,
+            server_url: &server_url,
+            api_url: &api_url,
+            payload: about.payload.clone(),
             workflow: &name,
             workflow_path: path,
             run_id: numbers.number,
             run_number: numbers.run_number,
-            run_attempt: 1,
         };
         let github = github_context(&event.change, &facts);
         let mut contexts = Contexts::new();
@@ -152,26 +232,64 @@ impl Plan {
             Ok(jobs) => jobs,
             Err(problems) => return Ok(first(&problems)),
         };
-        let concurrency = match concurrency(&workflow, &contexts) {
-            Ok(concurrency) => concurrency,
+        let group = match group(&event.change, path, &workflow, &contexts) {
+            Ok(group) => group,
             Err(error) => return Ok(Judged::Refused(format!("`concurrency`: {error}"))),
         };
-        let subject = head.message.lines().next().unwrap_or_default();
+        let (plain_title, pull_request) = match &event.change {
+            Change::PullRequest(pull) => (pull.title.as_str(), Some(pull.number)),
+            Change::Push { .. } | Change::Delete { .. } => {
+                (subject.message.lines().next().unwrap_or_default(), None)
+            }
+        };
         Ok(Judged::Ran(Box::new(NewRun {
             numbers,
             path: path.to_owned(),
             workflow_name: name,
-            title: title(&workflow, &contexts, subject),
+            title: title(&workflow, &contexts, plain_title),
             unserved: unserved(&workflow).into_iter().map(str::to_owned).collect(),
             source: text,
             github,
             event_name: event.change.event_name(),
-            git_ref: event.change.git_ref().full(),
-            sha: head.sha.clone(),
-            concurrency,
+            git_ref: event.change.full_ref(),
+            sha: event.change.sha().unwrap_or(&subject.tested).clone(),
+            tested: subject.tested.clone(),
+            pull_request,
+            trust: about.trust,
+            // Only what the other CI runs too is published twice.
+            shadow: repository.is_in_shadow() && path.starts_with(".github/"),
+            concurrency: group,
             run: Run::new(&jobs),
         })))
     }
+
+    /// Returns where the code host, its API and the repository are, for people and programs.
+    fn addresses(&self, repository: &Repository) -> (String, String, String) {
+        match &self.shared.github {
+            Some(github) if repository.is_at_github() => {
+                let url = github.config.url.trim_end_matches('/');
+                let repository_url = format!("{url}/{}", repository.name);
+                (
+                    url.to_owned(),
+                    github.config.api_url.trim_end_matches('/').to_owned(),
+                    repository_url,
+                )
+            }
+            _ => {
+                let url = &self.shared.config.public_url;
+                (url.clone(), format!("{url}/api/v3"), repository.location.clone())
+            }
+        }
+    }
+}
+
+/// What the files of one event are judged with.
+struct About<'a> {
+    event: &'a PendingEvent,
+    repository: &'a Repository,
+    trust: Trust,
+    subject: Subject,
+    payload: Option<Json>,
 }
 
 enum Judged {
@@ -180,12 +298,27 @@ enum Judged {
     Refused(String),
 }
 
-/// Evaluates the workflow's concurrency group; an empty name is none.
-fn concurrency(workflow: &Workflow, contexts: &Contexts) -> Result<Option<Group>, EvalError> {
-    let Some(concurrency) = &workflow.concurrency else { return Ok(None) };
-    let name = concurrency.group.text(contexts)?.to_lowercase();
-    let cancel_in_progress = concurrency.cancel_in_progress.get(contexts)?;
-    Ok(if name.is_empty() { None } else { Some(Group { name, cancel_in_progress }) })
+/// Returns the concurrency group of a run: the workflow's own, an empty name being none; else, for a
+/// pull request, one in which a newer head ends what still runs for an older one.
+fn group(
+    change: &Change,
+    path: &str,
+    workflow: &Workflow,
+    contexts: &Contexts,
+) -> Result<Option<Group>, EvalError> {
+    if let Some(concurrency) = &workflow.concurrency {
+        let name = concurrency.group.text(contexts)?.to_lowercase();
+        let cancel_in_progress = concurrency.cancel_in_progress.get(contexts)?;
+        return Ok(if name.is_empty() { None } else { Some(Group { name, cancel_in_progress }) });
+    }
+    Ok(match change {
+        // No name that a workflow can write holds a newline, so the two never meet.
+        Change::PullRequest(pull) => Some(Group {
+            name: format!("pull request {}\n{path}", pull.number),
+            cancel_in_progress: true,
+        }),
+        Change::Push { .. } | Change::Delete { .. } => None,
+    })
 }
 
 /// Returns the run's title: `run-name`, else the commit's subject.
@@ -197,12 +330,12 @@ fn title(workflow: &Workflow, contexts: &Contexts, subject: &str) -> String {
 impl Step for Plan {
     async fn step(&mut self) -> anyhow::Result<Duration> {
         loop {
-            let events = self.shared.store.pending_events(EVENTS).await?;
+            let events = self.shared.store.pending_events(clock::now_ms(), EVENTS).await?;
             if events.is_empty() {
-                return Ok(Duration::from_secs(10));
+                return Ok(Duration::from_secs(1));
             }
             for event in events {
-                let decision = self.decide(&event).await?;
+                let Some(decision) = self.decide(&event).await? else { continue };
                 tracing::info!(event.number, outcome = ?decision.outcome, "decided");
                 self.shared.store.decide_event(&event, decision, clock::now_ms()).await?;
                 self.shared.wake.drive.notify_one();
@@ -212,13 +345,75 @@ impl Step for Plan {
     }
 }
 
-/// Finds the workflow files of a commit, else the conventional script.
-fn find(
+/// Brings the commit of a change here and reads what it has to run.
+fn subject(
     mirror: PathBuf,
-    before: Option<&muster_core::id::Sha>,
-    sha: &muster_core::id::Sha,
-) -> anyhow::Result<Found> {
-    let mirror = Mirror::open(mirror)?;
+    change: &Change,
+    fetch: Option<(String, Credentials)>,
+) -> Result<Subject, Nothing> {
+    let dead = |code: &str, text: String| Nothing::Decided(Outcome::Dead(Reason::new(code, text)));
+    let unreadable =
+        |error: GitError| dead("unreadable", format!("the commit cannot be read: {error}"));
+    let mirror = Mirror::open(mirror).map_err(|error| Nothing::Later(error.into()))?;
+    let pull = match change {
+        Change::PullRequest(pull) => Some(pull),
+        Change::Push { .. } | Change::Delete { .. } => None,
+    };
+    let Some(sha) = change.sha() else {
+        return Err(Outcome::Ignored(Reason::new("unwanted", "a deletion starts nothing")).into());
+    };
+    if let Some((location, credentials)) = fetch {
+        let fetched = mirror.fetch(&location, pull.map(|pull| pull.number), Some(&credentials));
+        fetched.map_err(|error| Nothing::Later(error.into()))?;
+    }
+    if !mirror.has(sha) {
+        return Err(dead("gone", format!("commit {sha} is not in the repository any more")));
+    }
+    let message = mirror.commit(sha).map_err(unreadable)?.message;
+    if let Some(mark) = skip_mark(&message) {
+        let reason = Reason::new("skip-mark", format!("the commit message says {mark}"));
+        return Err(Outcome::Ignored(reason).into());
+    }
+    let (tested, before) = match (pull, change) {
+        (Some(pull), _) => {
+            let base = mirror.resolve(&format!("refs/heads/{}", pull.base_ref));
+            let base =
+                base.ok_or_else(|| dead("gone", format!("branch `{}` is gone", pull.base_ref)))?;
+            let name = format!("refs/muster/pull/{}/merge", pull.number);
+            match mirror.merge(&base, sha, &name).map_err(unreadable)? {
+                Merge::Clean(merge) => (merge, mirror.merge_base(&base, sha)),
+                Merge::Conflict(files) => {
+                    let text =
+                        format!("It conflicts with `{}` in {}", pull.base_ref, files.join(", "));
+                    return Err(dead("conflict", text));
+                }
+            }
+        }
+        (None, Change::Push { before, .. }) => (sha.clone(), before.clone()),
+        (None, _) => (sha.clone(), None),
+    };
+    let files = workflow_files(&mirror, &tested).map_err(unreadable)?;
+    if files.is_empty() {
+        let text = format!(
+            "nothing to run: no .yml or .yaml in .muster/workflows or .github/workflows, and no executable {}",
+            cibuild::PATH
+        );
+        return Err(Outcome::Ignored(Reason::new("nothing", text)).into());
+    }
+    if files.len() > MAX_FILES {
+        let text = format!("it has {} workflow files, more than {MAX_FILES}", files.len());
+        return Err(dead("too-many", text));
+    }
+    let changed = match before {
+        Some(before) => mirror.changed_files(&before, sha),
+        None => ChangedFiles::Unknown,
+    };
+    Ok(Subject { tested, message, files, changed })
+}
+
+/// Finds the workflow files of a commit, else the conventional script: paths, and texts where they
+/// can be read.
+fn workflow_files(mirror: &Mirror, sha: &Sha) -> Result<Vec<(String, Option<String>)>, GitError> {
     let listed = mirror.list(sha, &[".muster/workflows/", ".github/workflows/", cibuild::PATH])?;
     let in_folder = |folder: &str| -> Vec<(String, String)> {
         listed
@@ -235,20 +430,13 @@ fn find(
     if files.is_empty() {
         files = in_folder(".github/workflows/");
     }
-    if files.len() > MAX_FILES {
-        anyhow::bail!("it has {} workflow files, more than {MAX_FILES}", files.len());
-    }
     let (objects, paths): (Vec<String>, Vec<String>) = files.into_iter().unzip();
     let texts = mirror.read(&objects)?;
     let mut files: Vec<(String, Option<String>)> = paths.into_iter().zip(texts).collect();
-    if files.is_empty()
-        && listed.iter().any(|(mode, _, path)| mode == "100755" && path == cibuild::PATH)
-    {
+    let script =
+        |(mode, _, path): &(String, String, String)| mode == "100755" && path == cibuild::PATH;
+    if files.is_empty() && listed.iter().any(script) {
         files.push((cibuild::PATH.to_owned(), Some(cibuild::WORKFLOW.to_owned())));
     }
-    let changed = match before {
-        Some(before) => mirror.changed_files(before, sha),
-        None => ChangedFiles::Unknown,
-    };
-    Ok(Found { files, changed })
+    Ok(files)
 }

@@ -92,7 +92,7 @@ impl Start {
             source: Source {
                 git_dir: shared.data.mirror(&active.repository),
                 extra_objects: None,
-                sha: active.sha.to_string(),
+                sha: active.tested.to_string(),
                 git_ref: text("ref"),
                 url: text("repositoryUrl"),
             },

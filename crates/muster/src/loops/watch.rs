@@ -56,6 +56,9 @@ impl Step for Watch {
         let config = &self.shared.config;
         let now = clock::monotonic();
         for repository in self.shared.store.repositories().await? {
+            if repository.is_at_github() {
+                continue;
+            }
             let local = Path::new(&repository.location).is_absolute();
             let due = self.due.get(&repository.location).is_none_or(|due| now >= *due);
             if !local && !due {
@@ -96,7 +99,7 @@ fn look(
         return Ok(None);
     }
     let mirror = Mirror::open(mirror)?;
-    mirror.fetch(location).context("cannot fetch")?;
+    mirror.fetch(location, None, None).context("cannot fetch")?;
     // What was fetched is what counts: the list may have changed since it was read.
     let refs = mirror.refs()?;
     // What was there before muster came starts nothing.
@@ -127,7 +130,8 @@ fn changes(
         let Ok(commit) = mirror.peel(sha) else { continue };
         let head = mirror.commit(&commit)?;
         let forced = before.is_some_and(|before| !mirror.is_ancestor(before, &commit));
-        changes.push(Change::Push { git_ref, before: before.cloned(), head, forced });
+        let before = before.cloned();
+        changes.push(Change::Push { git_ref, before, head, forced, sender: None });
     }
     Ok(changes)
 }

@@ -1,6 +1,6 @@
 //! What happened, each with exactly one current outcome.
 
-use muster_core::change::Change;
+use muster_core::change::{Change, PullRequestAction};
 use muster_core::id::{EventId, RepoId, Sha};
 use muster_core::run::Reason;
 use sqlx::AnyConnection;
@@ -15,6 +15,8 @@ pub(crate) struct PendingEvent {
     pub(crate) number: i64,
     pub(crate) repository: RepoId,
     pub(crate) change: Change,
+    /// How often it could not be looked at.
+    pub(crate) failures: i64,
 }
 
 /// What became of an event.
@@ -22,6 +24,8 @@ pub(crate) struct PendingEvent {
 pub(crate) enum Outcome {
     /// These runs were made, and these files judged.
     Accepted,
+    /// Somebody must approve the commit first.
+    Waiting(Reason),
     /// Nothing was to be done, for this reason.
     Ignored(Reason),
     /// It could not be processed, for this reason.
@@ -50,43 +54,179 @@ pub(super) async fn insert(
     db: &mut AnyConnection,
     repository: &RepoId,
     change: &Change,
+    delivery: Option<&str>,
     now: i64,
 ) -> Result<EventId, StoreError> {
     let id = new_id();
     let number = next_number(db, "events").await?;
-    let sha = change.head().map(|head| head.sha.as_str());
+    let sha = change.sha();
+    let pull = match change {
+        Change::PullRequest(pull) => Some(pull),
+        Change::Push { .. } | Change::Delete { .. } => None,
+    };
     let text = serde_json::to_string(change).map_err(StoreError::unreadable("change"))?;
     sqlx::query(
-        "INSERT INTO events (id, number, repository_id, received_at, change, sha, outcome) \
-         VALUES ($1, $2, $3, $4, $5, $6, 'pending')",
+        "INSERT INTO events (id, number, repository_id, received_at, change, sha, pull_request, \
+         delivery_id, subject, failures, next_try_at, outcome) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 'pending')",
     )
     .bind(id.as_str())
     .bind(number)
     .bind(repository.as_str())
     .bind(now)
     .bind(text)
-    .bind(sha)
+    .bind(sha.map(Sha::as_str))
+    .bind(pull.map(|pull| pull.number))
+    .bind(delivery)
+    .bind(change.full_ref())
     .execute(&mut *db)
     .await?;
-    if let Some(head) = change.head() {
+    if let Some(pull) = pull.filter(|pull| pull.action == PullRequestAction::Closed) {
+        close(db, repository, pull.number, now).await?;
+    }
+    if let Some(sha) = sha {
         // The commit turns pending with the receipt, before anything of it is known.
-        reports::refresh(db, repository, &head.sha, now).await?;
+        reports::refresh(db, repository, sha, now).await?;
     }
     Ok(EventId::new(id))
 }
 
+/// Ends what still runs or waits for a pull request that is closed.
+async fn close(
+    db: &mut AnyConnection,
+    repository: &RepoId,
+    number: i64,
+    now: i64,
+) -> Result<(), StoreError> {
+    let text = format!("pull request {number} was closed");
+    sqlx::query(
+        "UPDATE runs SET cancel_code = 'closed', cancel_text = $3 WHERE repository_id = $1 \
+         AND pull_request = $2 AND conclusion IS NULL AND cancel_code IS NULL",
+    )
+    .bind(repository.as_str())
+    .bind(number)
+    .bind(text.as_str())
+    .execute(&mut *db)
+    .await?;
+    let waiting: Vec<String> = sqlx::query_scalar(
+        "UPDATE events SET outcome = 'dead', reason_code = 'closed', reason_text = $3 \
+         WHERE repository_id = $1 AND pull_request = $2 AND outcome = 'waiting' RETURNING sha",
+    )
+    .bind(repository.as_str())
+    .bind(number)
+    .bind(text)
+    .fetch_all(&mut *db)
+    .await?;
+    for sha in waiting {
+        let sha = Sha::parse(&sha)
+            .map_err(|error| StoreError::Unreadable { what: "event", error: error.to_string() })?;
+        reports::refresh(db, repository, &sha, now).await?;
+    }
+    Ok(())
+}
+
 impl Store {
-    /// Returns the events that wait, the oldest first, at most `limit`.
-    pub(crate) async fn pending_events(&self, limit: i64) -> Result<Vec<PendingEvent>, StoreError> {
-        let rows: Vec<(String, i64, String, String)> = sqlx::query_as(
-            "SELECT id, number, repository_id, change FROM events \
-             WHERE outcome = 'pending' ORDER BY number LIMIT $1",
+    /// Approves a commit by its full name: what waits for it goes on. Returns how many events that
+    /// are.
+    pub(crate) async fn approve(&self, sha: Sha, now: i64) -> Result<u64, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let repositories: Vec<String> = sqlx::query_scalar(
+                    "UPDATE events SET outcome = 'pending', reason_code = NULL, reason_text = NULL \
+                     WHERE sha = $1 AND outcome = 'waiting' RETURNING repository_id",
+                )
+                .bind(sha.as_str())
+                .fetch_all(&mut *db)
+                .await?;
+                for repository in &repositories {
+                    sqlx::query(
+                        "INSERT INTO approvals (repository_id, sha, approved_at) VALUES ($1, $2, $3) \
+                         ON CONFLICT (repository_id, sha) DO NOTHING",
+                    )
+                    .bind(repository.as_str())
+                    .bind(sha.as_str())
+                    .bind(now)
+                    .execute(&mut *db)
+                    .await?;
+                    reports::refresh(db, &RepoId::new(repository.as_str()), &sha, now).await?;
+                }
+                Ok(repositories.len() as u64)
+            })
+        })
+        .await
+    }
+
+    /// Returns whether somebody approved this very commit.
+    pub(crate) async fn is_approved(
+        &self,
+        repository: &RepoId,
+        sha: &Sha,
+    ) -> Result<bool, StoreError> {
+        let row: Option<i64> = sqlx::query_scalar(
+            "SELECT approved_at FROM approvals WHERE repository_id = $1 AND sha = $2",
         )
+        .bind(repository.as_str())
+        .bind(sha.as_str())
+        .fetch_optional(self.reads())
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// Records that an event could not be looked at, and when to try again.
+    pub(crate) async fn event_failed(
+        &self,
+        event: &EventId,
+        next_try_at: i64,
+    ) -> Result<(), StoreError> {
+        let id = event.clone();
+        self.write(move |db| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE events SET failures = failures + 1, next_try_at = $2 WHERE id = $1",
+                )
+                .bind(id.as_str())
+                .bind(next_try_at)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Returns whether this is the newest head that was heard of for a pull request that is open.
+    pub(crate) async fn is_current_head(
+        &self,
+        repository: &RepoId,
+        number: i64,
+        head: &Sha,
+    ) -> Result<bool, StoreError> {
+        let row: Option<(String, i64)> = sqlx::query_as(
+            "SELECT head, open FROM pull_requests WHERE repository_id = $1 AND number = $2",
+        )
+        .bind(repository.as_str())
+        .bind(number)
+        .fetch_optional(self.reads())
+        .await?;
+        Ok(row.is_some_and(|(known, open)| known == head.as_str() && open != 0))
+    }
+
+    /// Returns the events that wait, the oldest first, at most `limit`.
+    pub(crate) async fn pending_events(
+        &self,
+        now: i64,
+        limit: i64,
+    ) -> Result<Vec<PendingEvent>, StoreError> {
+        let rows: Vec<(String, i64, String, String, i64)> = sqlx::query_as(
+            "SELECT id, number, repository_id, change, failures FROM events \
+             WHERE outcome = 'pending' AND next_try_at <= $1 ORDER BY number LIMIT $2",
+        )
+        .bind(now)
         .bind(limit)
         .fetch_all(self.reads())
         .await?;
         rows.into_iter()
-            .map(|(id, number, repository, change)| {
+            .map(|(id, number, repository, change, failures)| {
                 let change =
                     serde_json::from_str(&change).map_err(StoreError::unreadable("change"))?;
                 Ok(PendingEvent {
@@ -94,6 +234,7 @@ impl Store {
                     number,
                     repository: RepoId::new(repository),
                     change,
+                    failures,
                 })
             })
             .collect()
@@ -121,11 +262,12 @@ impl Store {
         now: i64,
     ) -> Result<(), StoreError> {
         let (id, repository) = (event.id.clone(), event.repository.clone());
-        let sha = event.change.head().map(|head| head.sha.clone());
+        let sha = event.change.sha().cloned();
         self.write(move |db| {
             Box::pin(async move {
                 let (outcome, reason) = match decision.outcome {
                     Outcome::Accepted => ("accepted", None),
+                    Outcome::Waiting(reason) => ("waiting", Some(reason)),
                     Outcome::Ignored(reason) => ("ignored", Some(reason)),
                     Outcome::Dead(reason) => ("dead", Some(reason)),
                 };

@@ -3,6 +3,7 @@
 //! One schema and one set of queries for SQLite and PostgreSQL. Reads go to a pool; writes go only
 //! through the [door], so that what must happen together does, and SQLite has one writer.
 
+pub(crate) mod deliveries;
 mod door;
 pub(crate) mod events;
 pub(crate) mod jobs;

@@ -5,13 +5,13 @@
 //! sends once more the same, and an old state can never overtake a newer one.
 
 use muster_core::id::{RepoId, Sha};
-use muster_core::report::{EventFact, Facts, JobFact, Status, statuses};
+use muster_core::report::{EventFact, Facts, JobFact, NO_VERDICT, Status, statuses};
 use muster_core::run::{Job, Reason};
 use sqlx::{AnyConnection, FromRow};
 
 use super::{Store, StoreError};
 
-/// A report that the forge does not show yet.
+/// A report, as far as sending it goes.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct Unsent {
     pub(crate) repository_id: String,
@@ -22,6 +22,8 @@ pub(crate) struct Unsent {
     pub(crate) path: String,
     pub(crate) version: i64,
     pub(crate) failures: i64,
+    /// Why the last try to send it failed.
+    pub(crate) problem: Option<String>,
 }
 
 /// Folds all that bears on a commit now, and stores what its contexts show.
@@ -40,42 +42,55 @@ pub(super) async fn refresh(
     Ok(())
 }
 
+/// Gathers all that bears on a commit: of each ref that it was at, the last event and the last run of
+/// each file.
 async fn facts(
     db: &mut AnyConnection,
     repository: &RepoId,
     sha: &Sha,
 ) -> Result<Facts, StoreError> {
-    let jobs: Vec<(String, i64, i64)> = sqlx::query_as(
-        "SELECT j.job, r.number, r.held FROM jobs j JOIN runs r ON r.id = j.run_id \
+    let jobs: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+        "SELECT j.job, r.number, r.held, r.shadow FROM jobs j JOIN runs r ON r.id = j.run_id \
          WHERE r.repository_id = $1 AND r.sha = $2 AND j.run_attempt = r.attempt \
+         AND r.number = (SELECT MAX(l.number) FROM runs l WHERE l.repository_id = r.repository_id \
+         AND l.sha = r.sha AND l.ref = r.ref AND l.path = r.path) \
          ORDER BY r.number, j.place",
     )
     .bind(repository.as_str())
     .bind(sha.as_str())
     .fetch_all(&mut *db)
     .await?;
-    let jobs = jobs.into_iter().map(|(job, run, held)| {
+    let jobs = jobs.into_iter().map(|(job, run, held, shadow)| {
         let job: Job = serde_json::from_str(&job).map_err(StoreError::unreadable("job"))?;
         let (name, state, continue_on_error) = (job.name, job.state, job.continue_on_error);
-        Ok(JobFact { name, run, state, continue_on_error, held: held != 0 })
+        let (held, shadow) = (held != 0, shadow != 0);
+        Ok(JobFact { name, run, state, continue_on_error, held, shadow })
     });
     let jobs = jobs.collect::<Result<_, StoreError>>()?;
     let refused: Vec<(String, Option<String>)> = sqlx::query_as(
         "SELECT DISTINCT f.path, f.reason FROM verdicts_on_files f JOIN events e ON e.id = f.event_id \
-         WHERE e.repository_id = $1 AND e.sha = $2 AND f.outcome = 'refused' ORDER BY f.path",
+         WHERE e.repository_id = $1 AND e.sha = $2 AND f.outcome = 'refused' AND \
+         e.number = (SELECT MAX(l.number) FROM events l WHERE l.repository_id = e.repository_id \
+         AND l.sha = e.sha AND l.subject = e.subject AND COALESCE(l.reason_code, '') <> $3) \
+         ORDER BY f.path",
     )
     .bind(repository.as_str())
     .bind(sha.as_str())
+    .bind(NO_VERDICT)
     .fetch_all(&mut *db)
     .await?;
     let refused =
         refused.into_iter().map(|(path, reason)| (path, reason.unwrap_or_default())).collect();
     let events: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
-        "SELECT outcome, reason_code, reason_text FROM events \
-         WHERE repository_id = $1 AND sha = $2 ORDER BY number",
+        "SELECT e.outcome, e.reason_code, e.reason_text FROM events e \
+         WHERE e.repository_id = $1 AND e.sha = $2 AND \
+         e.number = (SELECT MAX(l.number) FROM events l WHERE l.repository_id = e.repository_id \
+         AND l.sha = e.sha AND l.subject = e.subject AND COALESCE(l.reason_code, '') <> $3) \
+         ORDER BY e.number",
     )
     .bind(repository.as_str())
     .bind(sha.as_str())
+    .bind(NO_VERDICT)
     .fetch_all(db)
     .await?;
     let events = events.into_iter().map(|(outcome, code, text)| {
@@ -84,6 +99,7 @@ async fn facts(
             "accepted" => EventFact::Accepted,
             "ignored" => EventFact::Ignored(reason),
             "dead" => EventFact::Dead(reason),
+            "waiting" => EventFact::Waiting(reason),
             _ => EventFact::Pending,
         }
     });
@@ -126,16 +142,16 @@ async fn upsert(
 }
 
 impl Store {
-    /// Returns reports that are due, those of one commit together, at most `limit`.
+    /// Returns reports that are due, verdicts first, at most `limit`.
     pub(crate) async fn due_reports(
         &self,
         now: i64,
         limit: i64,
     ) -> Result<Vec<Unsent>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT repository_id, sha, context, state, description, path, version, failures \
+            "SELECT repository_id, sha, context, state, description, path, version, failures, problem \
              FROM reports WHERE sent < version AND next_try_at <= $1 \
-             ORDER BY repository_id, sha, changed_at LIMIT $2",
+             ORDER BY CASE WHEN state = 'pending' THEN 1 ELSE 0 END, changed_at LIMIT $2",
         );
         Ok(query.bind(now).bind(limit).fetch_all(self.reads()).await?)
     }
@@ -153,7 +169,7 @@ impl Store {
         sha: &Sha,
     ) -> Result<Vec<Unsent>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT repository_id, sha, context, state, description, path, version, failures \
+            "SELECT repository_id, sha, context, state, description, path, version, failures, problem \
              FROM reports WHERE repository_id = $1 AND sha = $2 ORDER BY context",
         );
         Ok(query.bind(repository.as_str()).bind(sha.as_str()).fetch_all(self.reads()).await?)

@@ -14,8 +14,10 @@ pub(crate) struct Repository {
     pub(crate) number: i64,
     /// Its name: `owner/name`, or any other for plain git.
     pub(crate) name: String,
+    kind: String,
     /// A path, or a URL that git understands.
     pub(crate) location: String,
+    adopted: i64,
     /// The branch that HEAD names there.
     pub(crate) default_branch: String,
     /// When its refs were first seen; what was there by then starts nothing.
@@ -28,6 +30,16 @@ impl Repository {
     /// Returns its id.
     pub(crate) fn id(&self) -> RepoId {
         RepoId::new(self.id.as_str())
+    }
+
+    /// Returns true when it lies at GitHub, and is heard of by webhooks.
+    pub(crate) fn is_at_github(&self) -> bool {
+        self.kind == "github"
+    }
+
+    /// Returns true while another CI may publish the names of its jobs.
+    pub(crate) fn is_in_shadow(&self) -> bool {
+        self.is_at_github() && self.adopted == 0
     }
 }
 
@@ -42,7 +54,7 @@ pub(crate) struct Look {
     pub(crate) changes: Vec<Change>,
 }
 
-const COLUMNS: &str = "id, number, name, location, default_branch, seen_at, problem";
+const COLUMNS: &str = "id, number, name, kind, location, adopted, default_branch, seen_at, problem";
 
 impl Store {
     /// Adds a repository; refuses a name that is taken.
@@ -51,6 +63,7 @@ impl Store {
         name: String,
         location: String,
         default_branch: String,
+        forge_id: Option<i64>,
         now: i64,
     ) -> Result<RepoId, StoreError> {
         self.write(move |db| {
@@ -68,13 +81,15 @@ impl Store {
                 let id = new_id();
                 let number = next_number(db, "repositories").await?;
                 sqlx::query(
-                    "INSERT INTO repositories (id, number, name, location, default_branch, added_at) \
-                     VALUES ($1, $2, $3, $4, $5, $6)",
+                    "INSERT INTO repositories (id, number, name, kind, location, forge_id, adopted, \
+                     default_branch, added_at) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8)",
                 )
                 .bind(id.as_str())
                 .bind(number)
-                .bind(name)
+.bind(name)
+                .bind(if forge_id.is_some() { "github" } else { "git" })
                 .bind(location)
+                .bind(forge_id)
                 .bind(default_branch)
                 .bind(now)
                 .execute(db)
@@ -123,6 +138,44 @@ impl Store {
         Ok(query.bind(id.as_str()).fetch_optional(self.reads()).await?)
     }
 
+    /// Returns the repository with this number at GitHub, and takes over the name that it has now.
+    pub(crate) async fn github_repository(
+        &self,
+        forge_id: i64,
+        name: &str,
+    ) -> Result<Option<RepoId>, StoreError> {
+        let row: Option<(String, String)> = sqlx::query_as(
+            "SELECT id, name FROM repositories WHERE forge_id = $1 AND kind = 'github'",
+        )
+        .bind(forge_id)
+        .fetch_optional(self.reads())
+        .await?;
+        let Some((id, known)) = row else { return Ok(None) };
+        if known != name {
+            let (id, name) = (id.clone(), name.to_owned());
+            self.write(move |db| {
+                Box::pin(async move {
+                    let query = sqlx::query("UPDATE repositories SET name = $2 WHERE id = $1");
+                    query.bind(id).bind(name).execute(db).await?;
+                    Ok(())
+                })
+            })
+            .await?;
+        }
+        Ok(Some(RepoId::new(id)))
+    }
+
+    /// Ends the shadow of a repository; returns false where there is none.
+    pub(crate) async fn adopt_repository(&self, name: String) -> Result<bool, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let query = sqlx::query("UPDATE repositories SET adopted = 1 WHERE name = $1");
+                Ok(query.bind(name).execute(db).await?.rows_affected() > 0)
+            })
+        })
+        .await
+    }
+
     /// Returns the refs that the last look found.
     pub(crate) async fn refs(&self, id: &RepoId) -> Result<Vec<(String, Sha)>, StoreError> {
         let rows: Vec<(String, String)> =
@@ -149,7 +202,7 @@ impl Store {
         self.write(move |db| {
             Box::pin(async move {
                 for change in &look.changes {
-                    events::insert(db, &id, change, now).await?;
+                    events::insert(db, &id, change, None, now).await?;
                 }
                 replace_refs(db, &id, &look.refs).await?;
                 sqlx::query(

@@ -3,6 +3,7 @@
 use muster_core::concurrency::{Member, arrive};
 use muster_core::id::{EventId, RepoId, RunId, Sha};
 use muster_core::run::{Conclusion, Job, Reason, Run};
+use muster_core::trust::Trust;
 use muster_workflow::expr::Contexts;
 use serde_json::Value as Json;
 use sqlx::{AnyConnection, FromRow};
@@ -30,7 +31,13 @@ pub(crate) struct NewRun {
     pub(crate) github: Json,
     pub(crate) event_name: &'static str,
     pub(crate) git_ref: String,
+    /// The commit that statuses are for.
     pub(crate) sha: Sha,
+    /// The commit that is checked out.
+    pub(crate) tested: Sha,
+    pub(crate) pull_request: Option<i64>,
+    pub(crate) trust: Trust,
+    pub(crate) shadow: bool,
     pub(crate) unserved: Vec<String>,
     pub(crate) concurrency: Option<Group>,
     pub(crate) run: Run,
@@ -51,6 +58,7 @@ pub(crate) struct ActiveRun {
     pub(crate) number: i64,
     pub(crate) attempt: i64,
     pub(crate) sha: Sha,
+    pub(crate) tested: Sha,
     pub(crate) path: String,
     pub(crate) source: String,
     pub(crate) github: Json,
@@ -142,8 +150,9 @@ pub(super) async fn insert(
     sqlx::query(
         "INSERT INTO runs (id, number, repository_id, workflow_id, event_id, run_number, attempt, \
          path, workflow_name, title, source, github, event_name, ref, sha, unserved, created_at, \
-         concurrency_group, held) \
-         VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+         concurrency_group, held, tested_sha, pull_request, trust, shadow) \
+         VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+         $19, $20, $21, $22)",
     )
     .bind(id.as_str())
     .bind(new.numbers.number)
@@ -163,12 +172,21 @@ pub(super) async fn insert(
     .bind(now)
     .bind(new.concurrency.map(|group| group.name))
     .bind(i64::from(held))
+    .bind(new.tested.as_str())
+    .bind(new.pull_request)
+    .bind(new.trust.as_str())
+    .bind(i64::from(new.shadow))
     .execute(&mut *db)
     .await?;
     for (place, job) in new.run.jobs.iter().enumerate() {
         jobs::insert(db, &id, 1, place, job, None).await?;
     }
     Ok(())
+}
+
+fn stored_sha(text: &str) -> Result<Sha, StoreError> {
+    Sha::parse(text)
+        .map_err(|error| StoreError::Unreadable { what: "run", error: error.to_string() })
 }
 
 /// Brings a run to its group: ends those whose place it takes; returns whether it must wait.
@@ -256,15 +274,15 @@ impl Store {
 
     /// Returns an active run with its current jobs.
     pub(crate) async fn active_run(&self, id: &str) -> Result<Option<ActiveRun>, StoreError> {
-        type Row = (String, i64, i64, String, String, String, String);
+        type Row = (String, i64, i64, String, String, String, String, String);
         let row: Option<Row> = sqlx::query_as(
-            "SELECT repository_id, number, attempt, sha, path, source, github FROM runs \
+            "SELECT repository_id, number, attempt, sha, tested_sha, path, source, github FROM runs \
              WHERE id = $1 AND conclusion IS NULL",
         )
         .bind(id)
         .fetch_optional(self.reads())
         .await?;
-        let Some((repository, number, attempt, sha, path, source, github)) = row else {
+        let Some((repository, number, attempt, sha, tested, path, source, github)) = row else {
             return Ok(None);
         };
         let (job_ids, jobs) =
@@ -274,10 +292,8 @@ impl Store {
             repository: RepoId::new(repository),
             number,
             attempt,
-            sha: Sha::parse(&sha).map_err(|error| StoreError::Unreadable {
-                what: "run",
-                error: error.to_string(),
-            })?,
+            sha: stored_sha(&sha)?,
+            tested: stored_sha(&tested)?,
             path,
             source,
             github: serde_json::from_str(&github).map_err(StoreError::unreadable("context"))?,

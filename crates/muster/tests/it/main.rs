@@ -4,6 +4,7 @@
 
 mod database;
 mod demo;
+mod github;
 mod hook;
 mod restart;
 mod run;

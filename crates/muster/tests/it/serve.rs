@@ -169,6 +169,8 @@ fn nobody_gets_in_without_the_token(database: Database) {
     assert_snapshot!(open.join("\n"), @"
     GET /login 200
     POST /login 415
+    POST /webhooks/github 404
+    POST /event_handler 404
     GET /healthz 200
     ");
     let post = format!("{}/api/v1/runs/1/cancel", server.url);

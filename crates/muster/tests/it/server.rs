@@ -28,6 +28,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server that watches an empty repository.
     pub(crate) fn start(database: Database, config: &str) -> Self {
+        let server = Self::start_without_repository(database, config);
+        let origin = server.origin.to_string_lossy().into_owned();
+        let added = server.muster(&["repo", "add", "team/app", &origin]);
+        assert_eq!(added.exit, Some(0), "{}", added.err);
+        server.until("the repository has been seen", |server| server.data_has("mirrors"));
+        let hooked = server.muster(&["init", "--hook", &origin]);
+        assert_eq!(hooked.exit, Some(0), "{}", hooked.err);
+        server
+    }
+
+    /// Starts a server that watches nothing.
+    pub(crate) fn start_without_repository(database: Database, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = format!("{}{config}", database.config());
         std::fs::write(folder.path().join("muster.toml"), config).unwrap();
@@ -43,13 +55,12 @@ impl Server {
         let token = made.out.split_whitespace().find(|word| word.starts_with("muster_"));
         server.token = token.unwrap().to_owned();
         server.serve("127.0.0.1:0");
-        let origin = server.origin.to_string_lossy().into_owned();
-        let added = server.muster(&["repo", "add", "team/app", &origin]);
-        assert_eq!(added.exit, Some(0), "{}", added.err);
-        server.until("the repository has been seen", |server| server.data_has("mirrors"));
-        let hooked = server.muster(&["init", "--hook", &origin]);
-        assert_eq!(hooked.exit, Some(0), "{}", hooked.err);
         server
+    }
+
+    /// Returns what became of the webhooks, the oldest first.
+    pub(crate) fn deliveries(&self) -> String {
+        self.muster(&["deliveries"]).out
     }
 
     /// Starts the server's process, and reads where it listens.

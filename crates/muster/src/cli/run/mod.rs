@@ -10,7 +10,7 @@ mod screen;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use muster_core::change::{Change, GitRef, RunFacts, github_context};
+use muster_core::change::{Change, GitRef, Person, RunFacts, github_context};
 use muster_core::id::Sha;
 use muster_core::run::Run;
 use muster_runner::spec::Source;
@@ -136,7 +136,8 @@ fn plan_all(
     source: &Source,
     screen: &mut Screen,
 ) -> anyhow::Result<(Vec<Planned>, usize)> {
-    let change = change(tree, source)?;
+    let sha = Sha::parse(&source.sha)?;
+    let change = change(tree, source, &sha)?;
     let mut planned = Vec::new();
     let mut refused = 0;
     let mut jobs_found = false;
@@ -163,7 +164,7 @@ fn plan_all(
                 never.join(", ")
             ));
         }
-        let mut entry = match plan_one(tree, file, workflow, &change) {
+        let mut entry = match plan_one(tree, file, workflow, &change, &sha) {
             Ok(entry) => entry,
             Err((file, problems)) => {
                 refused += 1;
@@ -190,20 +191,23 @@ fn plan_one(
     file: WorkflowFile,
     workflow: Workflow,
     change: &Change,
+    sha: &Sha,
 ) -> Result<Planned, (WorkflowFile, Vec<diagnostic::Problem>)> {
     let name = tree.top.file_name().map(|name| name.to_string_lossy().into_owned());
     let repository = format!("local/{}", name.unwrap_or_else(|| "repository".to_owned()));
+    let git_ref = change.full_ref();
     let facts = RunFacts {
+        tested: sha,
         repository: &repository,
-        default_branch: change.git_ref().short(),
+        default_branch: git_ref.strip_prefix("refs/heads/").unwrap_or("main"),
         repository_url: &tree.top.to_string_lossy(),
         server_url: "https://github.com",
-        actor: &std::env::var("USER").unwrap_or_else(|_| "muster".to_owned()),
+        api_url: "https://api.github.com",
+        payload: None,
         workflow: workflow.name.as_deref().unwrap_or(&file.path),
         workflow_path: &file.path,
         run_id: 1,
         run_number: 1,
-        run_attempt: 1,
     };
     let github = github_context(change, &facts);
     let mut contexts = Contexts::new();
@@ -236,12 +240,12 @@ fn select(planned: &mut Planned, id: &str) -> bool {
 }
 
 /// Returns the push that the run pretends happened: the snapshot, on the branch checked out.
-fn change(tree: &WorkTree, source: &Source) -> anyhow::Result<Change> {
-    let sha = Sha::parse(&source.sha)?;
+fn change(tree: &WorkTree, source: &Source, sha: &Sha) -> anyhow::Result<Change> {
     let before = tree.head();
-    let head = git::commit(&tree.top, source.extra_objects.as_deref(), &sha);
+    let head = git::commit(&tree.top, source.extra_objects.as_deref(), sha);
     let head = head.context("cannot read the snapshot")?;
     let git_ref =
         GitRef::parse(&source.git_ref).unwrap_or_else(|| GitRef::Branch("HEAD".to_owned()));
-    Ok(Change::Push { git_ref, before, head, forced: false })
+    let sender = std::env::var("USER").ok().map(|login| Person { id: None, login });
+    Ok(Change::Push { git_ref, before, head, forced: false, sender })
 }

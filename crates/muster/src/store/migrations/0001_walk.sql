@@ -15,7 +15,13 @@ CREATE TABLE repositories (
     id TEXT NOT NULL PRIMARY KEY,
     number BIGINT NOT NULL UNIQUE,
     name TEXT NOT NULL UNIQUE,
+    -- git: watched by its refs; github: heard of by webhooks.
+    kind TEXT NOT NULL,
     location TEXT NOT NULL,
+    -- The repository's own number at its code host.
+    forge_id BIGINT,
+    -- 0 while another CI publishes the names of the jobs in .github/workflows.
+    adopted BIGINT NOT NULL,
     default_branch TEXT NOT NULL,
     added_at BIGINT NOT NULL,
     -- Set once the refs of the repository have been seen for the first time.
@@ -31,15 +37,64 @@ CREATE TABLE refs (
     PRIMARY KEY (repository_id, name)
 );
 
+-- Webhooks as they came. The body is text, or base64 where it is not.
+CREATE TABLE deliveries (
+    id TEXT NOT NULL PRIMARY KEY,
+    number BIGINT NOT NULL UNIQUE,
+    hook TEXT NOT NULL,
+    delivery_id TEXT NOT NULL,
+    event TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    body TEXT NOT NULL,
+    body_is_base64 BIGINT NOT NULL,
+    body_sha256 TEXT NOT NULL,
+    received_at BIGINT NOT NULL,
+    -- How often it was delivered.
+    times BIGINT NOT NULL,
+    -- pending, accepted, ignored, dead
+    outcome TEXT NOT NULL,
+    reason_code TEXT,
+    reason_text TEXT,
+    UNIQUE (hook, delivery_id)
+);
+CREATE INDEX deliveries_pending ON deliveries (number) WHERE outcome = 'pending';
+CREATE INDEX deliveries_by_body ON deliveries (body_sha256);
+
+-- Pull requests as they were last heard of; what is older changes nothing.
+CREATE TABLE pull_requests (
+    repository_id TEXT NOT NULL REFERENCES repositories (id) ON DELETE CASCADE,
+    number BIGINT NOT NULL,
+    head TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    open BIGINT NOT NULL,
+    PRIMARY KEY (repository_id, number)
+);
+
+-- Commits of strangers that somebody approved, each by its full name.
+CREATE TABLE approvals (
+    repository_id TEXT NOT NULL REFERENCES repositories (id) ON DELETE CASCADE,
+    sha TEXT NOT NULL,
+    approved_at BIGINT NOT NULL,
+    PRIMARY KEY (repository_id, sha)
+);
+
 CREATE TABLE events (
     id TEXT NOT NULL PRIMARY KEY,
     number BIGINT NOT NULL UNIQUE,
     repository_id TEXT NOT NULL REFERENCES repositories (id) ON DELETE CASCADE,
     received_at BIGINT NOT NULL,
     change TEXT NOT NULL,
+    -- The ref that it is about: of the events of one commit and ref, the last one counts.
+    subject TEXT NOT NULL,
     -- The commit that it brought; none for a deletion.
     sha TEXT,
-    -- pending, accepted, ignored, dead
+    -- The pull request that it is about.
+    pull_request BIGINT,
+    -- The webhook that told of it.
+    delivery_id TEXT REFERENCES deliveries (id),
+    failures BIGINT NOT NULL,
+    next_try_at BIGINT NOT NULL,
+    -- pending, waiting, accepted, ignored, dead
     outcome TEXT NOT NULL,
     reason_code TEXT,
     reason_text TEXT,
@@ -85,7 +140,13 @@ CREATE TABLE runs (
     github TEXT NOT NULL,
     event_name TEXT NOT NULL,
     ref TEXT NOT NULL,
+    -- The commit that statuses are for, and the one that is checked out: of a pull request muster's
+    -- own merge.
     sha TEXT NOT NULL,
+    tested_sha TEXT NOT NULL,
+    pull_request BIGINT,
+    trust TEXT NOT NULL,
+    shadow BIGINT NOT NULL,
     -- Events in `on` that start nothing here.
     unserved TEXT NOT NULL,
     -- The group's name in lower case, and whether the run waits for its turn in it.

@@ -1,0 +1,205 @@
+//! From a webhook's payload to a change, from numeric identities.
+//!
+//! Payloads are read with structs of only the fields that are used: new fields and actions at GitHub
+//! must not break anything.
+
+use muster_core::change::{Change, Commit, GitRef, Person, PullRequest, PullRequestAction};
+use muster_core::id::Sha;
+use muster_core::run::Reason;
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+/// What a delivery says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decoded {
+    /// Something happened to the repository with this number at GitHub.
+    Change {
+        /// The repository's number.
+        repository: i64,
+        /// Its name now, `owner/name`.
+        name: String,
+        /// What happened.
+        change: Box<Change>,
+    },
+    /// Nothing that starts or ends anything, with the reason.
+    Ignored(Reason),
+    /// It does not fit its event.
+    Dead(Reason),
+}
+
+#[derive(Deserialize)]
+struct Repository {
+    id: i64,
+    full_name: String,
+}
+
+#[derive(Deserialize)]
+struct User {
+    id: i64,
+    login: String,
+}
+
+impl From<User> for Person {
+    fn from(user: User) -> Self {
+        Self { id: Some(user.id), login: user.login }
+    }
+}
+
+#[derive(Deserialize)]
+struct Push {
+    #[serde(rename = "ref")]
+    git_ref: String,
+    before: Sha,
+    after: Sha,
+    forced: bool,
+    deleted: bool,
+    head_commit: Option<HeadCommit>,
+    repository: Repository,
+    sender: Option<User>,
+}
+
+#[derive(Deserialize)]
+struct HeadCommit {
+    id: Sha,
+    message: String,
+    timestamp: String,
+    author: Author,
+}
+
+#[derive(Deserialize)]
+struct Author {
+    name: String,
+    email: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PullRequestEvent {
+    action: String,
+    number: i64,
+    pull_request: Pull,
+    changes: Option<Json>,
+    repository: Repository,
+    sender: User,
+}
+
+#[derive(Deserialize)]
+struct Pull {
+    title: String,
+    draft: Option<bool>,
+    updated_at: String,
+    user: User,
+    head: Side,
+    base: Side,
+}
+
+#[derive(Deserialize)]
+struct Side {
+    #[serde(rename = "ref")]
+    git_ref: String,
+    sha: Sha,
+    /// Gone when the fork was deleted.
+    repo: Option<Repository>,
+}
+
+/// Decodes the payload of a delivery of `event`.
+pub fn decode(event: &str, payload: &Json) -> Decoded {
+    match event {
+        "ping" => ignored("ping", "a ping says only that the hook works"),
+        "push" => push(payload),
+        "pull_request" => pull_request(payload),
+        other => ignored("event", &format!("event `{other}` starts nothing yet")),
+    }
+}
+
+fn push(payload: &Json) -> Decoded {
+    let push = match Push::deserialize(payload) {
+        Ok(push) => push,
+        Err(error) => return dead("push", &error),
+    };
+    let Some(git_ref) = GitRef::parse(&push.git_ref) else {
+        return ignored("ref", &format!("`{}` is neither a branch nor a tag", push.git_ref));
+    };
+    let before = if push.before.is_zero() { None } else { Some(push.before) };
+    let change = match (push.deleted, before, push.head_commit) {
+        (true, Some(before), _) => Change::Delete { git_ref, before },
+        (true, None, _) => return ignored("ref", "what never was is deleted"),
+        // An annotated tag's own object is `after`; the commit is what it names.
+        (false, before, Some(head)) => Change::Push {
+            git_ref,
+            before,
+            head: Commit {
+                sha: head.id,
+                message: head.message,
+                author_name: head.author.name,
+                author_email: head.author.email.unwrap_or_default(),
+                timestamp: head.timestamp,
+            },
+            forced: push.forced,
+            sender: push.sender.map(Person::from),
+        },
+        (false, _, None) => {
+            let reason = format!("the push of {} names no head commit", push.after);
+            return Decoded::Dead(Reason::new("payload", reason));
+        }
+    };
+    Decoded::Change {
+        repository: push.repository.id,
+        name: push.repository.full_name,
+        change: Box::new(change),
+    }
+}
+
+fn pull_request(payload: &Json) -> Decoded {
+    let event = match PullRequestEvent::deserialize(payload) {
+        Ok(event) => event,
+        Err(error) => return dead("pull_request", &error),
+    };
+    let new_base = event.changes.is_some_and(|changes| changes.get("base").is_some());
+    let action = match event.action.as_str() {
+        "opened" => PullRequestAction::Opened,
+        "synchronize" => PullRequestAction::Synchronize,
+        "reopened" => PullRequestAction::Reopened,
+        "ready_for_review" => PullRequestAction::ReadyForReview,
+        "edited" if new_base => PullRequestAction::Edited,
+        "closed" => PullRequestAction::Closed,
+        other => {
+            return ignored(
+                "action",
+                &format!("activity `{other}` of a pull request starts nothing"),
+            );
+        }
+    };
+    let pull = event.pull_request;
+    let head_repository = pull.head.repo;
+    let from_fork = head_repository.as_ref().is_none_or(|head| head.id != event.repository.id);
+    let change = Change::PullRequest(PullRequest {
+        number: event.number,
+        action,
+        title: pull.title,
+        draft: pull.draft.unwrap_or(false),
+        updated_at: pull.updated_at,
+        author: pull.user.into(),
+        sender: event.sender.into(),
+        head: pull.head.sha,
+        head_ref: pull.head.git_ref,
+        from_fork,
+        base: pull.base.sha,
+        base_ref: pull.base.git_ref,
+    });
+    Decoded::Change {
+        repository: event.repository.id,
+        name: event.repository.full_name,
+        change: Box::new(change),
+    }
+}
+
+fn ignored(code: &str, text: &str) -> Decoded {
+    Decoded::Ignored(Reason::new(code, text))
+}
+
+fn dead(event: &str, error: &serde_json::Error) -> Decoded {
+    Decoded::Dead(Reason::new(
+        "payload",
+        format!("the payload does not fit event `{event}`: {error}"),
+    ))
+}

@@ -1,0 +1,11 @@
+//! What tests need of the world around muster. Only for tests.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod github;
+
+pub use github::{FakeGitHub, PullRequest, SECRET, Status, TOKEN};

@@ -1,0 +1,217 @@
+//! Webhooks as they came, each with exactly one current outcome.
+
+use muster_core::change::{Change, PullRequestAction};
+use muster_core::id::RepoId;
+use muster_core::run::Reason;
+use sqlx::AnyConnection;
+
+use super::{Store, StoreError, events, new_id, next_number};
+
+/// A webhook to be stored.
+#[derive(Debug)]
+pub(crate) struct NewDelivery {
+    /// Which hook it came through.
+    pub(crate) hook: &'static str,
+    /// The id that the code host gave it, which it keeps when it is sent again.
+    pub(crate) delivery_id: String,
+    pub(crate) event: String,
+    pub(crate) content_type: String,
+    /// The body: text, or base64 where it is not.
+    pub(crate) body: String,
+    pub(crate) body_is_base64: bool,
+    pub(crate) body_sha256: String,
+}
+
+/// A webhook that waits for its outcome.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct PendingDelivery {
+    pub(crate) id: String,
+    pub(crate) number: i64,
+    pub(crate) hook: String,
+    pub(crate) event: String,
+    pub(crate) content_type: String,
+    pub(crate) body: String,
+    pub(crate) body_is_base64: i64,
+    pub(crate) body_sha256: String,
+}
+
+/// A webhook as people see it.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct DeliveryRow {
+    pub(crate) number: i64,
+    pub(crate) event: String,
+    pub(crate) received_at: i64,
+    pub(crate) times: i64,
+    pub(crate) outcome: String,
+    pub(crate) reason_text: Option<String>,
+}
+
+/// What became of a webhook.
+#[derive(Debug)]
+pub(crate) enum DeliveryOutcome {
+    /// It told of this.
+    Accepted(RepoId, Box<Change>),
+    Ignored(Reason),
+    Dead(Reason),
+}
+
+impl Store {
+    /// Stores a webhook. One that is there already is left as it is, unless its first try ended dead.
+    pub(crate) async fn receive(&self, new: NewDelivery, now: i64) -> Result<(), StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let number = next_number(db, "deliveries").await?;
+                sqlx::query(
+                    "INSERT INTO deliveries (id, number, hook, delivery_id, event, content_type, body, \
+                     body_is_base64, body_sha256, received_at, times, outcome) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, 'pending') \
+                     ON CONFLICT (hook, delivery_id) DO UPDATE SET times = deliveries.times + 1, \
+                     outcome = CASE WHEN deliveries.outcome = 'dead' THEN 'pending' \
+                     ELSE deliveries.outcome END",
+                )
+                .bind(new_id())
+                .bind(number)
+                .bind(new.hook)
+                .bind(new.delivery_id)
+                .bind(new.event)
+                .bind(new.content_type)
+                .bind(new.body)
+                .bind(i64::from(new.body_is_base64))
+                .bind(new.body_sha256)
+                .bind(now)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Returns the webhooks that wait, the oldest first, at most `limit`.
+    pub(crate) async fn pending_deliveries(
+        &self,
+        limit: i64,
+    ) -> Result<Vec<PendingDelivery>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT id, number, hook, event, content_type, body, body_is_base64, body_sha256 \
+             FROM deliveries WHERE outcome = 'pending' ORDER BY number LIMIT $1",
+        );
+        Ok(query.bind(limit).fetch_all(self.reads()).await?)
+    }
+
+    /// Returns the newest webhooks, the oldest of them first, at most `limit`.
+    pub(crate) async fn newest_deliveries(
+        &self,
+        limit: i64,
+    ) -> Result<Vec<DeliveryRow>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT number, event, received_at, times, outcome, reason_text FROM \
+             (SELECT * FROM deliveries ORDER BY number DESC LIMIT $1) AS newest ORDER BY number",
+        );
+        Ok(query.bind(limit).fetch_all(self.reads()).await?)
+    }
+
+    /// Returns the body of the webhook that told of an event: its text, and its content type.
+    pub(crate) async fn delivery_of_event(
+        &self,
+        event: &str,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT d.body, d.content_type FROM deliveries d JOIN events e ON e.delivery_id = d.id \
+             WHERE e.id = $1 AND d.body_is_base64 = 0",
+        );
+        Ok(query.bind(event).fetch_optional(self.reads()).await?)
+    }
+
+    /// Returns the number of an earlier webhook of the same event with the very same body.
+    pub(crate) async fn earlier_same(
+        &self,
+        delivery: &PendingDelivery,
+    ) -> Result<Option<i64>, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT MIN(number) FROM deliveries WHERE body_sha256 = $1 AND hook = $2 AND event = $3 \
+             AND number < $4 AND outcome <> 'dead'",
+        );
+        Ok(query
+            .bind(delivery.body_sha256.as_str())
+            .bind(delivery.hook.as_str())
+            .bind(delivery.event.as_str())
+            .bind(delivery.number)
+            .fetch_one(self.reads())
+            .await?)
+    }
+
+    /// Stores what became of a webhook and, together with it, the event that it tells of.
+    pub(crate) async fn settle_delivery(
+        &self,
+        delivery: &PendingDelivery,
+        outcome: DeliveryOutcome,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let id = delivery.id.clone();
+        self.write(move |db| {
+            Box::pin(async move {
+                let (word, reason) = match outcome {
+                    DeliveryOutcome::Accepted(repository, change) => {
+                        match take(db, &repository, *change, &id, now).await? {
+                            None => ("accepted", None),
+                            Some(late) => ("ignored", Some(late)),
+                        }
+                    }
+                    DeliveryOutcome::Ignored(reason) => ("ignored", Some(reason)),
+                    DeliveryOutcome::Dead(reason) => ("dead", Some(reason)),
+                };
+                let (code, text) = reason.map(|reason| (reason.code, reason.text)).unzip();
+                sqlx::query(
+                    "UPDATE deliveries SET outcome = $2, reason_code = $3, reason_text = $4 WHERE id = $1",
+                )
+                .bind(id.as_str())
+                .bind(word)
+                .bind(code)
+                .bind(text)
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+}
+
+/// Makes the event of a change; returns the reason where it comes too late to count.
+async fn take(
+    db: &mut AnyConnection,
+    repository: &RepoId,
+    change: Change,
+    delivery: &str,
+    now: i64,
+) -> Result<Option<Reason>, StoreError> {
+    if let Change::PullRequest(pull) = &change {
+        let known: Option<String> = sqlx::query_scalar(
+            "SELECT updated_at FROM pull_requests WHERE repository_id = $1 AND number = $2",
+        )
+        .bind(repository.as_str())
+        .bind(pull.number)
+        .fetch_optional(&mut *db)
+        .await?;
+        // Times of one code host are written alike, so they compare as text.
+        if known.is_some_and(|known| known > pull.updated_at) {
+            let text = format!("a later event of pull request {} was here before", pull.number);
+            return Ok(Some(Reason::new("late", text)));
+        }
+        sqlx::query(
+            "INSERT INTO pull_requests (repository_id, number, head, updated_at, open) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (repository_id, number) DO UPDATE SET \
+             head = excluded.head, updated_at = excluded.updated_at, open = excluded.open",
+        )
+        .bind(repository.as_str())
+        .bind(pull.number)
+        .bind(pull.head.as_str())
+        .bind(pull.updated_at.as_str())
+        .bind(i64::from(pull.action != PullRequestAction::Closed))
+        .execute(&mut *db)
+        .await?;
+    }
+    events::insert(db, repository, &change, Some(delivery), now).await?;
+    Ok(None)
+}

@@ -1,0 +1,258 @@
+//! Beside GitHub, with a personal access token.
+
+use insta::assert_snapshot;
+use muster_testkit::{FakeGitHub, PullRequest, SECRET};
+use serde_json::json;
+
+use crate::database::{Database, on_both};
+use crate::scene::git_in;
+use crate::server::Server;
+
+on_both! {
+    a_push_turns_pending_and_then_red_or_green,
+    a_pull_request_is_tested_as_merged_into_its_base,
+    a_newer_head_ends_what_runs_for_the_older_one,
+    a_fork_waits_for_the_approval_of_each_commit,
+    the_front_door_takes_only_what_is_signed,
+    limits_are_obeyed_across_a_restart,
+}
+
+const CI: &str = "on: [push, pull_request]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps: [{uses: actions/checkout@v4}, {run: ./test}]\n";
+
+/// A server beside a fake GitHub that has `team/app`, with a green commit on `main`.
+struct Story {
+    github: FakeGitHub,
+    server: Server,
+    main: String,
+}
+
+impl Story {
+    fn start(database: Database) -> Self {
+        let github = FakeGitHub::start();
+        let repository = github.repository();
+        std::fs::create_dir_all(&repository).unwrap();
+        git_in(&repository, &["init", "--quiet", "--bare", "--initial-branch=main", "."]);
+        let server = Server::start_without_repository(database, &github.config());
+        let added = server.muster(&["repo", "add", "team/app"]);
+        assert_eq!(added.exit, Some(0), "{}", added.err);
+        server.scene.workflow(CI);
+        server.scene.script("test", "#!/bin/sh\necho fine\n");
+        let mut story = Self { github, server, main: String::new() };
+        story.main = story.commit("refs/heads/main", "Start");
+        story
+    }
+
+    /// Commits what is in the work tree and pushes it to `name` at GitHub, without a webhook.
+    fn commit(&self, name: &str, message: &str) -> String {
+        let sha = self.server.scene.commit(message);
+        let to = self.github.repository();
+        let refspec = format!("HEAD:{name}");
+        self.server.scene.git(&["push", "--quiet", "--force", &to.to_string_lossy(), &refspec]);
+        sha
+    }
+
+    fn deliver(&self, event: &str, payload: &serde_json::Value) {
+        assert_eq!(self.github.deliver(&self.server.url, event, payload), 202);
+    }
+
+    /// Waits until GitHub shows the last word on a commit; returns all that it shows.
+    fn verdict(&self, sha: &str) -> String {
+        self.server.until("GitHub shows the verdict", |server| {
+            // What GitHub shows is all that muster says, and nothing is open.
+            let why = server.muster(&["why", sha]).out;
+            let said = why.lines().filter(|line| !line.starts_with(".github/"));
+            let (shown, said) = (self.github.shown(sha), said.collect::<Vec<_>>());
+            !said.is_empty() && !shown.contains(" pending: ") && shown.lines().eq(said)
+        });
+        assert_eq!(self.github.faults(), Vec::<String>::new());
+        self.github.shown(sha)
+    }
+}
+
+fn a_push_turns_pending_and_then_red_or_green(database: Database) {
+    let story = Story::start(database);
+    story.deliver("push", &story.github.push("main", None, &story.main, "Start"));
+    assert_snapshot!(story.verdict(&story.main), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+    let first = &story.github.history(&story.main)[0];
+    assert_eq!((first.context.as_str(), first.state.as_str()), ("muster", "pending"));
+    let adopted = story.server.muster(&["adopt", "team/app"]);
+    assert_snapshot!(adopted.out, @"
+    team/app is out of the shadow: its jobs report under their own names from the next push on.
+    Switch the other side off, or required checks see two of each name:
+      at GitHub: team/app > Settings > Actions > General > Disable actions
+    ");
+    story.server.scene.script("test", "#!/bin/sh\nexit 1\n");
+    let red = story.commit("refs/heads/main", "Break it");
+    story.deliver("push", &story.github.push("main", Some(&story.main), &red, "Break it"));
+    assert_snapshot!(story.verdict(&red), @"
+    muster failure: failed: test
+    test failure: Failed
+    ");
+    assert!(story.server.muster(&["runs"]).out.contains("failure Break it"));
+}
+
+fn a_pull_request_is_tested_as_merged_into_its_base(database: Database) {
+    let story = Story::start(database);
+    let scene = &story.server.scene;
+    // The test needs a file that only main has, and one that only the pull request has.
+    scene.git(&["switch", "--quiet", "--create", "topic"]);
+    scene.script(
+        "test",
+        "#!/bin/sh\ncat from-main from-topic && git log -1 --format=%an:%s | cut -c1-12\n",
+    );
+    scene.file("from-topic", "topic\n");
+    let head = story.commit("refs/pull/5/head", "Topic");
+    scene.git(&["switch", "--quiet", "main"]);
+    scene.file("from-main", "main\n");
+    story.commit("refs/heads/main", "Main goes on");
+    let pull = PullRequest { number: 5, head: head.clone(), from_fork: false };
+    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
+    assert_snapshot!(story.verdict(&head), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+    let log = story.server.muster(&["log", "1", "test"]).out;
+    assert!(log.contains("main\ntopic\nmuster:Merge"), "{log}");
+    // What is edited but for the base starts nothing; a new head that conflicts says so.
+    story.deliver("pull_request", &story.github.pull_request("edited", &pull));
+    scene.git(&["switch", "--quiet", "topic"]);
+    scene.file("from-main", "not what main has\n");
+    let conflicting = story.commit("refs/pull/5/head", "Conflict");
+    let late = story.github.pull_request("synchronize", &pull);
+    let moved = PullRequest { head: conflicting.clone(), ..pull.clone() };
+    story.deliver("pull_request", &story.github.pull_request("synchronize", &moved));
+    assert_snapshot!(story.verdict(&conflicting), @"muster error: It conflicts with `main` in from-main");
+    // An event that was made before, and comes after, revives nothing.
+    story.deliver("pull_request", &late);
+    story.deliver("pull_request", &story.github.pull_request("closed", &moved));
+    assert_eq!(story.server.muster(&["runs"]).out.lines().count(), 1);
+}
+
+fn a_newer_head_ends_what_runs_for_the_older_one(database: Database) {
+    let story = Story::start(database);
+    let scene = &story.server.scene;
+    scene.script("test", "#!/bin/sh\necho started; sleep 60\n");
+    let old = story.commit("refs/pull/8/head", "Slow");
+    let pull = PullRequest { number: 8, head: old.clone(), from_fork: false };
+    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
+    story.server.until("it runs", |server| server.muster(&["log", "1"]).out.contains("started"));
+    scene.script("test", "#!/bin/sh\necho quick\n");
+    let new = story.commit("refs/pull/8/head", "Quick");
+    let moved = PullRequest { head: new.clone(), ..pull };
+    story.deliver("pull_request", &story.github.pull_request("synchronize", &moved));
+    assert_snapshot!(story.verdict(&new), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+    assert_snapshot!(story.verdict(&old), @"
+    muster error: not run to the end: muster / test
+    muster / test error: Cancelled: superseded by run 2 of its concurrency group
+    ");
+    // Opened again at the same commit, it is tested again, and the newer verdict counts.
+    story.deliver("pull_request", &story.github.pull_request("closed", &moved));
+    story.deliver("pull_request", &story.github.pull_request("reopened", &moved));
+    story
+        .server
+        .until("it ran again", |server| server.muster(&["why", "3"]).out.contains("test success"));
+    assert_snapshot!(story.verdict(&new), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+}
+
+fn a_fork_waits_for_the_approval_of_each_commit(database: Database) {
+    let story = Story::start(database);
+    story.server.scene.file("from-fork", "one\n");
+    let head = story.commit("refs/pull/6/head", "From a fork");
+    let pull = PullRequest { number: 6, head: head.clone(), from_fork: true };
+    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
+    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting"));
+    let masked = |text: String| text.replace(&head[..7], "[sha]");
+    assert_snapshot!(masked(story.github.shown(&head)), @"muster pending: Waiting for approval of [sha] by bo");
+    assert_eq!(story.server.muster(&["runs"]).out, "");
+    assert_eq!(story.server.muster(&["approve", &story.main]).exit, Some(2));
+    assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
+    assert_snapshot!(story.verdict(&head), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+    // The approval was for that commit alone.
+    story.server.scene.file("from-fork", "two\n");
+    let next = story.commit("refs/pull/6/head", "More from the fork");
+    let moved = PullRequest { head: next.clone(), ..pull };
+    story.deliver("pull_request", &story.github.pull_request("synchronize", &moved));
+    story.server.until("it waits again", |_| story.github.shown(&next).contains("Waiting"));
+    story.deliver("pull_request", &story.github.pull_request("closed", &moved));
+    assert_snapshot!(story.verdict(&next), @"muster error: pull request 6 was closed");
+}
+
+fn the_front_door_takes_only_what_is_signed(database: Database) {
+    let story = Story::start(database);
+    let (github, url) = (&story.github, story.server.url.as_str());
+    let push = github.push("main", None, &story.main, "Start");
+    let body = || push.to_string().into_bytes();
+    let json = "application/json";
+    assert_eq!(github.send(url, "push", "a", json, body(), None), 401);
+    assert_eq!(github.send(url, "push", "a", json, body(), Some("guessed")), 401);
+    assert_eq!(github.send(url, "push", "", json, body(), Some(SECRET)), 400);
+    assert_eq!(
+        github.send(url, "push", "big", json, vec![b' '; (25 << 20) + 1], Some(SECRET)),
+        413
+    );
+    assert_eq!(story.server.deliveries(), "");
+    for (event, id, payload) in [
+        ("ping", "b", json!({"zen": "Keep it logically awesome."})),
+        ("watch", "c", json!({"action": "started"})),
+        ("push", "d", json!({"ref": "refs/heads/main"})),
+        ("push", "e", {
+            let mut unknown = push.clone();
+            unknown["repository"] = json!({"id": 1, "full_name": "somebody/else"});
+            unknown
+        }),
+    ] {
+        assert_eq!(
+            github.send(url, event, id, json, payload.to_string().into_bytes(), Some(SECRET)),
+            202
+        );
+    }
+    assert_eq!(github.send(url, "push", "f", json, b"{".to_vec(), Some("an older secret")), 202);
+    let form: String = push.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let form = format!("payload={form}").into_bytes();
+    let form_type = "application/x-www-form-urlencoded";
+    assert_eq!(github.send(url, "push", "g", form_type, form.clone(), Some(SECRET)), 202);
+    // The same again, under its own id and under another.
+    assert_eq!(github.send(url, "push", "g", form_type, form.clone(), Some(SECRET)), 202);
+    assert_eq!(github.send(url, "push", "h", form_type, form, Some(SECRET)), 202);
+    // What ended dead is looked at once more when it is sent once more.
+    assert_eq!(github.send(url, "push", "d", json, body(), Some(SECRET)), 202);
+    story.verdict(&story.main);
+    story.server.until("all are settled", |server| !server.deliveries().contains("pending"));
+    assert_snapshot!(story.server.deliveries(), @"
+    1 ping ignored: a ping says only that the hook works
+    2 watch ignored: event `watch` starts nothing yet
+    3 push dead (2 times): the payload does not fit event `push`: missing field `before`
+    4 push ignored: not added: `muster repo add somebody/else` adds it
+    5 push dead: the payload is no JSON: EOF while parsing an object at line 1 column 1
+    6 push accepted (2 times)
+    8 push ignored: a repeat of delivery 6, under another id
+    ");
+    assert_eq!(story.server.muster(&["runs"]).out.lines().count(), 1);
+}
+
+fn limits_are_obeyed_across_a_restart(database: Database) {
+    let mut story = Story::start(database);
+    story.github.answer_next(403, Some(2));
+    story.deliver("push", &story.github.push("main", None, &story.main, "Start"));
+    story.server.until("the limit was met, and written down", |server| {
+        server
+            .muster(&["why", &story.main])
+            .out
+            .contains("not shown there yet: GitHub asks to wait 2 s")
+    });
+    story.server.kill_and_serve();
+    story.github.answer_next(502, None);
+    story.verdict(&story.main);
+}
