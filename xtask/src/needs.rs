@@ -11,13 +11,33 @@ struct Need {
     what_for: &'static str,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need { program: "git", package: "git", what_for: "every test with a repository" },
     Need { program: "bash", package: "bash", what_for: "steps that name it" },
     Need { program: "initdb", package: "postgresql", what_for: "every story on PostgreSQL" },
     Need { program: "setpriv", package: "util-linux", what_for: "PostgreSQL, which refuses root" },
+    Need { program: "npm", package: "npm", what_for: "real webhook payloads" },
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
 ];
+
+/// Packages of the npm registry whose data tests read.
+const NPM_PACKAGES: [&str; 1] = ["@octokit/webhooks-examples@7.6.1"];
+
+/// Installs the data packages into the target folder, once.
+pub(crate) fn install_data() -> anyhow::Result<()> {
+    let folder = crate::top().join("target/npm");
+    let done = folder.join("installed");
+    let wanted = NPM_PACKAGES.join("\n");
+    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&folder)?;
+    let prefix = folder.to_string_lossy();
+    let install = ["install", "--no-save", "--ignore-scripts", "--prefix", &prefix];
+    run("npm", &[&install, NPM_PACKAGES.as_slice()].concat(), &[])?;
+    std::fs::write(&done, wanted)?;
+    Ok(())
+}
 
 /// Installs what is missing through apt, and returns what could not be had.
 pub(crate) fn install() -> Vec<String> {

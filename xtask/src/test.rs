@@ -19,6 +19,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !missing.is_empty() {
         bail!("the tests need what this machine lacks: {}", missing.join("; "));
     }
+    needs::install_data()?;
     let mut args = vec!["test", "--workspace", "--locked"];
     args.extend(arguments.rest.iter().map(String::as_str));
     // A snapshot that differs fails; nothing is written.

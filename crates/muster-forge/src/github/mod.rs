@@ -2,6 +2,8 @@
 
 mod client;
 mod decode;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
 pub use client::{Client, ClientError, Limits, Repository, StatusUpdate};
