@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask check`, `cargo xtask test`, `cargo xtask bench`.
 
+mod bench;
 mod check;
 mod needs;
 mod test;
@@ -16,6 +17,8 @@ use muster_sys::process::Program;
 enum Command {
     /// Format, clippy with warnings as errors, and the docs build.
     Check,
+    /// Measure the release binary against the figures it must reach.
+    Bench(bench::Arguments),
     /// Install what the tests need, then run them all.
     Test(test::Arguments),
 }
@@ -23,6 +26,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Check => check::run(),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };
     match done {

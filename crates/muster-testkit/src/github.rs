@@ -238,7 +238,7 @@ impl FakeGitHub {
 }
 
 /// Signs a body as GitHub does.
-fn sign(secret: &str, body: &[u8]) -> String {
+pub fn sign(secret: &str, body: &[u8]) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(body);
     let hex: String =
         mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -8,4 +8,4 @@
 
 mod github;
 
-pub use github::{FakeGitHub, PullRequest, SECRET, Status, TOKEN};
+pub use github::{FakeGitHub, PullRequest, SECRET, Status, TOKEN, sign};

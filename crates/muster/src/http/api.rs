@@ -157,7 +157,8 @@ pub(super) async fn deliveries(State(shared): State<Arc<Shared>>) -> Result<Json
             })
         })
         .collect();
-    Ok(Json(json!({ "deliveries": list })))
+    let total = shared.store.count_deliveries().await?;
+    Ok(Json(json!({ "total": total, "deliveries": list })))
 }
 
 /// `GET /api/v1/runs`

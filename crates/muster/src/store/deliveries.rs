@@ -99,6 +99,12 @@ impl Store {
         Ok(query.bind(limit).fetch_all(self.reads()).await?)
     }
 
+    /// Returns how many webhooks are stored.
+    pub(crate) async fn count_deliveries(&self) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar("SELECT COUNT(*) FROM deliveries");
+        Ok(query.fetch_one(self.reads()).await?)
+    }
+
     /// Returns the newest webhooks, the oldest of them first, at most `limit`.
     pub(crate) async fn newest_deliveries(
         &self,

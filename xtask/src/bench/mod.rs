@@ -1,0 +1,120 @@
+//! `cargo xtask bench`: design figures, measured on the release binary.
+//!
+//! Each figure is printed with its target and, where one was measured, a rival's. Nothing here fails:
+//! a machine that is busy is no bug. Medians; open loop where load is offered.
+
+mod language;
+mod run;
+mod server;
+
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Print one JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Only figures whose name contains this.
+    only: Option<String>,
+}
+
+/// A figure, its target and how they compare.
+#[derive(Debug)]
+pub(crate) struct Figure {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    target: Target,
+    rival: Option<&'static str>,
+}
+
+/// A name and what measures it.
+type Group = (&'static str, fn() -> anyhow::Result<Vec<Figure>>);
+
+/// What a figure must reach.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Figure {
+    fn new(name: &'static str, value: f64, unit: &'static str, target: Target) -> Self {
+        Self { name, value, unit, target, rival: None }
+    }
+
+    fn rival(mut self, rival: &'static str) -> Self {
+        self.rival = Some(rival);
+        self
+    }
+
+    fn is_reached(&self) -> bool {
+        match self.target {
+            Target::AtMost(bound) => self.value <= bound,
+            Target::AtLeast(bound) => self.value >= bound,
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "this is the command line")]
+    fn print(&self, as_json: bool) {
+        let (sign, bound) = match self.target {
+            Target::AtMost(bound) => ("≤", bound),
+            Target::AtLeast(bound) => ("≥", bound),
+        };
+        if as_json {
+            let line = json!({
+                "name": self.name,
+                "value": (self.value * 1000.0).round() / 1000.0,
+                "unit": self.unit,
+                "target": format!("{sign} {bound}"),
+                "rival": self.rival,
+                "ok": self.is_reached(),
+            });
+            println!("{line}");
+            return;
+        }
+        let mark = if self.is_reached() { "ok  " } else { "MISS" };
+        let rival = self.rival.map(|rival| format!("   ({rival})")).unwrap_or_default();
+        println!(
+            "{mark} {:<34} {:>10.2} {:<6} {sign} {bound}{rival}",
+            self.name, self.value, self.unit
+        );
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    crate::run("cargo", &["build", "--release", "--locked", "--package", "muster"], &[])?;
+    let groups: [Group; 3] =
+        [("plan", language::figures), ("run", run::figures), ("server", server::figures)];
+    for (group, figures) in groups {
+        if arguments.only.as_deref().is_some_and(|only| !group.contains(only)) {
+            continue;
+        }
+        for figure in figures()? {
+            figure.print(arguments.json);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the value below which the share `q` of all lies.
+fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index within the values"
+    )]
+    let place = ((values.len() as f64 - 1.0) * q).round().max(0.0) as usize;
+    values.get(place).copied().unwrap_or(f64::NAN)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// Returns the release binary.
+fn binary() -> std::path::PathBuf {
+    crate::top().join("target/release/muster")
+}
