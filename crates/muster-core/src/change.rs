@@ -17,8 +17,14 @@ pub enum GitRef {
 }
 
 impl GitRef {
-    /// Reads a full ref name; `None` for what is neither a branch nor a tag.
+    /// Reads a full ref name; `None` for what is neither a branch nor a tag, or no name that git allows.
     pub fn parse(name: &str) -> Option<Self> {
+        // What git itself refuses in a name.
+        let refused =
+            |c: char| c <= ' ' || matches!(c, '\u{7f}' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
+        if name.contains(refused) || name.contains("..") || name.ends_with('/') {
+            return None;
+        }
         if let Some(branch) = name.strip_prefix("refs/heads/") {
             return Some(Self::Branch(branch.to_owned()));
         }

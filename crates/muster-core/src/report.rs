@@ -4,6 +4,8 @@
 //! keep working. One more, [`ROLL_UP`], is there from the receipt on, rolls all up, and carries what
 //! has no job.
 
+use muster_workflow::text::one_line;
+
 use crate::run::{Conclusion, JobState, Reason};
 
 /// The context that rolls up all others.
@@ -54,6 +56,14 @@ pub struct Status {
     pub description: String,
     /// The number of the run that decides it, where one does.
     pub run: Option<i64>,
+}
+
+impl Status {
+    /// Returns what a context shows that no job bears any more.
+    pub fn superseded(context: String) -> Self {
+        let description = "Superseded by a newer run of this commit".to_owned();
+        Self { context, state: State::Error, description, run: None }
+    }
 }
 
 /// A job that bears on a commit: of the current attempt of its run.
@@ -208,6 +218,7 @@ fn roll_up(facts: &Facts, jobs: &[Status]) -> Status {
 
 /// Cuts a description to GitHub's bound, at a character.
 fn cut(text: &str) -> String {
+    let text = &one_line(text);
     if text.chars().count() <= MAX_DESCRIPTION {
         return text.to_owned();
     }

@@ -79,6 +79,14 @@ impl CommandFiles {
     pub(crate) fn read(&self) -> Result<Said, FileError> {
         let env = assignments("GITHUB_ENV", &text("GITHUB_ENV", &self.env, MAX_BYTES)?)?;
         if let Some((name, _)) =
+            env.iter().find(|(name, value)| name.contains('\0') || value.contains('\0'))
+        {
+            return Err(FileError::Forbidden {
+                file: "GITHUB_ENV",
+                name: format!("{name} with a zero byte"),
+            });
+        }
+        if let Some((name, _)) =
             env.iter().find(|(name, _)| name.eq_ignore_ascii_case("NODE_OPTIONS"))
         {
             return Err(FileError::Forbidden { file: "GITHUB_ENV", name: name.clone() });

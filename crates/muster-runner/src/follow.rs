@@ -34,6 +34,8 @@ pub(crate) struct Bounds {
     pub(crate) step: Option<Instant>,
     pub(crate) job: Option<Instant>,
     pub(crate) idle: Option<Duration>,
+    /// How often `told` wants to be called at least.
+    pub(crate) tick: Option<Duration>,
 }
 
 /// How a step's process ended.
@@ -98,7 +100,7 @@ pub(crate) fn follow(
                     push = Push::Interrupted(clock::monotonic());
                 }
             }
-            Happening::Nothing if !quiet => {
+            Happening::Nothing if !quiet || bounds.tick.is_some() => {
                 quiet = true;
                 told(None);
             }
@@ -140,6 +142,7 @@ fn patience(
         Push::Terminated(since) => waits.push(until(*since + AFTER_TERMINATE)),
         Push::None | Push::Killed => {}
     }
+    waits.extend(bounds.tick);
     if !quiet {
         waits.push(QUIET);
     }

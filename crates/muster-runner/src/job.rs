@@ -1,12 +1,13 @@
 //! A job from beginning to end.
 
 use std::fs;
-use std::io::{self, PipeReader};
+use std::io::{self, PipeReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use muster_sys::process::{Program, Running, read_available};
+use muster_sys::process::{Program, Running};
 use muster_sys::{clock, tree};
 use muster_workflow::expr::{Contexts, JobStatus};
 use muster_workflow::workflow::{self, Action, Step, Workflow};
@@ -22,6 +23,11 @@ use crate::{Listener, shell};
 
 /// What runs although the job was told to stop has so long, GitHub's bound.
 const AFTER_CANCEL: Duration = Duration::from_secs(300);
+/// The most bytes that the outputs of a job may have, GitHub's bound.
+const MAX_OUTPUTS: usize = 1 << 20;
+/// How often the output of what ended steps left running is logged, and how far it may be ahead.
+const BACKGROUND_TICK: Duration = Duration::from_millis(100);
+const MAX_BACKGROUND: usize = 4 << 20;
 /// What a job leaves behind has so long to die.
 const CLEAN_UP: Duration = Duration::from_secs(5);
 
@@ -48,6 +54,43 @@ pub fn run(spec: &JobSpec, cancel: &Cancel, listener: &mut dyn Listener) -> JobR
     job.finish(definition)
 }
 
+/// The output of what an ended step left running, read on a thread of its own so that it never waits
+/// for the steps that follow.
+struct Background {
+    step: usize,
+    written: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Background {
+    fn read(step: usize, mut pipe: PipeReader) -> Self {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&written);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                // Far ahead of who logs it, it has to wait after all.
+                while lock(&shared).len() > MAX_BACKGROUND {
+                    std::thread::sleep(BACKGROUND_TICK);
+                }
+                lock(&shared).extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { step, written }
+    }
+
+    /// Logs what was written since the last time.
+    fn tell(&self, listener: &mut dyn Listener) {
+        let bytes = std::mem::take(&mut *lock(&self.written));
+        if !bytes.is_empty() {
+            listener.output(self.step, &bytes);
+        }
+    }
+}
+
+fn lock(written: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
+    written.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a step came to.
 struct Done {
     outcome: StepConclusion,
@@ -65,8 +108,8 @@ struct RunningJob<'a> {
     temp: PathBuf,
     /// What `GITHUB_PATH` put in front of PATH, the newest first.
     paths: Vec<String>,
-    /// Pipes of steps that ended, held by children that they left running.
-    left_open: Vec<(usize, PipeReader)>,
+    /// Output of what ended steps left running.
+    left_open: Vec<Background>,
     deadline: Option<Instant>,
     /// Why the job as a whole was stopped, once it was.
     stopped: Option<(JobConclusion, String)>,
@@ -244,6 +287,7 @@ impl<'a> RunningJob<'a> {
                 step: minutes.and_then(deadline),
                 job: self.deadline,
                 idle: self.spec.idle_timeout_s.map(Duration::from_secs),
+                tick: if self.left_open.is_empty() { None } else { Some(BACKGROUND_TICK) },
             },
             Err(error) => return self.refuse(place, &format!("`timeout-minutes`: {error}")),
         };
@@ -252,7 +296,7 @@ impl<'a> RunningJob<'a> {
             Err(error) => return self.refuse(place, &error.to_string()),
         };
         let outcome = self.follow(place, &mut running, bounds);
-        self.left_open.extend(running.into_output().map(|pipe| (place, pipe)));
+        self.left_open.extend(running.into_output().map(|pipe| Background::read(place, pipe)));
         self.drain_left_open();
         self.take_files(place, outcome, &files)
     }
@@ -312,9 +356,15 @@ impl<'a> RunningJob<'a> {
 
     fn follow(&mut self, place: usize, running: &mut Running, bounds: Bounds) -> StepConclusion {
         let listener = &mut *self.listener;
-        let followed = follow(running, self.cancel, bounds, |bytes| match bytes {
-            Some(bytes) => listener.output(place, bytes),
-            None => listener.idle(),
+        let left_open = &self.left_open;
+        let followed = follow(running, self.cancel, bounds, |bytes| {
+            for background in left_open {
+                background.tell(listener);
+            }
+            match bytes {
+                Some(bytes) => listener.output(place, bytes),
+                None => listener.idle(),
+            }
         });
         let ended = match followed {
             Ok(ended) => ended,
@@ -398,17 +448,9 @@ impl<'a> RunningJob<'a> {
 
     /// Logs what children of ended steps have written meanwhile.
     fn drain_left_open(&mut self) {
-        let mut still_open = Vec::new();
-        for (place, mut pipe) in std::mem::take(&mut self.left_open) {
-            // A pipe that cannot be read is as good as closed.
-            if let Ok(Some(bytes)) = read_available(&mut pipe) {
-                if !bytes.is_empty() {
-                    self.listener.output(place, &bytes);
-                }
-                still_open.push((place, pipe));
-            }
+        for background in &self.left_open {
+            background.tell(self.listener);
         }
-        self.left_open = still_open;
     }
 
     fn say(&mut self, place: usize, line: &str) {
@@ -424,6 +466,11 @@ impl<'a> RunningJob<'a> {
                 Ok(value) => outputs.push((name.clone(), value)),
                 Err(error) => refused = Some(format!("output `{name}`: {error}")),
             }
+        }
+        let bytes: usize = outputs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > MAX_OUTPUTS {
+            refused = Some(format!("its outputs have {bytes} bytes, more than {MAX_OUTPUTS}"));
+            outputs.clear();
         }
         let left = tree::kill_descendants(&[], CLEAN_UP);
         if left > 0 {

@@ -121,7 +121,7 @@ impl Program {
         self
     }
 
-    /// Sets what the program reads on its standard input; at most a pipe's worth (64 KiB).
+    /// Sets what the program reads on its standard input.
     #[must_use]
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
@@ -223,8 +223,10 @@ impl Program {
             .spawn()
             .map_err(|error| ProcessError::Start { program: self.name.clone(), error })?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A program that ends without reading all is judged by its exit status.
-            drop(stdin.write_all(&self.input));
+            let input = std::mem::take(&mut self.input);
+            // On a thread, for a program may want to write before it reads on. One that ends without
+            // reading all is judged by its exit status.
+            std::thread::spawn(move || drop(stdin.write_all(&input)));
         }
         Ok(child)
     }
@@ -340,6 +342,10 @@ impl Running {
         fds.extend(self.output.as_ref().map(AsFd::as_fd));
         let ready = wait_readable(&fds, timeout)?;
         drop(fds);
+        // Before the output: a program that writes without end must not keep us from hearing.
+        if ready[1] {
+            return Ok(Happening::Woken);
+        }
         let may_read = !ready[0] || self.reads_after_exit < MAX_READS_AFTER_EXIT;
         if ready.get(2) == Some(&true) && may_read {
             self.reads_after_exit += usize::from(ready[0]);
@@ -350,7 +356,7 @@ impl Running {
         if ready[0] {
             return Ok(Happening::Exited(self.child.wait()?));
         }
-        Ok(if ready[1] { Happening::Woken } else { Happening::Nothing })
+        Ok(Happening::Nothing)
     }
 
     fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
@@ -389,28 +395,6 @@ impl Running {
     pub fn kill(&self) {
         kill_group(&self.child, Signal::KILL);
     }
-}
-
-/// Reads what can be read of `pipe` now without waiting; `None` when nobody can write to it any more.
-///
-/// # Errors
-///
-/// When the pipe cannot be read.
-pub fn read_available(pipe: &mut PipeReader) -> io::Result<Option<Vec<u8>>> {
-    let mut read = Vec::new();
-    while wait_readable(&[pipe.as_fd()], Some(Duration::ZERO))?[0] {
-        let mut buffer = [0; 16 * 1024];
-        match pipe.read(&mut buffer)? {
-            0 if read.is_empty() => return Ok(None),
-            0 => break,
-            count => read.extend_from_slice(&buffer[..count]),
-        }
-        // A child that writes without end must not hold us.
-        if read.len() > 1 << 20 {
-            break;
-        }
-    }
-    Ok(Some(read))
 }
 
 fn kill_group(child: &Child, signal: Signal) {

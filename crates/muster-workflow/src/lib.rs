@@ -19,6 +19,7 @@ mod scopes;
 #[cfg(test)]
 mod suites;
 mod template;
+pub mod text;
 pub mod trigger;
 pub mod workflow;
 mod yaml;

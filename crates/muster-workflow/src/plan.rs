@@ -3,6 +3,7 @@
 use crate::diagnostic::Problem;
 use crate::expr::{Contexts, Object, Value};
 use crate::matrix;
+use crate::text::one_line;
 use crate::workflow::{Job, Workflow};
 
 /// GitHub's bound on a job's display name, in characters.
@@ -114,7 +115,7 @@ fn name(job: &Job, leg: &matrix::Leg, contexts: &Contexts) -> Result<String, Str
         _ if computed || suffix.is_empty() => name,
         _ => format!("{name} ({suffix})"),
     };
-    Ok(cut(&name, MAX_NAME))
+    Ok(cut(&one_line(&name), MAX_NAME))
 }
 
 /// Cuts `text` to at most `max` characters, the last three of them dots.

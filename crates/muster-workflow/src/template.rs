@@ -3,6 +3,9 @@
 use crate::diagnostic::{Problem, Span};
 use crate::expr::{Contexts, EvalError, Expr, JobStatus, Scope, Value, parse};
 
+/// How much of an expression a message repeats, in characters.
+const MAX_EXCERPT: usize = 80;
+
 /// A text that may hold expressions.
 #[derive(Debug, Clone)]
 pub struct Template {
@@ -160,8 +163,10 @@ fn expression(
         }
         Ok(expr) => Some(expr),
         Err(error) => {
-            problems
-                .push(Problem::invalid(span, format!("{} in `{}`", error.message, text.trim())));
+            let excerpt: String = text.trim().chars().take(MAX_EXCERPT).collect();
+            let more = if excerpt.len() < text.trim().len() { "…" } else { "" };
+            let message = format!("{} in `{excerpt}{more}`", error.message);
+            problems.push(Problem::invalid(span, message));
             None
         }
     }

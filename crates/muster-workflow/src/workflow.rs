@@ -4,6 +4,7 @@ use crate::diagnostic::Span;
 use crate::expr::{Contexts, EvalError, Value};
 use crate::pattern::Patterns;
 use crate::template::{Condition, Template};
+use crate::text::one_line;
 
 /// A workflow file that muster can run.
 #[derive(Debug, Clone)]
@@ -224,15 +225,16 @@ impl Step {
     /// Returns the name that people see: `name`, else `Run …` as GitHub shows it.
     pub fn display_name(&self, contexts: &Contexts) -> String {
         if let Some(name) = &self.name {
-            return name.text(contexts).unwrap_or_else(|error| error.to_string());
+            return one_line(&name.text(contexts).unwrap_or_else(|error| error.to_string()));
         }
-        match &self.action {
+        let shown = match &self.action {
             Action::Run { script, .. } => {
                 let script = script.text(contexts).unwrap_or_default();
                 let line = script.lines().map(str::trim).find(|line| !line.is_empty());
                 format!("Run {}", line.unwrap_or_default())
             }
             Action::Checkout { uses, .. } => format!("Run {uses}"),
-        }
+        };
+        one_line(&shown)
     }
 }

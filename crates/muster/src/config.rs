@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) poll_remote_s: u64,
     /// After so many seconds without output a job is ended.
     pub(crate) idle_timeout_s: u64,
+    /// Whether a stranger's commit runs, once it is approved, although there is no sandbox.
+    pub(crate) approved_without_sandbox: bool,
     /// GitHub, when the server works beside it.
     pub(crate) github: Option<GitHubConfig>,
 }
@@ -52,6 +54,7 @@ impl Default for Config {
             poll_local_s: 2,
             poll_remote_s: 30,
             idle_timeout_s: 3600,
+            approved_without_sandbox: false,
             github: None,
         }
     }

@@ -82,9 +82,14 @@ impl Data {
         self.folder.join("tools")
     }
 
+    /// Returns the folder of all mirrors.
+    pub(crate) fn mirrors(&self) -> PathBuf {
+        self.folder.join("mirrors")
+    }
+
     /// Returns the mirror of a repository.
     pub(crate) fn mirror(&self, repository: &RepoId) -> PathBuf {
-        self.folder.join("mirrors").join(format!("{repository}.git"))
+        self.mirrors().join(format!("{repository}.git"))
     }
 
     /// Returns the folder of an attempt of a job.

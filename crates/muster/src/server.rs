@@ -13,7 +13,7 @@ use crate::forge::GitHub;
 use crate::http::IN_FLIGHT_KIB;
 use crate::loops::{Loops, Shared, Wake};
 use crate::store::Store;
-use crate::{http, task};
+use crate::{git, http, task};
 
 /// How many notices of growing logs may wait for a slow reader.
 const NOTICES: usize = 256;
@@ -36,6 +36,7 @@ impl Server {
     /// Starts a server that listens on `listener`.
     pub(crate) async fn start(config: Config, listener: TcpListener) -> anyhow::Result<Self> {
         let data = Data::open(&config.data)?;
+        git::remove_stale_locks(&data.mirrors()).context("cannot look through the mirrors")?;
         let store = Store::open(config.database.as_deref(), &data.database()).await?;
         let loopback = config.listen.ip().is_loopback();
         let github =

@@ -152,6 +152,15 @@ impl Run {
         Some(worst)
     }
 
+    /// Ends all jobs that are not over, whatever their conditions say: of a run whose turn never came,
+    /// or that cannot go on.
+    pub fn abandon(&mut self, conclusion: Conclusion, reason: &Reason) {
+        for job in self.jobs.iter_mut().filter(|job| job.state.conclusion().is_none()) {
+            job.state = JobState::finished(conclusion, Some(reason.clone()));
+        }
+        self.concluded = self.conclusion();
+    }
+
     /// Makes ready for another attempt of the whole run: all jobs, or only those that are not green
     /// and those that need them. Returns how many jobs run again.
     pub fn again(&mut self, failed_only: bool) -> usize {

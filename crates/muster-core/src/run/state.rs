@@ -192,7 +192,9 @@ impl JobState {
     ) -> Result<(), Refused> {
         match self {
             Self::Running { attempt: running, stopping } if *running == attempt => {
-                let reason = reason.or_else(|| stopping.take());
+                // Why it was told to stop is no reason for how it ended by itself.
+                let stopped = matches!(conclusion, Conclusion::Cancelled | Conclusion::Error);
+                let reason = reason.or_else(|| stopping.take().filter(|_| stopped));
                 *self = Self::finished(conclusion, reason);
                 Ok(())
             }

@@ -14,6 +14,8 @@ use serde_json::Value as Json;
 const API_VERSION: &str = "2022-11-28";
 /// A request that takes longer is given up.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// No limit of GitHub lasts longer, whatever an answer says.
+const MAX_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// GitHub's advice where a secondary limit names no time.
 const UNNAMED_WAIT: Duration = Duration::from_secs(60);
 
@@ -207,11 +209,11 @@ fn wait(status: StatusCode, headers: &HeaderMap, limits: Limits, now_s: i64) -> 
         return None;
     }
     if let Some(seconds) = number(headers, "retry-after") {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(MAX_LIMIT));
     }
     if limits.remaining == Some(0) {
         let seconds = limits.resets_at.map_or(60, |at| (at - now_s).max(1));
-        return Some(Duration::from_secs(seconds.unsigned_abs()));
+        return Some(Duration::from_secs(seconds.unsigned_abs()).min(MAX_LIMIT));
     }
     if status == StatusCode::TOO_MANY_REQUESTS { Some(UNNAMED_WAIT) } else { None }
 }

@@ -170,6 +170,12 @@ fn pull_request(payload: &Json) -> Decoded {
         }
     };
     let pull = event.pull_request;
+    for name in [&pull.base.git_ref, &pull.head.git_ref] {
+        if GitRef::parse(&format!("refs/heads/{name}")).is_none() {
+            let text = format!("`{}` is no name of a branch", name.escape_debug());
+            return Decoded::Dead(Reason::new("payload", text));
+        }
+    }
     let head_repository = pull.head.repo;
     let from_fork = head_repository.as_ref().is_none_or(|head| head.id != event.repository.id);
     let change = Change::PullRequest(PullRequest {

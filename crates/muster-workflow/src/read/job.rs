@@ -3,6 +3,7 @@
 use super::fields::Reader;
 use crate::diagnostic::Span;
 use crate::expr::Scope;
+use crate::matrix::MAX_LEGS;
 use crate::scopes;
 use crate::template::Template;
 use crate::workflow::{Job, Setting, Strategy};
@@ -43,6 +44,12 @@ impl Reader {
         let entries = self.mapping(node, "`jobs`").unwrap_or_default();
         if entries.is_empty() {
             self.invalid(node.span, "`jobs` is empty");
+        }
+        // A run may have no more, so what is beyond need not be read.
+        if entries.len() > MAX_LEGS {
+            let message = format!("`jobs` has {} jobs, more than {MAX_LEGS}", entries.len());
+            self.invalid(node.span, message);
+            return Vec::new();
         }
         let jobs: Vec<Job> = entries.iter().filter_map(|entry| self.job(entry)).collect();
         if jobs.len() == entries.len()

@@ -11,6 +11,8 @@ mod strategy;
 mod tests;
 mod trigger;
 
+use std::collections::HashMap;
+
 use fields::Reader;
 
 use crate::diagnostic::{Problem, Span};
@@ -83,20 +85,35 @@ impl Reader {
 
     /// Checks `needs`: known jobs, no cycle.
     fn jobs_fit_together(&mut self, workflow: &Workflow) {
+        let places: HashMap<String, usize> = workflow
+            .jobs
+            .iter()
+            .enumerate()
+            .map(|(place, job)| (job.id.to_ascii_lowercase(), place))
+            .collect();
+        let mut needs = Vec::new();
         for job in &workflow.jobs {
+            let mut known = Vec::new();
             for need in &job.needs {
-                if workflow.job(need).is_none() {
-                    let message =
-                        format!("job `{}` needs job `{need}`, which is not in this file", job.id);
-                    self.problems.push(Problem::invalid(job.span, message));
+                match places.get(&need.to_ascii_lowercase()) {
+                    Some(place) => known.push(*place),
+                    None => {
+                        let message = format!(
+                            "job `{}` needs job `{need}`, which is not in this file",
+                            job.id
+                        );
+                        self.problems.push(Problem::invalid(job.span, message));
+                    }
                 }
             }
-            if let Some(path) = cycle_through(workflow, &job.id) {
-                let message = format!("job `{}` needs itself: {}", job.id, path.join(" needs "));
-                self.problems.push(Problem::invalid(job.span, message));
-                // One cycle is one problem, not one for each job on it.
-                break;
-            }
+            needs.push(known);
+        }
+        // One cycle is one problem, not one for each job on it.
+        if let Some(cycle) = cycle(&needs) {
+            let names: Vec<&str> =
+                cycle.iter().map(|place| workflow.jobs[*place].id.as_str()).collect();
+            let message = format!("job `{}` needs itself: {}", names[0], names.join(" needs "));
+            self.problems.push(Problem::invalid(workflow.jobs[cycle[0]].span, message));
         }
     }
 
@@ -111,21 +128,39 @@ impl Reader {
     }
 }
 
-/// Returns the path from the job `start` back to itself along `needs`, when there is one.
-fn cycle_through(workflow: &Workflow, start: &str) -> Option<Vec<String>> {
-    let mut visited: Vec<&str> = Vec::new();
-    let mut paths = vec![vec![start.to_owned()]];
-    while let Some(path) = paths.pop() {
-        let job = path.last().and_then(|id| workflow.job(id))?;
-        for need in &job.needs {
-            let mut longer = path.clone();
-            longer.push(need.clone());
-            if need.eq_ignore_ascii_case(start) {
-                return Some(longer);
-            }
-            if workflow.job(need).is_some() && !visited.contains(&need.as_str()) {
-                visited.push(need);
-                paths.push(longer);
+/// Returns a path from a job back to itself along `needs`, when there is one. Linear in jobs and needs,
+/// and not recursive: a chain may be as long as the file.
+fn cycle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Seen {
+        Not,
+        OnPath,
+        Done,
+    }
+    let mut seen = vec![Seen::Not; needs.len()];
+    for start in 0..needs.len() {
+        if seen[start] != Seen::Not {
+            continue;
+        }
+        seen[start] = Seen::OnPath;
+        let mut path = vec![(start, 0)];
+        while let Some((job, next)) = path.last_mut() {
+            let Some(need) = needs[*job].get(*next).copied() else {
+                seen[*job] = Seen::Done;
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            match seen[need] {
+                Seen::Done => {}
+                Seen::Not => {
+                    seen[need] = Seen::OnPath;
+                    path.push((need, 0));
+                }
+                Seen::OnPath => {
+                    let from = path.iter().position(|(job, _)| *job == need).unwrap_or(0);
+                    return Some(path[from..].iter().map(|(job, _)| *job).chain([need]).collect());
+                }
             }
         }
     }

@@ -38,9 +38,13 @@ pub(crate) fn ls_remote(location: &str) -> Result<RemoteRefs, GitError> {
     let mut default_branch = None;
     for line in answer.lines() {
         let Some((what, name)) = line.split_once('\t') else { continue };
+        // A pattern also matches the ends of longer names, such as refs/remotes/origin/HEAD.
+        let watched = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
         if let Some(target) = what.strip_prefix("ref: refs/heads/") {
-            default_branch = Some(target.to_owned());
-        } else if name.starts_with("refs/") && !name.ends_with("^{}") {
+            if name == "HEAD" {
+                default_branch = Some(target.to_owned());
+            }
+        } else if watched && !name.ends_with("^{}") {
             let bad = |_| GitError::Answer { command: "ls-remote".into(), answer: line.to_owned() };
             refs.push((name.to_owned(), Sha::parse(what).map_err(bad)?));
         }
@@ -275,4 +279,22 @@ impl Mirror {
             .bytes()?;
         Ok(())
     }
+}
+
+/// Removes the locks that a git left in the mirrors below `folder` when it was killed: nobody else holds
+/// one while the server is not running yet, and with one a mirror can never be fetched again.
+pub(crate) fn remove_stale_locks(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            // Objects are many, and never locked.
+            if entry.file_name() != "objects" {
+                remove_stale_locks(&path)?;
+            }
+        } else if path.extension().is_some_and(|ending| ending == "lock") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }

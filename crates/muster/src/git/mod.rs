@@ -13,7 +13,7 @@ use std::time::Duration;
 use muster_core::id::Sha;
 use muster_sys::process::{ProcessError, Program};
 
-pub(crate) use mirror::{Merge, Mirror, ls_remote};
+pub(crate) use mirror::{Merge, Mirror, ls_remote, remove_stale_locks};
 pub(crate) use work_tree::WorkTree;
 
 use crate::forge::Credentials;
@@ -24,13 +24,27 @@ const LIMIT: Duration = Duration::from_secs(600);
 const MAX_OUTPUT: usize = 256 << 20;
 
 /// The configuration of every command.
-const CONFIG: [(&str, &str); 6] = [
+const CONFIG: [(&str, &str); 18] = [
     ("safe.directory", "*"),
     ("core.hooksPath", "/dev/null"),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     ("advice.detachedHead", "false"),
     ("fetch.fsckObjects", "true"),
+    // Old histories have these; they harm nobody.
+    ("fetch.fsck.badDate", "warn"),
+    ("fetch.fsck.badDateOverflow", "warn"),
+    ("fetch.fsck.badEmail", "warn"),
+    ("fetch.fsck.badName", "warn"),
+    ("fetch.fsck.badTimezone", "warn"),
+    ("fetch.fsck.missingEmail", "warn"),
+    ("fetch.fsck.missingNameBeforeEmail", "warn"),
+    ("fetch.fsck.missingSpaceBeforeDate", "warn"),
+    ("fetch.fsck.missingSpaceBeforeEmail", "warn"),
+    ("fetch.fsck.zeroPaddedDate", "warn"),
+    // A remote that sends next to nothing for half a minute is given up.
+    ("http.lowSpeedLimit", "1000"),
+    ("http.lowSpeedTime", "30"),
 ];
 
 /// Why git did not do it.

@@ -1,12 +1,13 @@
 //! `/api/v1`: what the command line and other programs use.
 
-use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use futures_util::stream::unfold;
 use muster_core::id::Sha;
 use muster_core::run::Reason;
 use muster_sys::clock;
@@ -20,9 +21,6 @@ use crate::loops::Shared;
 use crate::store::jobs::{JobRow, StepRow};
 use crate::store::reports::Unsent;
 use crate::store::runs::RunRow;
-
-/// The most that is sent of one log at once, in bytes.
-const MAX_LOG: usize = 256 << 20;
 
 /// `GET /api/v1/repositories`
 pub(super) async fn repositories(
@@ -64,9 +62,12 @@ pub(super) async fn add_repository(
         && new
             .name
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
+        && new.name.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']));
     if !name_fits {
-        return Err(bad("a name has 1 to 200 letters, digits, `-`, `_`, `.` and `/`"));
+        return Err(bad(
+            "a name has 1 to 200 letters, digits, `-`, `_`, `.` and `/`, and no part of it starts with `.` or `-`",
+        ));
     }
     let Some(location) = new.location else {
         let name = add_github_repository(&shared, &new.name).await?;
@@ -134,10 +135,15 @@ pub(super) async fn remove_repository(
     State(shared): State<Arc<Shared>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    if shared.store.remove_repository(name.clone()).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Problem::not_found(format!("repository `{name}`")))
+    let id = shared.store.remove_repository(name.clone()).await?;
+    let id = id.ok_or_else(|| Problem::not_found(format!("repository `{name}`")))?;
+    // Its jobs are told to end.
+    shared.wake.drive.notify_one();
+    let mirror = shared.data.mirror(&id);
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(mirror)).await;
+    match removed.map_err(anyhow::Error::from)? {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(StatusCode::NO_CONTENT),
     }
 }
 
@@ -284,9 +290,20 @@ pub(super) async fn log(
     let attempts = shared.store.attempts_of(&job.ran_as).await?;
     let newest = attempts.last().map_or(0, |(attempt, _)| *attempt);
     let path = shared.data.log(&job.ran_as, newest);
-    let read = tokio::task::spawn_blocking(move || logs::raw(FilePath::new(&path), MAX_LOG));
-    let text = read.await.map_err(anyhow::Error::from)??;
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
+    // Piece by piece: a log may be larger than memory.
+    let pieces = unfold(0, move |from| {
+        let path = path.clone();
+        async move {
+            let read = tokio::task::spawn_blocking(move || logs::raw(&path, from)).await;
+            match read {
+                Ok(Ok((_, next))) if next == from => None,
+                Ok(Ok((text, next))) => Some((Ok(text), next)),
+                Ok(Err(error)) => Some((Err(error), from)),
+                Err(error) => Some((Err(std::io::Error::other(error)), from)),
+            }
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(pieces)))
 }
 
 /// Finds a job, and its run.

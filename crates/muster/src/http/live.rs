@@ -1,7 +1,7 @@
 //! A log as it grows, by server-sent events.
 //!
-//! The id of each event is the byte offset after it, so that a browser that comes back goes on where
-//! it was (`Last-Event-ID`).
+//! The id of each event is the attempt and the byte offset after it (`2:1024`), so that a browser that
+//! comes back goes on where it was (`Last-Event-ID`). Another attempt is another log: it starts anew.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -28,7 +28,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Deserialize)]
 pub(super) struct From {
     #[serde(default)]
-    from: u64,
+    from: String,
+}
+
+/// Reads `ATTEMPT:OFFSET`.
+fn position(text: &str) -> Option<(i64, u64)> {
+    let (attempt, offset) = text.split_once(':')?;
+    Some((attempt.parse().ok()?, offset.parse().ok()?))
 }
 
 struct Reader {
@@ -38,6 +44,8 @@ struct Reader {
     log: Option<PathBuf>,
     /// The job whose attempts these are.
     ran_as: String,
+    /// The attempt that is read; 0 before there is one.
+    attempt: i64,
     next: u64,
     grown: broadcast::Receiver<String>,
     ended: bool,
@@ -51,12 +59,14 @@ pub(super) async fn live(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let (job, _) = find_job(&shared, number).await?;
-    let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let resumed = headers.get("last-event-id").and_then(|id| position(id.to_str().ok()?));
+    let (attempt, offset) = resumed.or_else(|| position(&from.from)).unwrap_or_default();
     let reader = Reader {
         number,
         log: None,
         ran_as: job.ran_as,
-        next: resumed.unwrap_or(from.from),
+        attempt,
+        next: offset,
         grown: shared.grown.subscribe(),
         shared,
         ended: false,
@@ -78,12 +88,12 @@ async fn next(mut reader: Reader) -> Option<(Result<Event, Infallible>, Reader)>
     }
 }
 
-fn event(lines: &[logs::Line], next: u64) -> Event {
-    let json = serde_json::to_string(lines).unwrap_or_default();
-    Event::default().id(next.to_string()).data(json)
-}
-
 impl Reader {
+    fn event(&self, lines: &[logs::Line]) -> Event {
+        let json = serde_json::to_string(lines).unwrap_or_default();
+        Event::default().id(format!("{}:{}", self.attempt, self.next)).data(json)
+    }
+
     /// Waits for the next lines, or the end.
     async fn more(&mut self) -> Result<Event, Problem> {
         loop {
@@ -92,7 +102,7 @@ impl Reader {
             let Some(path) = self.log.clone() else {
                 if over {
                     self.ended = true;
-                    return Ok(event(&[], self.next).event("end"));
+                    return Ok(self.event(&[]).event("end"));
                 }
                 self.wait().await;
                 continue;
@@ -102,12 +112,12 @@ impl Reader {
             let piece = read.await.map_err(anyhow::Error::from)??;
             let grown = piece.next > self.next;
             self.next = piece.next;
-            if piece.complete || (over && !grown) {
+            if over && !grown {
                 self.ended = true;
-                return Ok(event(&piece.lines, self.next).event("end"));
+                return Ok(self.event(&piece.lines).event("end"));
             }
             if !piece.lines.is_empty() {
-                return Ok(event(&piece.lines, self.next));
+                return Ok(self.event(&piece.lines));
             }
             if !grown {
                 self.wait().await;
@@ -131,13 +141,15 @@ impl Reader {
     }
 
     /// Returns true when nothing will be written any more; takes up the newest attempt of a job that
-    /// waited for one.
+    /// waited for one, or was tried again.
     async fn is_over(&mut self) -> Result<bool, Problem> {
         let (job, _) = find_job(&self.shared, self.number).await?;
-        if self.log.is_none() {
-            let attempts = self.shared.store.attempts_of(&self.ran_as).await?;
-            let newest = attempts.last();
-            self.log = newest.map(|(attempt, _)| self.shared.data.log(&self.ran_as, *attempt));
+        let attempts = self.shared.store.attempts_of(&self.ran_as).await?;
+        if let Some((newest, _)) = attempts.last() {
+            if *newest != self.attempt {
+                (self.attempt, self.next) = (*newest, 0);
+            }
+            self.log = Some(self.shared.data.log(&self.ran_as, *newest));
         }
         Ok(job.job.state.conclusion().is_some())
     }

@@ -10,8 +10,9 @@ use std::path::Path;
 use muster_runner::spool::Record;
 use serde::Serialize;
 
-/// How much is read at once.
+/// How much is read at once, and the longest record there can be.
 const CHUNK: u64 = 256 * 1024;
+const MAX_RECORD: u64 = 256 << 20;
 
 /// A line of a log, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,10 +46,7 @@ pub(crate) fn read(path: &Path, from: u64) -> io::Result<Piece> {
         }
         other => other?,
     };
-    file.seek(SeekFrom::Start(from))?;
-    let mut chunk = Vec::new();
-    file.take(CHUNK).read_to_end(&mut chunk)?;
-    let whole = chunk.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let (chunk, whole) = whole_records(&mut file, from)?;
     let mut piece = Piece { next: from + whole as u64, ..Piece::default() };
     for line in chunk[..whole].split_inclusive(|byte| *byte == b'\n') {
         match Record::parse(line.strip_suffix(b"\n").unwrap_or(line)) {
@@ -64,14 +62,36 @@ pub(crate) fn read(path: &Path, from: u64) -> io::Result<Piece> {
     Ok(piece)
 }
 
-/// Reads all output of a log as it was written, at most `max` bytes of it.
-pub(crate) fn raw(path: &Path, max: usize) -> io::Result<Vec<u8>> {
-    let log = match std::fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+/// Reads a chunk from a byte offset on; returns it and how much of it is whole records, which is more
+/// than nothing unless the last record is not written to its end yet.
+fn whole_records(file: &mut File, from: u64) -> io::Result<(Vec<u8>, usize)> {
+    if from >= file.metadata()?.len() {
+        return Ok((Vec::new(), 0));
+    }
+    let mut limit = CHUNK;
+    loop {
+        file.seek(SeekFrom::Start(from))?;
+        let mut chunk = Vec::new();
+        (&mut *file).take(limit).read_to_end(&mut chunk)?;
+        let whole = chunk.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let cut = whole == 0 && chunk.len() as u64 == limit;
+        if !cut || limit >= MAX_RECORD {
+            return Ok((chunk, whole));
+        }
+        limit *= 2;
+    }
+}
+
+/// Reads a piece of a log as its steps wrote it, from a byte offset of the log on; returns it and where
+/// the next piece starts, which is the same offset at the end.
+pub(crate) fn raw(path: &Path, from: u64) -> io::Result<(Vec<u8>, u64)> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), from)),
         other => other?,
     };
+    let (chunk, whole) = whole_records(&mut file, from)?;
     let mut out = Vec::new();
-    for line in log.split_inclusive(|byte| *byte == b'\n') {
+    for line in chunk[..whole].split_inclusive(|byte| *byte == b'\n') {
         if let Some(Record::Output { text, ends, .. }) =
             Record::parse(line.strip_suffix(b"\n").unwrap_or(line))
         {
@@ -80,9 +100,6 @@ pub(crate) fn raw(path: &Path, max: usize) -> io::Result<Vec<u8>> {
                 out.push(b'\n');
             }
         }
-        if out.len() > max {
-            break;
-        }
     }
-    Ok(out)
+    Ok((out, from + whole as u64))
 }

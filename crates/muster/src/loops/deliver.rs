@@ -193,11 +193,13 @@ impl Step for Deliver {
         }
         let now = clock::now_ms();
         let more_at = self.send_due(now).await?;
-        let next = match more_at {
-            Some(at) => Some(at),
-            None => self.shared.store.next_report_at().await?,
-        };
         let until = |at: i64| Duration::from_millis((at - clock::now_ms()).max(1).unsigned_abs());
-        Ok(next.map_or(MAX_WAIT, until).min(MAX_WAIT))
+        if let Some(at) = more_at {
+            return Ok(until(at).min(MAX_WAIT));
+        }
+        // What is due and could not be sent now is looked at again, but not at once: who has
+        // something new to send nudges.
+        let next = self.shared.store.next_report_at().await?;
+        Ok(next.map_or(MAX_WAIT, until).clamp(BETWEEN_WRITES, MAX_WAIT))
     }
 }

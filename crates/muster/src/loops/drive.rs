@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use muster_core::concurrency::{Member, next};
@@ -30,8 +30,12 @@ use crate::store::runs::{ActiveRun, Order};
 
 /// How often a job whose supervisor was lost is tried again.
 const MAX_LOST: u32 = 3;
-/// How much of a spool is taken at once.
+/// How much of a spool is taken at once, and the longest record there can be.
 const CHUNK: usize = 4 << 20;
+const MAX_RECORD: usize = 256 << 20;
+/// A supervisor that was told to stop and goes on for longer is killed. What runs although its job was
+/// cancelled has five minutes.
+const UNANSWERED: Duration = Duration::from_secs(360);
 /// What a lost supervisor's steps left running has so long to die.
 const CLEAN_UP: Duration = Duration::from_secs(5);
 
@@ -40,6 +44,8 @@ pub(super) struct Drive {
     labels: Labels,
     runs: HashMap<String, Live>,
     supervisors: Vec<Supervisor>,
+    /// Processes of supervisors that were taken up again: they are only waited for.
+    children: Vec<std::process::Child>,
     loaded: bool,
 }
 
@@ -57,8 +63,10 @@ struct Supervisor {
     spool: File,
     /// How far the spool has been taken over.
     taken: u64,
-    /// Whether it has been told to stop.
-    told: bool,
+    /// When it was told to stop, once it was.
+    told: Option<Instant>,
+    /// Whether its run is gone with its repository: it is ended, and nothing of it is stored.
+    is_orphan: bool,
     /// Its process, when this server started it.
     child: Option<std::process::Child>,
 }
@@ -76,7 +84,14 @@ struct News {
 impl Drive {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let labels = machine::labels(&shared.config.labels);
-        Self { shared, labels, runs: HashMap::new(), supervisors: Vec::new(), loaded: false }
+        Self {
+            shared,
+            labels,
+            runs: HashMap::new(),
+            supervisors: Vec::new(),
+            children: Vec::new(),
+            loaded: false,
+        }
     }
 
     /// Takes up runs that are new, that were asked to end, or that have a new attempt.
@@ -87,36 +102,90 @@ impl Drive {
             // The release is seen with the next orders.
             self.shared.wake.drive.notify_one();
         }
+        // A run that was removed with its repository has no orders any more.
+        self.runs.retain(|id, _| orders.iter().any(|order| order.id == *id));
+        for supervisor in &mut self.supervisors {
+            supervisor.is_orphan = orders.iter().all(|order| order.id != supervisor.run_id);
+        }
         for order in orders {
             // A run that waits for its turn is not begun, unless to end it.
             if order.is_held() && order.cancel().is_none() {
                 continue;
             }
-            let known =
-                self.runs.get(&order.id).is_some_and(|live| live.active.attempt == order.attempt);
-            if !known {
-                let Some(active) = self.shared.store.active_run(&order.id).await? else { continue };
-                let Ok(workflow) = read(&active.source) else {
-                    anyhow::bail!(
-                        "{} of run {} cannot be read any more",
-                        active.path,
-                        active.number
-                    );
-                };
-                self.runs.insert(order.id.clone(), Live { active, workflow });
-            }
-            if let Some(live) = self.runs.get_mut(&order.id)
-                && live.active.run.cancel.is_none()
-            {
-                live.active.run.cancel = order.cancel();
+            if let Err(error) = self.take_up(&order).await {
+                // What is wrong with one run must not hold up the others.
+                tracing::error!(
+                    run.id = order.id,
+                    error = format!("{error:#}"),
+                    "cannot take up a run"
+                );
             }
         }
         Ok(())
     }
 
+    async fn take_up(&mut self, order: &Order) -> anyhow::Result<()> {
+        let known =
+            self.runs.get(&order.id).is_some_and(|live| live.active.attempt == order.attempt);
+        if !known {
+            let Some(mut active) = self.shared.store.active_run(&order.id).await? else {
+                return Ok(());
+            };
+            let workflow = read(&active.source).ok();
+            let hopeless = match (&workflow, order.cancel()) {
+                (None, _) => {
+                    let text = format!("{} cannot be read any more", active.path);
+                    Some((Conclusion::Error, Reason::new("unreadable", text)))
+                }
+                // Its turn never came, so nothing of it runs, not even what asks to run always.
+                (Some(_), Some(reason)) if order.is_held() => Some((Conclusion::Cancelled, reason)),
+                (Some(_), _) => None,
+            };
+            if let Some((conclusion, reason)) = hopeless {
+                active.run.abandon(conclusion, &reason);
+                return self.save_all(&active).await;
+            }
+            let Some(workflow) = workflow else { return Ok(()) };
+            self.runs.insert(order.id.clone(), Live { active, workflow });
+        }
+        if let Some(live) = self.runs.get_mut(&order.id)
+            && live.active.run.cancel.is_none()
+        {
+            live.active.run.cancel = order.cancel();
+        }
+        Ok(())
+    }
+
+    /// Stores all jobs of a run that is over.
+    async fn save_all(&self, active: &ActiveRun) -> anyhow::Result<()> {
+        let jobs = active.job_ids.iter().cloned().zip(active.run.jobs.iter().cloned()).collect();
+        let (conclusion, now) = (active.run.concluded, clock::now_ms());
+        self.shared.store.save_moves(active, jobs, conclusion, Vec::new(), now).await?;
+        self.shared.wake.drive.notify_one();
+        self.shared.wake.deliver.notify_one();
+        Ok(())
+    }
+
+    /// Forgets what is in memory of a run, so that it is taken up from the store again: after a write
+    /// that failed the two differ.
+    fn forget(&mut self, run_id: &str, error: &anyhow::Error) {
+        tracing::error!(run.id = run_id, error = format!("{error:#}"), "taking the run up again");
+        self.runs.remove(run_id);
+        let (theirs, others) =
+            std::mem::take(&mut self.supervisors).into_iter().partition(|s| s.run_id == run_id);
+        self.supervisors = others;
+        let theirs: Vec<Supervisor> = theirs;
+        self.children.extend(theirs.into_iter().filter_map(|supervisor| supervisor.child));
+        self.loaded = false;
+    }
+
     /// Finds the supervisors of an earlier life of this server.
     async fn attach(&mut self) -> anyhow::Result<()> {
         for attempt in self.shared.store.running_attempts().await? {
+            let known = |s: &Supervisor| s.job_id == attempt.job_id && s.attempt == attempt.attempt;
+            if self.supervisors.iter().any(known) {
+                continue;
+            }
             let path = self.shared.data.log(&attempt.job_id, attempt.attempt);
             let spool = start::open_log(&path)?;
             tracing::info!(job.id = attempt.job_id, attempt.attempt, "attached");
@@ -126,7 +195,8 @@ impl Drive {
                 attempt: attempt.attempt,
                 spool,
                 taken: u64::try_from(attempt.taken).unwrap_or(0),
-                told: false,
+                told: None,
+                is_orphan: false,
                 child: None,
             });
         }
@@ -144,8 +214,8 @@ impl Drive {
                 place += 1;
                 continue;
             }
-            supervisor.taken = news.to;
             let over = news.result.is_some() || news.lost;
+            let is_orphan = supervisor.is_orphan;
             let (run_id, job_id, attempt) =
                 (supervisor.run_id.clone(), supervisor.job_id.clone(), supervisor.attempt);
             let taken = Taken {
@@ -159,8 +229,24 @@ impl Drive {
                     news.result.as_ref().map(|_| "finished")
                 },
             };
-            self.report(&run_id, &job_id, attempt, news.result, news.lost)?;
-            self.step_run(&run_id, vec![taken]).await?;
+            // Of a run that is gone nothing is stored; one that is not taken up yet waits.
+            if !is_orphan {
+                if !self.runs.contains_key(&run_id) {
+                    place += 1;
+                    continue;
+                }
+                let reported = self.report(&run_id, &job_id, attempt, news.result, news.lost);
+                let stored = match reported {
+                    Ok(()) => self.step_run(&run_id, vec![taken]).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = stored {
+                    self.forget(&run_id, &error);
+                    place = 0;
+                    continue;
+                }
+            }
+            self.supervisors[place].taken = news.to;
             if over {
                 let mut supervisor = self.supervisors.swap_remove(place);
                 self.clean_up(&mut supervisor, news.lost).await;
@@ -190,7 +276,7 @@ impl Drive {
             let (conclusion, code) = conclusion(result.conclusion);
             let reason = result.reason.map(|text| Reason::new(code, text));
             run.finish(place, attempt, conclusion, reason, result.outputs).err()
-        } else if lost && attempt.0 < MAX_LOST && run.cancel.is_none() {
+        } else if lost && attempt.0 < MAX_LOST && !is_stopping(&run.jobs[place].state) {
             run.jobs[place].state.retry(attempt).err()
         } else if lost {
             let text = format!("its supervisor was lost, {} times", attempt.0);
@@ -270,7 +356,11 @@ impl Drive {
     async fn start_queued(&mut self) -> anyhow::Result<()> {
         while self.supervisors.len() < self.shared.config.jobs {
             let Some((run_id, place)) = self.next_queued() else { break };
-            self.start(&run_id, place).await?;
+            if let Err(error) = self.start(&run_id, place).await {
+                self.forget(&run_id, &error);
+                // The store may be out of order; the next step tries again.
+                break;
+            }
         }
         Ok(())
     }
@@ -314,7 +404,8 @@ impl Drive {
                             attempt: i64::from(attempt.0),
                             spool,
                             taken: 0,
-                            told: false,
+                            told: None,
+                            is_orphan: false,
                             child: Some(child),
                         });
                         Ok(())
@@ -349,14 +440,29 @@ impl Drive {
 
     /// Tells supervisors to stop whose jobs are to end.
     fn tell(&mut self) {
-        for supervisor in self.supervisors.iter_mut().filter(|supervisor| !supervisor.told) {
-            let Some(live) = self.runs.get(&supervisor.run_id) else { continue };
-            let place = live.active.job_ids.iter().position(|id| *id == supervisor.job_id);
-            let state = place.map(|place| &live.active.run.jobs[place].state);
-            if let Some(JobState::Running { stopping: Some(reason), .. }) = state {
-                let folder = self.shared.data.job(&supervisor.job_id, supervisor.attempt);
-                // One that cannot be told yet is told at the next step.
-                supervisor.told = start::order(&folder, &reason.text).is_ok();
+        for supervisor in self.supervisors.iter_mut() {
+            let reason = if supervisor.is_orphan {
+                "its repository was removed".to_owned()
+            } else {
+                let Some(live) = self.runs.get(&supervisor.run_id) else { continue };
+                let place = live.active.job_ids.iter().position(|id| *id == supervisor.job_id);
+                match place.map(|place| &live.active.run.jobs[place].state) {
+                    Some(JobState::Running { stopping: Some(reason), .. }) => reason.text.clone(),
+                    _ => continue,
+                }
+            };
+            match (supervisor.told, &mut supervisor.child) {
+                (None, _) => {
+                    let folder = self.shared.data.job(&supervisor.job_id, supervisor.attempt);
+                    // One that cannot be told yet is told at the next step.
+                    let told = start::order(&folder, &reason).is_ok();
+                    supervisor.told = if told { Some(clock::monotonic()) } else { None };
+                }
+                // It does not answer: its job has stopped it, say.
+                (Some(since), Some(child)) if since.elapsed() > UNANSWERED => {
+                    drop(child.kill());
+                }
+                (Some(_), _) => {}
             }
         }
     }
@@ -368,6 +474,10 @@ impl Drive {
             drop(child.wait());
         }
         let folder = self.shared.data.job(&supervisor.job_id, supervisor.attempt);
+        // Nobody is nudged any more; one that is not there was never made.
+        drop(std::fs::remove_file(
+            self.shared.data.nudges().join(format!("job-{}", supervisor.job_id)),
+        ));
         let mark = start::tracking_id(&supervisor.job_id, supervisor.attempt);
         let done = tokio::task::spawn_blocking(move || {
             let left =
@@ -398,8 +508,11 @@ impl Step for Drive {
         self.follow_orders().await?;
         self.take_news().await?;
         for run_id in self.runs.keys().cloned().collect::<Vec<_>>() {
-            self.step_run(&run_id, Vec::new()).await?;
+            if let Err(error) = self.step_run(&run_id, Vec::new()).await {
+                self.forget(&run_id, &error);
+            }
         }
+        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         self.tell();
         self.start_queued().await?;
         // A supervisor that dies sends no nudge.
@@ -424,11 +537,17 @@ impl Supervisor {
             Err(error) => return Err(error.into()),
         };
         let mut news = News { to: self.taken, ..News::default() };
-        self.spool.seek(SeekFrom::Start(self.taken))?;
+        let mut limit = CHUNK;
         loop {
+            self.spool.seek(SeekFrom::Start(news.to))?;
             let mut chunk = Vec::new();
-            (&mut self.spool).take(CHUNK as u64).read_to_end(&mut chunk)?;
+            (&mut self.spool).take(limit as u64).read_to_end(&mut chunk)?;
             let whole = chunk.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            if whole == 0 && chunk.len() == limit && limit < MAX_RECORD {
+                // A record that is longer than a chunk: a summary, or outputs.
+                limit *= 2;
+                continue;
+            }
             for line in chunk[..whole].split_inclusive(|byte| *byte == b'\n') {
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
                 // Only events and the result concern the store; the rest is read where it is shown.
@@ -442,10 +561,9 @@ impl Supervisor {
                 }
             }
             news.to += whole as u64;
-            if chunk.len() < CHUNK || whole == 0 {
+            if chunk.len() < limit || whole == 0 {
                 break;
             }
-            self.spool.seek(SeekFrom::Start(news.to))?;
         }
         news.lost = !written_to && news.result.is_none();
         Ok(news)
@@ -465,6 +583,10 @@ fn next_in_groups(orders: &[Order]) -> Vec<i64> {
         }
     }
     groups.values().filter_map(|members| next(members)).collect()
+}
+
+fn is_stopping(state: &JobState) -> bool {
+    matches!(state, JobState::Running { stopping: Some(_), .. })
 }
 
 fn conclusion(of: JobConclusion) -> (Conclusion, &'static str) {

@@ -12,7 +12,7 @@ use super::{Shared, Step};
 use crate::store::deliveries::{DeliveryOutcome, PendingDelivery};
 
 /// How many are taken at once.
-const TOGETHER: i64 = 32;
+const TOGETHER: i64 = 8;
 /// Events whose body says which one it is: the same body is the same event. A dispatch is not.
 const IDENTIFIED_BY_BODY: [&str; 2] = ["push", "pull_request"];
 
@@ -55,6 +55,17 @@ impl Intake {
     }
 }
 
+impl Intake {
+    async fn settle(
+        &self,
+        delivery: &PendingDelivery,
+        outcome: DeliveryOutcome,
+    ) -> anyhow::Result<()> {
+        tracing::info!(delivery.number, delivery.event, ?outcome, "judged");
+        Ok(self.shared.store.settle_delivery(delivery, outcome, clock::now_ms()).await?)
+    }
+}
+
 fn body(delivery: &PendingDelivery) -> anyhow::Result<Vec<u8>> {
     if delivery.body_is_base64 == 0 {
         return Ok(delivery.body.clone().into_bytes());
@@ -70,9 +81,16 @@ impl Step for Intake {
                 return Ok(Duration::from_secs(10));
             }
             for delivery in deliveries {
-                let outcome = self.judge(&delivery).await?;
-                tracing::info!(delivery.number, delivery.event, ?outcome, "judged");
-                self.shared.store.settle_delivery(&delivery, outcome, clock::now_ms()).await?;
+                let settled = match self.judge(&delivery).await {
+                    Ok(outcome) => self.settle(&delivery, outcome).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = settled {
+                    // What is wrong with one delivery must not hold up the others. A redelivery of a
+                    // dead one is looked at again.
+                    let reason = Reason::new("failed", format!("muster failed on it: {error:#}"));
+                    self.settle(&delivery, DeliveryOutcome::Dead(reason)).await?;
+                }
                 self.shared.wake.plan.notify_one();
                 self.shared.wake.drive.notify_one();
                 self.shared.wake.deliver.notify_one();

@@ -11,9 +11,11 @@ mod plan;
 mod start;
 mod watch;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use muster_sys::watch::Nudges;
 use tokio::sync::{Notify, Semaphore, broadcast, watch as watch_channel};
 
@@ -99,10 +101,15 @@ fn run(
 ) -> tokio::task::JoinHandle<()> {
     task::spawn(name, async move {
         loop {
-            let rest = match step.step().await {
-                Ok(rest) => rest,
-                Err(error) => {
+            // A panic is a bug, and no reason for the loop to be missing from then on.
+            let rest = match AssertUnwindSafe(step.step()).catch_unwind().await {
+                Ok(Ok(rest)) => rest,
+                Ok(Err(error)) => {
                     tracing::error!(error = format!("{error:#}"), "step failed");
+                    AFTER_FAILURE
+                }
+                Err(_) => {
+                    tracing::error!("step panicked");
                     AFTER_FAILURE
                 }
             };

@@ -12,6 +12,7 @@ use muster_core::trust::Trust;
 use muster_forge::github::payload;
 use muster_sys::clock;
 use muster_workflow::expr::{Contexts, EvalError};
+use muster_workflow::text::one_line;
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, judge, unserved};
 use muster_workflow::workflow::Workflow;
 use muster_workflow::{cibuild, plan, read};
@@ -33,8 +34,11 @@ pub(super) struct Plan {
     shared: Arc<Shared>,
 }
 
-/// How often a repository that cannot be fetched is tried again, and the longest wait between.
-const MAX_FAILURES: i64 = 12;
+/// How often an event that cannot be decided is tried again (about three days), and the longest wait
+/// between.
+const MAX_FAILURES: i64 = 440;
+/// How often a commit may be missing: what a webhook tells of can be there a moment later.
+const MAX_MISSING: i64 = 4;
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// A change at a commit that can be tested.
@@ -43,9 +47,12 @@ struct Subject {
     tested: Sha,
     /// The message that may ask for no run, and whose first line is the title of a push.
     message: String,
-    files: Vec<(String, Option<String>)>,
+    files: Files,
     changed: ChangedFiles,
 }
+
+/// Workflow files: paths, and texts where they can be read.
+type Files = Vec<(String, Option<String>)>;
 
 /// Why there is nothing to test.
 enum Nothing {
@@ -53,6 +60,8 @@ enum Nothing {
     Decided(Outcome),
     /// The repository cannot be reached now.
     Later(anyhow::Error),
+    /// The commit is not in it, or not yet.
+    Missing(Sha),
 }
 
 impl From<Outcome> for Nothing {
@@ -80,22 +89,41 @@ impl Plan {
         match self.subject(event, &repository).await? {
             Ok(subject) => Ok(Some(self.judge_files(event, &repository, trust, subject).await?)),
             Err(Nothing::Decided(outcome)) => Ok(Some(nothing(outcome))),
+            Err(Nothing::Missing(sha)) if event.failures >= MAX_MISSING => {
+                let text = format!("commit {sha} is not in the repository any more");
+                Ok(Some(nothing(Outcome::Dead(Reason::new("gone", text)))))
+            }
+            Err(Nothing::Missing(sha)) => {
+                self.try_later(event, &anyhow::anyhow!("commit {sha} is not there")).await?;
+                Ok(None)
+            }
             Err(Nothing::Later(error)) if event.failures >= MAX_FAILURES => {
                 let text = format!("the repository could not be fetched: {error:#}");
                 Ok(Some(nothing(Outcome::Dead(Reason::new("unreachable", text)))))
             }
             Err(Nothing::Later(error)) => {
-                tracing::warn!(
-                    event.number,
-                    error = format!("{error:#}"),
-                    "cannot fetch; trying again later"
-                );
-                let wait = Duration::from_secs(1 << event.failures.clamp(0, 16)).min(MAX_WAIT);
-                let next = clock::now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-                self.shared.store.event_failed(&event.id, next).await?;
+                self.try_later(event, &error).await?;
                 Ok(None)
             }
         }
+    }
+
+    /// Leaves an event for later, so that it holds up no other.
+    async fn try_later(&self, event: &PendingEvent, error: &anyhow::Error) -> anyhow::Result<()> {
+        tracing::warn!(event.number, error = format!("{error:#}"), "trying again later");
+        let wait = Duration::from_secs(1 << event.failures.clamp(0, 16)).min(MAX_WAIT);
+        let next = clock::now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        Ok(self.shared.store.event_failed(&event.id, next).await?)
+    }
+
+    /// Decides one event and stores what follows.
+    async fn process(&self, event: &PendingEvent) -> anyhow::Result<()> {
+        let Some(decision) = self.decide(event).await? else { return Ok(()) };
+        tracing::info!(event.number, outcome = ?decision.outcome, "decided");
+        self.shared.store.decide_event(event, decision, clock::now_ms()).await?;
+        self.shared.wake.drive.notify_one();
+        self.shared.wake.deliver.notify_one();
+        Ok(())
     }
 
     /// Computes how far the change is trusted, or why it is not to be tested, now or at all.
@@ -120,11 +148,18 @@ impl Plan {
         }
         let approved = store.is_approved(&event.repository, &pull.head).await?;
         let trust = Trust::of(&event.change, approved);
+        if trust == Trust::Approved && !self.shared.config.approved_without_sandbox {
+            let text = "Approved, but this server has no sandbox (approved_without_sandbox is off)";
+            return Ok(Err(Outcome::Waiting(Reason::new("isolation", text))));
+        }
         if trust.may_run() {
             return Ok(Ok(trust));
         }
-        let text =
-            format!("Waiting for approval of {} by {}", pull.head.short(), pull.author.login);
+        let text = format!(
+            "Waiting for somebody to approve {}, of {}",
+            pull.head.short(),
+            pull.author.login
+        );
         Ok(Err(Outcome::Waiting(Reason::new("approval", text))))
     }
 
@@ -138,7 +173,8 @@ impl Plan {
         let change = event.change.clone();
         let fetch = match &self.shared.github {
             Some(github) if repository.is_at_github() => {
-                Some((repository.location.clone(), github.credentials()?))
+                // By the name that it has now: somebody else may have taken the old one.
+                Some((github.location(&repository.name), github.credentials()?))
             }
             _ => None,
         };
@@ -171,7 +207,8 @@ impl Plan {
                 Judged::Skipped(why) => ("skipped", Some(why)),
                 Judged::Refused(why) => ("refused", Some(why)),
             };
-            files.push(FileVerdict { path, outcome, reason });
+            let reason = reason.map(|reason| one_line(&reason));
+            files.push(FileVerdict { path: one_line(&path), outcome, reason });
         }
         let refused = files.iter().any(|file| file.outcome == "refused");
         let outcome = if runs.is_empty() && !refused {
@@ -244,9 +281,9 @@ impl Plan {
         };
         Ok(Judged::Ran(Box::new(NewRun {
             numbers,
-            path: path.to_owned(),
-            workflow_name: name,
-            title: title(&workflow, &contexts, plain_title),
+            path: one_line(path),
+            workflow_name: one_line(&name),
+            title: one_line(&title(&workflow, &contexts, plain_title)),
             unserved: unserved(&workflow).into_iter().map(str::to_owned).collect(),
             source: text,
             github,
@@ -335,11 +372,10 @@ impl Step for Plan {
                 return Ok(Duration::from_secs(1));
             }
             for event in events {
-                let Some(decision) = self.decide(&event).await? else { continue };
-                tracing::info!(event.number, outcome = ?decision.outcome, "decided");
-                self.shared.store.decide_event(&event, decision, clock::now_ms()).await?;
-                self.shared.wake.drive.notify_one();
-                self.shared.wake.deliver.notify_one();
+                // What is wrong with one event must not hold up the others.
+                if let Err(error) = self.process(&event).await {
+                    self.try_later(&event, &error).await?;
+                }
             }
         }
     }
@@ -364,10 +400,15 @@ fn subject(
     };
     if let Some((location, credentials)) = fetch {
         let fetched = mirror.fetch(&location, pull.map(|pull| pull.number), Some(&credentials));
-        fetched.map_err(|error| Nothing::Later(error.into()))?;
+        fetched.map_err(|error| match error {
+            GitError::Refused { message, .. } if message.contains("couldn't find remote ref") => {
+                Nothing::Missing(sha.clone())
+            }
+            error => Nothing::Later(error.into()),
+        })?;
     }
     if !mirror.has(sha) {
-        return Err(dead("gone", format!("commit {sha} is not in the repository any more")));
+        return Err(Nothing::Missing(sha.clone()));
     }
     let message = mirror.commit(sha).map_err(unreadable)?.message;
     if let Some(mark) = skip_mark(&message) {
@@ -393,16 +434,15 @@ fn subject(
         (None, _) => (sha.clone(), None),
     };
     let files = workflow_files(&mirror, &tested).map_err(unreadable)?;
+    let Some(files) = files else {
+        return Err(dead("too-many", format!("it has more than {MAX_FILES} workflow files")));
+    };
     if files.is_empty() {
         let text = format!(
             "nothing to run: no .yml or .yaml in .muster/workflows or .github/workflows, and no executable {}",
             cibuild::PATH
         );
         return Err(Outcome::Ignored(Reason::new("nothing", text)).into());
-    }
-    if files.len() > MAX_FILES {
-        let text = format!("it has {} workflow files, more than {MAX_FILES}", files.len());
-        return Err(dead("too-many", text));
     }
     let changed = match before {
         Some(before) => mirror.changed_files(&before, sha),
@@ -412,8 +452,8 @@ fn subject(
 }
 
 /// Finds the workflow files of a commit, else the conventional script: paths, and texts where they
-/// can be read.
-fn workflow_files(mirror: &Mirror, sha: &Sha) -> Result<Vec<(String, Option<String>)>, GitError> {
+/// can be read. `None` for more than [`MAX_FILES`].
+fn workflow_files(mirror: &Mirror, sha: &Sha) -> Result<Option<Files>, GitError> {
     let listed = mirror.list(sha, &[".muster/workflows/", ".github/workflows/", cibuild::PATH])?;
     let in_folder = |folder: &str| -> Vec<(String, String)> {
         listed
@@ -430,13 +470,16 @@ fn workflow_files(mirror: &Mirror, sha: &Sha) -> Result<Vec<(String, Option<Stri
     if files.is_empty() {
         files = in_folder(".github/workflows/");
     }
+    if files.len() > MAX_FILES {
+        return Ok(None);
+    }
     let (objects, paths): (Vec<String>, Vec<String>) = files.into_iter().unzip();
     let texts = mirror.read(&objects)?;
-    let mut files: Vec<(String, Option<String>)> = paths.into_iter().zip(texts).collect();
+    let mut files: Files = paths.into_iter().zip(texts).collect();
     let script =
         |(mode, _, path): &(String, String, String)| mode == "100755" && path == cibuild::PATH;
     if files.is_empty() && listed.iter().any(script) {
         files.push((cibuild::PATH.to_owned(), Some(cibuild::WORKFLOW.to_owned())));
     }
-    Ok(files)
+    Ok(Some(files))
 }

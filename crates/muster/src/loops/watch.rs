@@ -128,7 +128,14 @@ fn changes(
         }
         // A tag may name something that is no commit; nothing can be run for it.
         let Ok(commit) = mirror.peel(sha) else { continue };
-        let head = mirror.commit(&commit)?;
+        let head = match mirror.commit(&commit) {
+            Ok(head) => head,
+            Err(error) => {
+                // One commit that cannot be read must not keep the other refs from being heard.
+                tracing::warn!(git.name = name, %error, "a commit cannot be read");
+                continue;
+            }
+        };
         let forced = before.is_some_and(|before| !mirror.is_ancestor(before, &commit));
         let before = before.cloned();
         changes.push(Change::Push { git_ref, before, head, forced, sender: None });

@@ -56,7 +56,8 @@ pub(crate) enum DeliveryOutcome {
 }
 
 impl Store {
-    /// Stores a webhook. One that is there already is left as it is, unless its first try ended dead.
+    /// Stores a webhook. One that is there already is left as it is, unless its first try ended dead or
+    /// its repository was not known then.
     pub(crate) async fn receive(&self, new: NewDelivery, now: i64) -> Result<(), StoreError> {
         self.write(move |db| {
             Box::pin(async move {
@@ -66,8 +67,8 @@ impl Store {
                      body_is_base64, body_sha256, received_at, times, outcome) \
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, 'pending') \
                      ON CONFLICT (hook, delivery_id) DO UPDATE SET times = deliveries.times + 1, \
-                     outcome = CASE WHEN deliveries.outcome = 'dead' THEN 'pending' \
-                     ELSE deliveries.outcome END",
+                     outcome = CASE WHEN deliveries.outcome = 'dead' OR deliveries.reason_code = 'unknown' \
+                     THEN 'pending' ELSE deliveries.outcome END",
                 )
                 .bind(new_id())
                 .bind(number)
@@ -136,7 +137,7 @@ impl Store {
     ) -> Result<Option<i64>, StoreError> {
         let query = sqlx::query_scalar(
             "SELECT MIN(number) FROM deliveries WHERE body_sha256 = $1 AND hook = $2 AND event = $3 \
-             AND number < $4 AND outcome <> 'dead'",
+             AND number < $4 AND outcome <> 'dead' AND COALESCE(reason_code, '') <> 'unknown'",
         );
         Ok(query
             .bind(delivery.body_sha256.as_str())
@@ -193,15 +194,22 @@ async fn take(
     now: i64,
 ) -> Result<Option<Reason>, StoreError> {
     if let Change::PullRequest(pull) = &change {
-        let known: Option<String> = sqlx::query_scalar(
-            "SELECT updated_at FROM pull_requests WHERE repository_id = $1 AND number = $2",
+        let known: Option<(String, i64)> = sqlx::query_as(
+            "SELECT updated_at, open FROM pull_requests WHERE repository_id = $1 AND number = $2",
         )
         .bind(repository.as_str())
         .bind(pull.number)
         .fetch_optional(&mut *db)
         .await?;
-        // Times of one code host are written alike, so they compare as text.
-        if known.is_some_and(|known| known > pull.updated_at) {
+        // Times of one code host are written alike, so they compare as text. They have seconds: what
+        // opened a pull request comes before all else of its second.
+        // And nothing but opening it again comes after closing it.
+        let is_late = |(known, open): (String, i64)| {
+            let first = pull.action == PullRequestAction::Opened
+                || (open == 0 && pull.action != PullRequestAction::Reopened);
+            known > pull.updated_at || (first && known == pull.updated_at)
+        };
+        if known.is_some_and(is_late) {
             let text = format!("a later event of pull request {} was here before", pull.number);
             return Ok(Some(Reason::new("late", text)));
         }
@@ -217,6 +225,7 @@ async fn take(
         .bind(i64::from(pull.action != PullRequestAction::Closed))
         .execute(&mut *db)
         .await?;
+        events::end_waiting(db, repository, pull, now).await?;
     }
     events::insert(db, repository, &change, Some(delivery), now).await?;
     Ok(None)

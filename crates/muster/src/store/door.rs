@@ -6,9 +6,11 @@
 //! transaction of its own. An operation gets SQL in hand and nothing else.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -106,8 +108,12 @@ async fn write_together(pool: AnyPool, mut waiting: mpsc::Receiver<Operation>) {
             }
         }
         let mut replies = Vec::new();
-        let written = transaction(&pool, operations, &mut replies).await;
-        let failed = written.err().map(|error| error.to_string());
+        // What panics is rolled back, and its caller hears that the store did not do it.
+        let work = AssertUnwindSafe(transaction(&pool, operations, &mut replies)).catch_unwind();
+        let failed = match work.await {
+            Ok(written) => written.err().map(|error| error.to_string()),
+            Err(_) => Some("an operation panicked".to_owned()),
+        };
         for reply in replies {
             reply(match &failed {
                 None => Ok(()),

@@ -1,6 +1,6 @@
 //! What happened, each with exactly one current outcome.
 
-use muster_core::change::{Change, PullRequestAction};
+use muster_core::change::{Change, PullRequest, PullRequestAction};
 use muster_core::id::{EventId, RepoId, Sha};
 use muster_core::run::Reason;
 use sqlx::AnyConnection;
@@ -82,7 +82,7 @@ pub(super) async fn insert(
     .execute(&mut *db)
     .await?;
     if let Some(pull) = pull.filter(|pull| pull.action == PullRequestAction::Closed) {
-        close(db, repository, pull.number, now).await?;
+        close(db, repository, pull.number).await?;
     }
     if let Some(sha) = sha {
         // The commit turns pending with the receipt, before anything of it is known.
@@ -91,13 +91,27 @@ pub(super) async fn insert(
     Ok(EventId::new(id))
 }
 
-/// Ends what still runs or waits for a pull request that is closed.
-async fn close(
+/// Returns why nothing follows from an event of a pull request that has moved on since.
+async fn late(
     db: &mut AnyConnection,
     repository: &RepoId,
-    number: i64,
-    now: i64,
-) -> Result<(), StoreError> {
+    pull: Option<(i64, Sha)>,
+) -> Result<Option<Reason>, StoreError> {
+    let Some((number, head)) = pull else { return Ok(None) };
+    let known: Option<(String, i64)> = sqlx::query_as(
+        "SELECT head, open FROM pull_requests WHERE repository_id = $1 AND number = $2",
+    )
+    .bind(repository.as_str())
+    .bind(number)
+    .fetch_optional(db)
+    .await?;
+    let current = known.is_none_or(|(known, open)| known == head.as_str() && open != 0);
+    let text = format!("pull request {number} has moved on, or is closed");
+    Ok(if current { None } else { Some(Reason::new("late", text)) })
+}
+
+/// Ends what still runs for a pull request that is closed.
+async fn close(db: &mut AnyConnection, repository: &RepoId, number: i64) -> Result<(), StoreError> {
     let text = format!("pull request {number} was closed");
     sqlx::query(
         "UPDATE runs SET cancel_code = 'closed', cancel_text = $3 WHERE repository_id = $1 \
@@ -108,16 +122,37 @@ async fn close(
     .bind(text.as_str())
     .execute(&mut *db)
     .await?;
-    let waiting: Vec<String> = sqlx::query_scalar(
-        "UPDATE events SET outcome = 'dead', reason_code = 'closed', reason_text = $3 \
-         WHERE repository_id = $1 AND pull_request = $2 AND outcome = 'waiting' RETURNING sha",
+    Ok(())
+}
+
+/// Ends what waits for the approval of a commit that is not the head of its pull request any more, or
+/// of one that is closed.
+pub(super) async fn end_waiting(
+    db: &mut AnyConnection,
+    repository: &RepoId,
+    pull: &PullRequest,
+    now: i64,
+) -> Result<(), StoreError> {
+    let closed = pull.action == PullRequestAction::Closed;
+    let (code, text) = if closed {
+        ("closed", format!("pull request {} was closed", pull.number))
+    } else {
+        ("superseded", format!("pull request {} has a newer head", pull.number))
+    };
+    let ended: Vec<String> = sqlx::query_scalar(
+        "UPDATE events SET outcome = 'dead', reason_code = $3, reason_text = $4 \
+         WHERE repository_id = $1 AND pull_request = $2 AND outcome = 'waiting' \
+         AND (sha <> $5 OR $6 = 1) RETURNING sha",
     )
     .bind(repository.as_str())
-    .bind(number)
+    .bind(pull.number)
+    .bind(code)
     .bind(text)
+    .bind(pull.head.as_str())
+    .bind(i64::from(closed))
     .fetch_all(&mut *db)
     .await?;
-    for sha in waiting {
+    for sha in ended {
         let sha = Sha::parse(&sha)
             .map_err(|error| StoreError::Unreadable { what: "event", error: error.to_string() })?;
         reports::refresh(db, repository, &sha, now).await?;
@@ -131,13 +166,15 @@ impl Store {
     pub(crate) async fn approve(&self, sha: Sha, now: i64) -> Result<u64, StoreError> {
         self.write(move |db| {
             Box::pin(async move {
-                let repositories: Vec<String> = sqlx::query_scalar(
+                let mut repositories: Vec<String> = sqlx::query_scalar(
                     "UPDATE events SET outcome = 'pending', reason_code = NULL, reason_text = NULL \
                      WHERE sha = $1 AND outcome = 'waiting' RETURNING repository_id",
                 )
                 .bind(sha.as_str())
                 .fetch_all(&mut *db)
                 .await?;
+                // Always in the same order, so that two at once cannot wait for each other.
+                repositories.sort();
                 for repository in &repositories {
                     sqlx::query(
                         "INSERT INTO approvals (repository_id, sha, approved_at) VALUES ($1, $2, $3) \
@@ -211,7 +248,8 @@ impl Store {
         Ok(row.is_some_and(|(known, open)| known == head.as_str() && open != 0))
     }
 
-    /// Returns the events that wait, the oldest first, at most `limit`.
+    /// Returns the events that wait and are due, none of which another of its ref is before, the oldest
+    /// first, at most `limit`.
     pub(crate) async fn pending_events(
         &self,
         now: i64,
@@ -219,7 +257,10 @@ impl Store {
     ) -> Result<Vec<PendingEvent>, StoreError> {
         let rows: Vec<(String, i64, String, String, i64)> = sqlx::query_as(
             "SELECT id, number, repository_id, change, failures FROM events \
-             WHERE outcome = 'pending' AND next_try_at <= $1 ORDER BY number LIMIT $2",
+             WHERE outcome = 'pending' AND next_try_at <= $1 AND NOT EXISTS \
+             (SELECT 1 FROM events o WHERE o.repository_id = events.repository_id \
+             AND o.subject = events.subject AND o.outcome = 'pending' AND o.number < events.number) \
+             ORDER BY number LIMIT $2",
         )
         .bind(now)
         .bind(limit)
@@ -263,8 +304,23 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (id, repository) = (event.id.clone(), event.repository.clone());
         let sha = event.change.sha().cloned();
+        let pull = match &event.change {
+            Change::PullRequest(pull) if pull.action != PullRequestAction::Closed => {
+                Some((pull.number, pull.head.clone()))
+            }
+            _ => None,
+        };
         self.write(move |db| {
             Box::pin(async move {
+                // The pull request may have moved on while the commit was fetched.
+                let decision = match late(db, &repository, pull).await? {
+                    Some(reason) => Decision {
+                        outcome: Outcome::Ignored(reason),
+                        files: Vec::new(),
+                        runs: Vec::new(),
+                    },
+                    None => decision,
+                };
                 let (outcome, reason) = match decision.outcome {
                     Outcome::Accepted => ("accepted", None),
                     Outcome::Waiting(reason) => ("waiting", Some(reason)),

@@ -218,7 +218,7 @@ async fn step(
                 .bind(job_id)
                 .bind(attempt)
                 .bind(place(step))
-                .bind(markdown)
+                .bind(markdown.replace('\0', "\u{fffd}"))
         }
     };
     query.execute(db).await?;

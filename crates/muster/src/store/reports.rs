@@ -35,9 +35,27 @@ pub(super) async fn refresh(
     sha: &Sha,
     now: i64,
 ) -> Result<(), StoreError> {
+    // Two folds of one commit at the same time would each miss what the other's transaction changes;
+    // whoever holds the row goes first. (SQLite has one writer anyway.)
+    sqlx::query("UPDATE repositories SET number = number WHERE id = $1")
+        .bind(repository.as_str())
+        .execute(&mut *db)
+        .await?;
     let facts = facts(db, repository, sha).await?;
+    let mut pending: Vec<String> = sqlx::query_scalar(
+        "SELECT context FROM reports WHERE repository_id = $1 AND sha = $2 AND state = 'pending'",
+    )
+    .bind(repository.as_str())
+    .bind(sha.as_str())
+    .fetch_all(&mut *db)
+    .await?;
     for status in statuses(&facts) {
+        pending.retain(|context| *context != status.context);
         upsert(db, repository, sha, status, now).await?;
+    }
+    // Nothing bears these names any more: a newer run of the commit has others.
+    for context in pending {
+        upsert(db, repository, sha, Status::superseded(context), now).await?;
     }
     Ok(())
 }

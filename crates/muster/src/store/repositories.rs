@@ -100,8 +100,11 @@ impl Store {
         .await
     }
 
-    /// Removes a repository with all that is stored of it; returns false where there is none.
-    pub(crate) async fn remove_repository(&self, name: String) -> Result<bool, StoreError> {
+    /// Removes a repository with all that is stored of it; returns its id, where there was one.
+    pub(crate) async fn remove_repository(
+        &self,
+        name: String,
+    ) -> Result<Option<RepoId>, StoreError> {
         self.write(move |db| {
             Box::pin(async move {
                 // Runs refer to events and workflows, which go with the repository.
@@ -112,11 +115,12 @@ impl Store {
                 .bind(name.as_str())
                 .execute(&mut *db)
                 .await?;
-                let done = sqlx::query("DELETE FROM repositories WHERE name = $1")
-                    .bind(name)
-                    .execute(db)
-                    .await?;
-                Ok(done.rows_affected() > 0)
+                let id: Option<String> =
+                    sqlx::query_scalar("DELETE FROM repositories WHERE name = $1 RETURNING id")
+                        .bind(name)
+                        .fetch_optional(db)
+                        .await?;
+                Ok(id.map(RepoId::new))
             })
         })
         .await
@@ -155,6 +159,15 @@ impl Store {
             let (id, name) = (id.clone(), name.to_owned());
             self.write(move |db| {
                 Box::pin(async move {
+                    // Who had the name before has another now, of which nothing was heard yet.
+                    sqlx::query(
+                        "UPDATE repositories SET name = name || '#' || CAST(number AS TEXT) \
+                         WHERE name = $2 AND id <> $1",
+                    )
+                    .bind(id.as_str())
+                    .bind(name.as_str())
+                    .execute(&mut *db)
+                    .await?;
                     let query = sqlx::query("UPDATE repositories SET name = $2 WHERE id = $1");
                     query.bind(id).bind(name).execute(db).await?;
                     Ok(())

@@ -132,6 +132,9 @@ const COLUMNS: &str = "r.id, r.number, p.name AS repository, r.run_number, r.att
      r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.unserved, r.cancel_text, r.conclusion, \
      r.created_at, r.concluded_at FROM runs r JOIN repositories p ON p.id = r.repository_id";
 
+/// A run that is to run again: id, attempt, repository, commit, conclusion, concurrency group.
+type RerunRow = (String, i64, String, String, Option<String>, Option<String>);
+
 /// Makes a run and its jobs.
 pub(super) async fn insert(
     db: &mut AnyConnection,
@@ -198,10 +201,11 @@ async fn join(
 ) -> Result<bool, StoreError> {
     let members: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT number, held FROM runs WHERE repository_id = $1 AND concurrency_group = $2 \
-         AND conclusion IS NULL AND cancel_code IS NULL",
+         AND conclusion IS NULL AND (held = 0 OR cancel_code IS NULL) AND number <> $3",
     )
     .bind(repository.as_str())
     .bind(group.name.as_str())
+    .bind(number)
     .fetch_all(&mut *db)
     .await?;
     let members: Vec<Member> =
@@ -209,7 +213,8 @@ async fn join(
     let arrival = arrive(&members, group.cancel_in_progress);
     for run in arrival.cancels {
         sqlx::query(
-            "UPDATE runs SET cancel_code = 'superseded', cancel_text = $2 WHERE number = $1",
+            "UPDATE runs SET cancel_code = 'superseded', cancel_text = $2 \
+             WHERE number = $1 AND cancel_code IS NULL",
         )
         .bind(run)
         .bind(format!("superseded by run {number} of its concurrency group"))
@@ -370,13 +375,14 @@ impl Store {
     ) -> Result<i64, StoreError> {
         self.write(move |db| {
             Box::pin(async move {
-                let row: Option<(String, i64, String, String, Option<String>)> = sqlx::query_as(
-                    "SELECT id, attempt, repository_id, sha, conclusion FROM runs WHERE number = $1",
+let row: Option<RerunRow> = sqlx::query_as(
+                    "SELECT id, attempt, repository_id, sha, conclusion, concurrency_group FROM runs \
+                     WHERE number = $1",
                 )
                 .bind(number)
                 .fetch_optional(&mut *db)
                 .await?;
-                let Some((id, attempt, repository, sha, conclusion)) = row else {
+                let Some((id, attempt, repository, sha, conclusion, group)) = row else {
                     return Err(StoreError::Refused(format!("there is no run {number}")));
                 };
                 if conclusion.is_none() {
@@ -389,21 +395,31 @@ impl Store {
                     return Err(StoreError::Refused(format!("run {number} has no job that is not green")));
                 }
                 let attempt = attempt + 1;
-for (place, (job, row)) in run.jobs.iter().zip(&rows).enumerate() {
+                let repository = RepoId::new(repository);
+                // A re-run takes its turn like any other, and ends nobody that runs.
+                let held = match group {
+                    Some(name) => {
+                        let group = Group { name, cancel_in_progress: false };
+                        join(db, &repository, number, &group).await?
+                    }
+                    None => false,
+                };
+                for (place, (job, row)) in run.jobs.iter().zip(&rows).enumerate() {
                     let carried = if job.state.conclusion().is_some() { Some(row) } else { None };
                     jobs::insert(db, &id, attempt, place, job, carried).await?;
                 }
                 sqlx::query(
                     "UPDATE runs SET attempt = $2, conclusion = NULL, concluded_at = NULL, \
-                     cancel_code = NULL, cancel_text = NULL WHERE id = $1",
+                     cancel_code = NULL, cancel_text = NULL, held = $3 WHERE id = $1",
                 )
                 .bind(id.as_str())
                 .bind(attempt)
+                .bind(i64::from(held))
                 .execute(&mut *db)
                 .await?;
                 let sha = Sha::parse(&sha)
                     .map_err(|error| StoreError::Unreadable { what: "run", error: error.to_string() })?;
-                reports::refresh(db, &RepoId::new(repository), &sha, now).await?;
+                reports::refresh(db, &repository, &sha, now).await?;
                 Ok(attempt)
             })
         })

@@ -12,6 +12,7 @@ on_both! {
     a_push_turns_pending_and_then_red_or_green,
     a_pull_request_is_tested_as_merged_into_its_base,
     a_newer_head_ends_what_runs_for_the_older_one,
+    a_fork_runs_nothing_where_there_is_no_sandbox,
     a_fork_waits_for_the_approval_of_each_commit,
     the_front_door_takes_only_what_is_signed,
     limits_are_obeyed_across_a_restart,
@@ -28,11 +29,17 @@ struct Story {
 
 impl Story {
     fn start(database: Database) -> Self {
+        Self::start_with(database, false)
+    }
+
+    /// `approved`: whether approved strangers' commits run without a sandbox.
+    fn start_with(database: Database, approved: bool) -> Self {
         let github = FakeGitHub::start();
         let repository = github.repository();
         std::fs::create_dir_all(&repository).unwrap();
         git_in(&repository, &["init", "--quiet", "--bare", "--initial-branch=main", "."]);
-        let server = Server::start_without_repository(database, &github.config());
+        let config = format!("approved_without_sandbox = {approved}\n{}", github.config());
+        let server = Server::start_without_repository(database, &config);
         let added = server.muster(&["repo", "add", "team/app"]);
         assert_eq!(added.exit, Some(0), "{}", added.err);
         server.scene.workflow(CI);
@@ -163,15 +170,28 @@ fn a_newer_head_ends_what_runs_for_the_older_one(database: Database) {
     ");
 }
 
-fn a_fork_waits_for_the_approval_of_each_commit(database: Database) {
+fn a_fork_runs_nothing_where_there_is_no_sandbox(database: Database) {
     let story = Story::start(database);
+    story.server.scene.file("from-fork", "nine\n");
+    let head = story.commit("refs/pull/9/head", "From a fork");
+    let pull = PullRequest { number: 9, head: head.clone(), from_fork: true };
+    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
+    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
+    assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
+    story.server.until("it says why", |_| story.github.shown(&head).contains("no sandbox"));
+    assert_snapshot!(story.github.shown(&head), @"muster pending: Approved, but this server has no sandbox (approved_without_sandbox is off)");
+    assert_eq!(story.server.muster(&["runs"]).out, "");
+}
+
+fn a_fork_waits_for_the_approval_of_each_commit(database: Database) {
+    let story = Story::start_with(database, true);
     story.server.scene.file("from-fork", "one\n");
     let head = story.commit("refs/pull/6/head", "From a fork");
     let pull = PullRequest { number: 6, head: head.clone(), from_fork: true };
     story.deliver("pull_request", &story.github.pull_request("opened", &pull));
-    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting"));
+    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
     let masked = |text: String| text.replace(&head[..7], "[sha]");
-    assert_snapshot!(masked(story.github.shown(&head)), @"muster pending: Waiting for approval of [sha] by bo");
+    assert_snapshot!(masked(story.github.shown(&head)), @"muster pending: Waiting for somebody to approve [sha], of bo");
     assert_eq!(story.server.muster(&["runs"]).out, "");
     assert_eq!(story.server.muster(&["approve", &story.main]).exit, Some(2));
     assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
@@ -184,7 +204,9 @@ fn a_fork_waits_for_the_approval_of_each_commit(database: Database) {
     let next = story.commit("refs/pull/6/head", "More from the fork");
     let moved = PullRequest { head: next.clone(), ..pull };
     story.deliver("pull_request", &story.github.pull_request("synchronize", &moved));
-    story.server.until("it waits again", |_| story.github.shown(&next).contains("Waiting"));
+    story
+        .server
+        .until("it waits again", |_| story.github.shown(&next).contains("Waiting for somebody"));
     story.deliver("pull_request", &story.github.pull_request("closed", &moved));
     assert_snapshot!(story.verdict(&next), @"muster error: pull request 6 was closed");
 }

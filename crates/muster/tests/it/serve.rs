@@ -13,6 +13,10 @@ on_both! {
     public_reading_opens_reading_alone,
     a_second_server_on_the_same_data_is_refused,
     of_a_concurrency_group_one_runs_and_the_newest_waits,
+    a_run_whose_turn_never_came_runs_nothing,
+    removing_a_repository_ends_its_jobs_and_leaves_the_others,
+    hostile_commits_are_refused_and_hold_up_nobody,
+    an_ordinary_clone_can_be_watched,
 }
 
 fn job(id: &str, steps: &str) -> String {
@@ -274,4 +278,107 @@ fn of_a_concurrency_group_one_runs_and_the_newest_waits(database: Database) {
     slow error: Cancelled: superseded by run 5 of its concurrency group
     .github/workflows/ci.yml ran
     ");
+}
+
+fn a_run_whose_turn_never_came_runs_nothing(database: Database) {
+    let server = Server::start(database, "jobs = 4\n");
+    let header = "on: push\nconcurrency: one\njobs:\n";
+    let wait = "{run: 'until test -e \"$HOME/../../../go\"; do sleep 0.01; done'}";
+    let always = "  after: {runs-on: linux, if: always(), steps: [{run: echo ran anyway}]}\n";
+    server.scene.workflow(&format!("{header}{}{always}", job("slow", wait)));
+    let shas: Vec<String> = ["first", "second", "third"]
+        .into_iter()
+        .map(|message| {
+            let sha = server.push("main", message);
+            server
+                .until("it is there", |server| server.muster(&["why", &sha]).out.contains("slow"));
+            server.scene.file("change", message);
+            sha
+        })
+        .collect();
+    assert_snapshot!(server.verdict(&shas[1]), @"
+    after error: Cancelled: superseded by run 3 of its concurrency group
+    muster error: 2 not run to the end
+    slow error: Cancelled: superseded by run 3 of its concurrency group
+    .github/workflows/ci.yml ran
+    ");
+}
+
+fn removing_a_repository_ends_its_jobs_and_leaves_the_others(database: Database) {
+    let server = Server::start(database, "jobs = 1\n");
+    let other = server.scene.path().join("other.git");
+    crate::scene::git_in(
+        server.scene.path(),
+        &["init", "--quiet", "--bare", "--initial-branch=main", "other.git"],
+    );
+    server.scene.file(".gitignore", "other.git\n");
+    let added = server.muster(&["repo", "add", "team/other", &other.to_string_lossy()]);
+    assert_eq!(added.exit, Some(0), "{}", added.err);
+    server
+        .scene
+        .workflow(&format!("on: push\njobs:\n{}", job("slow", "{run: echo started; sleep 60}")));
+    server.push("main", "Slow");
+    server.until("it runs", |server| server.muster(&["log", "1"]).out.contains("started"));
+    assert_eq!(server.muster(&["repo", "remove", "team/app"]).exit, Some(0));
+    server.scene.workflow(&format!("on: push\njobs:\n{}", job("quick", "{run: echo quick}")));
+    let sha = server.scene.commit("Quick");
+    server.scene.git(&["push", "--quiet", &other.to_string_lossy(), "HEAD:refs/heads/main"]);
+    server.until("it is heard of", |server| server.muster(&["why", &sha]).exit == Some(0));
+    assert_snapshot!(server.verdict(&sha), @"
+    muster success: 1 successful
+    quick success: Successful
+    .github/workflows/ci.yml ran
+    ");
+    let jobs = server.data().join("jobs");
+    server.until("nothing is left", |_| std::fs::read_dir(&jobs).unwrap().next().is_none());
+}
+
+fn hostile_commits_are_refused_and_hold_up_nobody(database: Database) {
+    let server = Server::start(database, "");
+    let filler = "#".repeat(60);
+    for number in 0..2500 {
+        let text = format!("{filler}\non: push\njobs: {{a: {{runs-on: linux, steps: []}}}}\n");
+        server.scene.file(&format!(".github/workflows/w{number}.yml"), &text);
+    }
+    let many = server.push("many", "Many files");
+    server.scene.git(&["rm", "--quiet", "-r", ".github"]);
+    let jobs: String = (0..2500)
+        .map(|number| format!("  j{number}: {{needs: [j{}], runs-on: x, steps: []}}\n", number + 1))
+        .collect();
+    server.scene.workflow(&format!("on: push\njobs:\n{jobs}"));
+    let chain = server.push("chain", "A long chain");
+    let forged = r#"on: push
+name: "CI\nall: success"
+run-name: "\e[31mred\0"
+jobs:
+  a:
+    name: "x\nforged: success (fine)"
+    runs-on: linux
+    steps: [{run: exit 1}]
+"#;
+    server.scene.workflow(forged);
+    let forged = server.push("forged", "Forged lines");
+    assert_snapshot!(server.verdict(&forged), @"
+    muster failure: failed: x�forged: success (fine)
+    x�forged: success (fine) failure: Failed
+    .github/workflows/ci.yml ran
+    ");
+    assert_snapshot!(server.verdict(&many), @"muster error: it has more than 500 workflow files");
+    assert_snapshot!(server.verdict(&chain), @"
+    muster error: .github/workflows/ci.yml: line 3, column 3: `jobs` has 2500 jobs, more than 256
+    .github/workflows/ci.yml refused: line 3, column 3: `jobs` has 2500 jobs, more than 256
+    ");
+    assert_snapshot!(server.muster(&["runs"]).out, @"1 failure �[31mred� (CI�all: success #1) team/app refs/heads/forged");
+}
+
+fn an_ordinary_clone_can_be_watched(database: Database) {
+    let server = Server::start(database, "");
+    server.scene.workflow(&format!("on: push\njobs:\n{}", job("test", "{run: echo fine}")));
+    server.push("main", "First");
+    let clone = server.scene.path().join("clone");
+    let origin = server.origin.to_string_lossy().into_owned();
+    crate::scene::git_in(server.scene.path(), &["clone", "--quiet", &origin, "clone"]);
+    let added = server.muster(&["repo", "add", "my/clone", &clone.to_string_lossy()]);
+    assert_eq!(added.exit, Some(0), "{}", added.err);
+    assert!(!server.muster(&["repo", "list"]).out.contains("problem"));
 }
