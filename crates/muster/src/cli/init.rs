@@ -75,12 +75,13 @@ async fn make_token(arguments: &Arguments, config: &Config) -> anyhow::Result<u8
     store.set_setting(ADMIN_TOKEN_HASH, token::hash(&token)).await?;
     store.close().await;
     print(format!("admin token, shown only this once: {token}"));
+    let repository = if arguments.github { "owner/name" } else { "NAME PATH-OR-URL" };
     if arguments.github {
         print_github_steps(arguments)?;
     }
     print(format!(
         "next:\n  1. muster serve --config {}\n  2. export MUSTER_TOKEN=<the token above>\n  \
-         3. muster repo add NAME PATH-OR-URL",
+         3. muster repo add {repository}",
         arguments.config.display()
     ));
     Ok(GREEN)
@@ -107,7 +108,8 @@ fn print_github_steps(arguments: &Arguments) -> anyhow::Result<()> {
          and write; save the token in {}\n  \
          2. the repository > Settings > Webhooks > Add webhook: your server's address with\n     \
          /webhooks/github, content type application/json, the secret in {},\n     \
-         and the events Pushes and Pull requests\n  \
+         and the events Pushes and Pull requests (`listen` and `public_url` in the\n     \
+         configuration must be such that GitHub reaches it)\n  \
          3. the repository > Settings > Branches: require the status `muster`",
         folder.join("github.token").display(),
         secret.display()

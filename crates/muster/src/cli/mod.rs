@@ -2,6 +2,7 @@
 
 mod client;
 mod demo;
+mod doctor;
 mod init;
 mod repo;
 mod run;
@@ -39,6 +40,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Write a configuration, make the admin token, or install the hook in a local repository.
     Init(init::Arguments),
+    /// Check that everything is there that a server needs.
+    Doctor(doctor::Arguments),
     /// Run the server.
     Serve(serve::Arguments),
     /// Say which repositories the server watches.
@@ -69,6 +72,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Repo(arguments) => repo::run(&arguments),

@@ -155,6 +155,3 @@ async fn next_number(db: &mut AnyConnection, name: &'static str) -> Result<i64, 
 fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
-
-#[cfg(test)]
-mod tests;

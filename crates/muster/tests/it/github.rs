@@ -16,6 +16,7 @@ on_both! {
     a_fork_waits_for_the_approval_of_each_commit,
     the_front_door_takes_only_what_is_signed,
     limits_are_obeyed_across_a_restart,
+    the_doctor_says_what_is_wrong,
 }
 
 const CI: &str = "on: [push, pull_request]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps: [{uses: actions/checkout@v4}, {run: ./test}]\n";
@@ -277,4 +278,36 @@ fn limits_are_obeyed_across_a_restart(database: Database) {
     story.server.kill_and_serve();
     story.github.answer_next(502, None);
     story.verdict(&story.main);
+}
+
+fn the_doctor_says_what_is_wrong(database: Database) {
+    let story = Story::start(database);
+    let lines = |done: &crate::scene::Done| -> String {
+        // Versions and folders differ from machine to machine.
+        let lines = done.out.lines().map(|line| match line.split_once(": ") {
+            Some((what @ ("ok    git" | "ok    data folder"), _)) => format!("{what}: …\n"),
+            _ => format!("{line}\n"),
+        });
+        lines.collect()
+    };
+    let well = story.server.muster(&["doctor", "team/app"]);
+    assert_snapshot!(lines(&well), @"
+    ok    git: …
+    ok    data folder: …
+    note  sandbox: not built yet, so steps run as the user that muster runs as
+    note  GitHub: `listen` is a loopback address, which GitHub cannot reach by itself
+    ok    GitHub, team/app: found, default branch `main`
+    ok    server: 1 repositories, 0 webhooks received
+    ");
+    assert_eq!(well.exit, Some(0));
+    let ill = story.server.muster(&["doctor", "team/gone"]);
+    assert_snapshot!(lines(&ill), @"
+    ok    git: …
+    ok    data folder: …
+    note  sandbox: not built yet, so steps run as the user that muster runs as
+    note  GitHub: `listen` is a loopback address, which GitHub cannot reach by itself
+    WRONG GitHub, team/gone: the token must read its contents and write its commit statuses: GitHub refuses (404): Not Found
+    ok    server: 1 repositories, 0 webhooks received
+    ");
+    assert_eq!(ill.exit, Some(1));
 }
