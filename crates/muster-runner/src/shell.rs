@@ -58,6 +58,8 @@ pub(crate) fn invocation(
         None if find("bash", search_path).is_some() => words("bash -e {0}"),
         None | Some("sh") => words("sh -e {0}"),
         Some("bash") => words("bash --noprofile --norc -e -o pipefail {0}"),
+        // Debian has the program under its longer name alone.
+        Some("python") if find("python", search_path).is_none() => words("python3 {0}"),
         Some("python") => words("python {0}"),
         Some("pwsh") => vec!["pwsh".into(), "-command".into(), ". '{0}'".into()],
         Some(name @ ("cmd" | "powershell")) => {

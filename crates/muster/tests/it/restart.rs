@@ -1,9 +1,7 @@
 //! What survives: kill -9 of the server, kill -9 of a supervisor.
 
-use muster_sys::process::Program;
-
 use crate::database::{Database, on_both};
-use crate::server::{Server, processes};
+use crate::server::{Server, kill, processes};
 
 on_both! {
     jobs_go_on_when_the_server_is_killed_and_nothing_is_doubled,
@@ -59,10 +57,7 @@ fn a_killed_supervisor_is_a_new_attempt_and_leaves_nothing(database: Database) {
         processes.into_iter().find(|(_, line)| line.contains("supervise") && line.contains(&data))
     };
     let (pid, _) = supervisor(processes()).unwrap();
-    Program::new("kill")
-        .args(["-9", &pid])
-        .output(std::time::Duration::from_secs(5), 1024)
-        .unwrap();
+    kill(&pid);
     server.until("the second attempt runs", |_| {
         supervisor(processes()).is_some_and(|(_, line)| line.contains(".2/job.json"))
     });

@@ -159,10 +159,16 @@ impl Drop for Server {
         let data = self.data();
         for (pid, line) in processes() {
             if line.contains(&*data.to_string_lossy()) {
-                drop(Program::new("kill").args(["-9", &pid]).output(PATIENCE, 1024));
+                kill(&pid);
             }
         }
     }
+}
+
+/// Kills a process, which may have ended by itself.
+pub(crate) fn kill(pid: &str) {
+    let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
 }
 
 /// Lists all processes with their command lines.
