@@ -19,7 +19,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !missing.is_empty() {
         bail!("the tests need what this machine lacks: {}", missing.join("; "));
     }
-    needs::install_data()?;
+    if let Err(error) = needs::install_data() {
+        // The tests that read the data say that it is absent, and fail where `CI` is set.
+        crate::say(&format!("data for some tests could not be installed: {error:#}"));
+    }
     let mut args = vec!["test", "--workspace", "--locked"];
     args.extend(arguments.rest.iter().map(String::as_str));
     // A snapshot that differs fails; nothing is written.
