@@ -227,21 +227,25 @@ fn a_second_server_on_the_same_data_is_refused(database: Database) {
     assert_eq!(done.exit, Some(2));
 }
 
+/// A step that ends once the test has made the file `go` in the data folder.
+const WAIT: &str = "{run: 'until test -e \"$HOME/../../../go\"; do sleep 0.01; done'}";
+
+/// Pushes three commits, each once the one before is heard of; returns their names.
+fn push_thrice(server: &Server) -> Vec<String> {
+    let push = |message: &str| {
+        let sha = server.push("main", message);
+        server.until("it is there", |server| server.muster(&["why", &sha]).out.contains("slow"));
+        server.scene.file("change", message);
+        sha
+    };
+    ["first", "second", "third"].into_iter().map(push).collect()
+}
+
 fn of_a_concurrency_group_one_runs_and_the_newest_waits(database: Database) {
     let server = Server::start(database, "jobs = 4\n");
-    let wait = "{run: 'until test -e \"$HOME/../../../go\"; do sleep 0.01; done'}";
     let header = "on: push\nconcurrency: One-${{ github.event_name }}\njobs:\n";
-    server.scene.workflow(&format!("{header}{}", job("slow", wait)));
-    let shas: Vec<String> = ["first", "second", "third"]
-        .into_iter()
-        .map(|message| {
-            let sha = server.push("main", message);
-            server
-                .until("it is there", |server| server.muster(&["why", &sha]).out.contains("slow"));
-            server.scene.file("change", message);
-            sha
-        })
-        .collect();
+    server.scene.workflow(&format!("{header}{}", job("slow", WAIT)));
+    let shas = push_thrice(&server);
     server.until("the second gave way", |server| {
         server.muster(&["why", "2"]).out.contains("cancelled")
     });
@@ -263,7 +267,7 @@ fn of_a_concurrency_group_one_runs_and_the_newest_waits(database: Database) {
     ");
     std::fs::remove_file(server.data().join("go")).unwrap();
     let header = "on: push\nconcurrency: {group: one-push, cancel-in-progress: true}\njobs:\n";
-    server.scene.workflow(&format!("{header}{}", job("slow", wait)));
+    server.scene.workflow(&format!("{header}{}", job("slow", WAIT)));
     let cancelled = server.push("main", "fourth");
     server.until("it runs", |server| server.muster(&["why", "4"]).out.contains("slow running"));
     server.scene.workflow(&format!("{header}{}", job("slow", "{run: echo quick}")));
@@ -283,19 +287,9 @@ fn of_a_concurrency_group_one_runs_and_the_newest_waits(database: Database) {
 fn a_run_whose_turn_never_came_runs_nothing(database: Database) {
     let server = Server::start(database, "jobs = 4\n");
     let header = "on: push\nconcurrency: one\njobs:\n";
-    let wait = "{run: 'until test -e \"$HOME/../../../go\"; do sleep 0.01; done'}";
     let always = "  after: {runs-on: linux, if: always(), steps: [{run: echo ran anyway}]}\n";
-    server.scene.workflow(&format!("{header}{}{always}", job("slow", wait)));
-    let shas: Vec<String> = ["first", "second", "third"]
-        .into_iter()
-        .map(|message| {
-            let sha = server.push("main", message);
-            server
-                .until("it is there", |server| server.muster(&["why", &sha]).out.contains("slow"));
-            server.scene.file("change", message);
-            sha
-        })
-        .collect();
+    server.scene.workflow(&format!("{header}{}{always}", job("slow", WAIT)));
+    let shas = push_thrice(&server);
     assert_snapshot!(server.verdict(&shas[1]), @"
     after error: Cancelled: superseded by run 3 of its concurrency group
     muster error: 2 not run to the end
