@@ -369,3 +369,27 @@ jobs:
         assert!(!line.contains("sleep\u{0}424"), "{line} is still there");
     }
 }
+
+#[test]
+fn what_a_step_left_running_may_write_while_later_steps_wait_for_it() {
+    let scene = Scene::new();
+    scene.workflow(
+        r#"
+on: push
+jobs:
+  a:
+    runs-on: ubuntu-latest
+    steps:
+      # More than a pipe holds, written after its step has ended.
+      - run: |
+          (until test -e "$RUNNER_TEMP/next"; do sleep 0.01; done
+          yes background | head -c 300000; touch "$RUNNER_TEMP/done") &
+      - run: touch "$RUNNER_TEMP/next"; until test -e "$RUNNER_TEMP/done"; do sleep 0.01; done; echo went on
+        timeout-minutes: 0.3
+"#,
+    );
+    let done = scene.muster(&["run"]);
+    assert_eq!(done.exit, Some(0), "{}", done.err);
+    assert!(done.out.contains("│ went on\n"));
+    assert_eq!(done.out.matches("background").count(), 300_000 / "background\n".len());
+}
