@@ -410,3 +410,27 @@ fn pid(child: &Child) -> io::Result<Pid> {
         .and_then(Pid::from_raw)
         .ok_or_else(|| io::Error::other("the process id is out of range"))
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    /// A program that writes without end always has output ready; that must not hide the wake-up.
+    #[test]
+    fn a_wake_up_is_told_before_output_that_is_ready() {
+        let mut running = Program::new("sh").args(["-c", "echo loud"]).spawn().unwrap();
+        let wake = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        let output = running.output.as_ref().unwrap().as_fd();
+        assert_eq!(wait_readable(&[output], Some(Duration::from_secs(10))).unwrap(), [true]);
+        assert!(matches!(running.next(&wake, None).unwrap(), Happening::Woken));
+        rustix::io::read(&wake, &mut [0; 8]).unwrap();
+        let next = running.next(&wake, None).unwrap();
+        assert!(matches!(next, Happening::Output(bytes) if bytes == b"loud\n"));
+        let mut last = running.next(&wake, None).unwrap();
+        while !matches!(last, Happening::Exited(_)) {
+            last = running.next(&wake, None).unwrap();
+        }
+    }
+}

@@ -14,7 +14,6 @@ on_both! {
     a_second_server_on_the_same_data_is_refused,
     of_a_concurrency_group_one_runs_and_the_newest_waits,
     a_run_whose_turn_never_came_runs_nothing,
-    a_step_that_writes_without_pause_hears_of_its_cancellation,
     removing_a_repository_ends_its_jobs_and_leaves_the_others,
     hostile_commits_are_refused_and_hold_up_nobody,
     an_ordinary_clone_can_be_watched,
@@ -376,16 +375,4 @@ fn an_ordinary_clone_can_be_watched(database: Database) {
     let added = server.muster(&["repo", "add", "my/clone", &clone.to_string_lossy()]);
     assert_eq!(added.exit, Some(0), "{}", added.err);
     assert!(!server.muster(&["repo", "list"]).out.contains("problem"));
-}
-
-fn a_step_that_writes_without_pause_hears_of_its_cancellation(database: Database) {
-    let server = Server::start(database, "");
-    server.scene.workflow(&format!(
-        "on: push\njobs:\n{}",
-        job("loud", "{run: 'while :; do echo loud; done'}")
-    ));
-    let sha = server.push("main", "Loud");
-    server.until("it runs", |server| server.muster(&["why", "1"]).out.contains("loud running"));
-    assert_eq!(server.muster(&["cancel", "1"]).exit, Some(0));
-    assert!(server.verdict(&sha).contains("loud error: Cancelled: cancelled by the administrator"));
 }
