@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use muster_sys::process::{ProcessError, Program};
+use serde::{Deserialize, Serialize};
 
 use crate::spec::Source;
 
@@ -18,43 +19,76 @@ const LIMIT: Duration = Duration::from_secs(600);
 const MAX_OUTPUT: usize = 64 << 20;
 
 /// The inputs of the action, evaluated.
-#[derive(Debug, Default)]
-pub(crate) struct Inputs {
-    pub(crate) git_ref: String,
-    pub(crate) path: String,
-    pub(crate) fetch_depth: String,
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Inputs {
+    /// The branch, tag or commit; empty is the run's.
+    pub git_ref: String,
+    /// The folder below the workspace.
+    pub path: String,
+    /// How many commits of the history; 0 is all, empty is one.
+    pub fetch_depth: String,
+}
+
+/// What to check out, and where to.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CheckoutOrder {
+    /// The repository.
+    pub source: Source,
+    /// What the step says.
+    pub inputs: Inputs,
+    /// The job's workspace.
+    pub workspace: PathBuf,
 }
 
 /// What was checked out.
 #[derive(Debug)]
-pub(crate) struct CheckedOut {
-    pub(crate) sha: String,
-    pub(crate) git_ref: String,
+pub struct CheckedOut {
+    /// The commit.
+    pub sha: String,
+    /// The ref that it was found at; empty for a commit that was named itself.
+    pub git_ref: String,
 }
 
 /// Why nothing was checked out.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CheckoutError {
+pub enum CheckoutError {
+    /// The folder is not below the workspace.
     #[error("`path: {0}` leads out of the workspace")]
     OutsideWorkspace(String),
+    /// The depth is no number.
     #[error("`fetch-depth: {0}` is no number")]
     NoDepth(String),
+    /// There is no such ref or commit.
     #[error("`ref: {0}` is no branch, tag or commit of this repository")]
     NoRef(String),
+    /// A file or folder cannot be made.
     #[error("cannot prepare {path}: {error}")]
-    Prepare { path: PathBuf, error: io::Error },
+    Prepare {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// git could not be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// git failed.
     #[error("git {command} failed: {message}")]
-    Git { command: String, message: String },
+    Git {
+        /// Its subcommand.
+        command: String,
+        /// What it said.
+        message: String,
+    },
 }
 
-/// Checks `source` out below `workspace`.
-pub(crate) fn checkout(
-    source: &Source,
-    inputs: &Inputs,
-    workspace: &Path,
-) -> Result<CheckedOut, CheckoutError> {
+/// Does a checkout. It is called in a process of the job's own, with no more rights than a step has.
+///
+/// # Errors
+///
+/// When an input makes no sense, or git refuses.
+pub fn checkout(order: &CheckoutOrder) -> Result<CheckedOut, CheckoutError> {
+    let CheckoutOrder { source, inputs, workspace } = order;
     let depth = match inputs.fetch_depth.trim() {
         "" => 1,
         text => text.parse().map_err(|_| CheckoutError::NoDepth(text.to_owned()))?,

@@ -5,6 +5,7 @@ use std::path::Path;
 use muster_workflow::expr::{Contexts, EvalError, JobStatus, Object, Value};
 use muster_workflow::workflow::Env;
 
+use crate::ground::Places;
 use crate::spec::{JobSpec, StepConclusion};
 
 /// The keys of the `github` context that steps also have as variables, from GitHub's runner.
@@ -44,14 +45,6 @@ const GITHUB_VARIABLES: [&str; 33] = [
     "job_workflow_sha",
 ];
 
-/// Where the job's things lie.
-#[derive(Debug)]
-pub(crate) struct Places<'a> {
-    pub(crate) workspace: &'a Path,
-    pub(crate) temp: &'a Path,
-    pub(crate) event: &'a Path,
-}
-
 /// The contexts of a job as it goes on.
 #[derive(Debug)]
 pub(crate) struct JobContexts {
@@ -63,19 +56,19 @@ pub(crate) struct JobContexts {
 }
 
 impl JobContexts {
-    pub(crate) fn new(spec: &JobSpec, places: &Places<'_>) -> Self {
+    pub(crate) fn new(spec: &JobSpec, places: &Places) -> Self {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut github = object(&Value::from(&spec.github));
-        github.insert("workspace", text(places.workspace));
-        github.insert("event_path", text(places.event));
+        github.insert("workspace", text(&places.workspace));
+        github.insert("event_path", text(&places.event));
         github.insert("job", spec.job.as_str());
         let runner = Object::from_iter([
             ("name", spec.runner.clone()),
             ("os", "Linux".to_owned()),
             ("arch", arch().to_owned()),
-            ("temp", text(places.temp)),
-            ("tool_cache", text(&spec.tool_cache)),
-            ("workspace", text(places.workspace.parent().unwrap_or(places.workspace))),
+            ("temp", text(&places.temp)),
+            ("tool_cache", text(&places.tool_cache)),
+            ("workspace", text(places.workspace.parent().unwrap_or(&places.workspace))),
             ("environment", "self-hosted".to_owned()),
         ]);
         let mut contexts = Contexts::new();

@@ -4,23 +4,26 @@
 //! [environment files](https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands#environment-files):
 //! `name=value` lines and `name<<DELIMITER` blocks; whichever of `=` and `<<` comes first decides.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::ground::Ground;
+
+const ENV: &str = "GITHUB_ENV";
+const OUTPUT: &str = "GITHUB_OUTPUT";
+const PATH: &str = "GITHUB_PATH";
+const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
 /// The most bytes that one of these files may hold.
 const MAX_BYTES: u64 = 10 << 20;
 /// The most bytes of a step's summary, GitHub's bound.
 const MAX_SUMMARY_BYTES: u64 = 1 << 20;
 
-/// The files of one step.
+/// The files of one step, by their names among the job's temporary ones.
 #[derive(Debug)]
 pub(crate) struct CommandFiles {
-    pub(crate) env: PathBuf,
-    pub(crate) output: PathBuf,
-    pub(crate) path: PathBuf,
-    pub(crate) state: PathBuf,
-    pub(crate) summary: PathBuf,
+    /// The variable that tells the step where the file is, and the file.
+    files: [(&'static str, String, PathBuf); 5],
 }
 
 /// What a step said through its files.
@@ -37,8 +40,8 @@ pub(crate) struct Said {
 pub(crate) enum FileError {
     #[error("{file}: cannot read it: {error}")]
     Read { file: &'static str, error: io::Error },
-    #[error("{file}: it has {bytes} bytes, more than {max}")]
-    TooLarge { file: &'static str, bytes: u64, max: u64 },
+    #[error("{file}: it has more than {max} bytes")]
+    TooLarge { file: &'static str, max: u64 },
     #[error("{file}: invalid line `{line}`: write `name=value` or `name<<DELIMITER`")]
     NoAssignment { file: &'static str, line: String },
     #[error("{file}: the block `{name}` is never closed by its delimiter `{delimiter}`")]
@@ -48,77 +51,68 @@ pub(crate) enum FileError {
 }
 
 impl CommandFiles {
-    /// Makes empty files for step `step` in `folder`.
-    pub(crate) fn create(folder: &Path, step: usize) -> io::Result<Self> {
-        let make = |kind: &str| -> io::Result<PathBuf> {
-            let path = folder.join(format!("{kind}_{step}"));
-            fs::File::create_new(&path)?;
-            Ok(path)
+    /// Makes empty files for step `step`.
+    pub(crate) fn create(ground: &Ground, step: usize) -> io::Result<Self> {
+        let make = |variable, kind: &str| -> io::Result<(&'static str, String, PathBuf)> {
+            let name = format!("{kind}_{step}");
+            let inside = ground.write(&name, b"")?;
+            Ok((variable, name, inside))
         };
         Ok(Self {
-            env: make("set_env")?,
-            output: make("set_output")?,
-            path: make("add_path")?,
-            state: make("save_state")?,
-            summary: make("step_summary")?,
+            files: [
+                make(ENV, "set_env")?,
+                make(OUTPUT, "set_output")?,
+                make(PATH, "add_path")?,
+                make("GITHUB_STATE", "save_state")?,
+                make(SUMMARY, "step_summary")?,
+            ],
         })
     }
 
     /// Returns the variables that tell a step where its files are.
-    pub(crate) fn variables(&self) -> [(&'static str, &Path); 5] {
-        [
-            ("GITHUB_ENV", &self.env),
-            ("GITHUB_OUTPUT", &self.output),
-            ("GITHUB_PATH", &self.path),
-            ("GITHUB_STATE", &self.state),
-            ("GITHUB_STEP_SUMMARY", &self.summary),
-        ]
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        self.files.iter().map(|(variable, _, inside)| (*variable, inside.as_path()))
     }
 
     /// Reads what the step said, and takes the files away.
-    pub(crate) fn read(&self) -> Result<Said, FileError> {
-        let env = assignments("GITHUB_ENV", &text("GITHUB_ENV", &self.env, MAX_BYTES)?)?;
+    pub(crate) fn read(&self, ground: &Ground) -> Result<Said, FileError> {
+        let text = |variable, max| self.text(ground, variable, max);
+        let env = assignments(ENV, &text(ENV, MAX_BYTES)?)?;
         if let Some((name, _)) =
             env.iter().find(|(name, value)| name.contains('\0') || value.contains('\0'))
         {
             return Err(FileError::Forbidden {
-                file: "GITHUB_ENV",
+                file: ENV,
                 name: format!("{name} with a zero byte"),
             });
         }
         if let Some((name, _)) =
             env.iter().find(|(name, _)| name.eq_ignore_ascii_case("NODE_OPTIONS"))
         {
-            return Err(FileError::Forbidden { file: "GITHUB_ENV", name: name.clone() });
+            return Err(FileError::Forbidden { file: ENV, name: name.clone() });
         }
-        let outputs =
-            assignments("GITHUB_OUTPUT", &text("GITHUB_OUTPUT", &self.output, MAX_BYTES)?)?;
-        let paths = text("GITHUB_PATH", &self.path, MAX_BYTES)?;
+        let outputs = assignments(OUTPUT, &text(OUTPUT, MAX_BYTES)?)?;
+        let paths = text(PATH, MAX_BYTES)?;
         let paths = paths.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
-        let summary = text("GITHUB_STEP_SUMMARY", &self.summary, MAX_SUMMARY_BYTES)?;
-        for (_, path) in self.variables() {
-            // A file that stays only takes room until the job's folder goes.
-            drop(fs::remove_file(path));
+        let summary = text(SUMMARY, MAX_SUMMARY_BYTES)?;
+        for (_, name, _) in &self.files {
+            ground.remove(name);
         }
         Ok(Said { env, outputs, paths, summary })
     }
-}
 
-/// Reads a file that a step wrote; it may have taken it away, or put something else there.
-fn text(file: &'static str, path: &Path, max: u64) -> Result<String, FileError> {
-    let read = |error| FileError::Read { file, error };
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        other => other.map_err(read)?,
-    };
-    if !metadata.is_file() {
-        return Err(read(io::Error::other("it is no regular file any more")));
+    /// Reads a file that a step wrote; it may have taken it away, or put something else there.
+    fn text(&self, ground: &Ground, file: &'static str, max: u64) -> Result<String, FileError> {
+        let Some((_, name, _)) = self.files.iter().find(|(variable, ..)| *variable == file) else {
+            return Ok(String::new());
+        };
+        let bytes = ground.read(name, max).map_err(|error| FileError::Read { file, error })?;
+        let bytes = bytes.unwrap_or_default();
+        if bytes.len() as u64 > max {
+            return Err(FileError::TooLarge { file, max });
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
-    if metadata.len() > max {
-        return Err(FileError::TooLarge { file, bytes: metadata.len(), max });
-    }
-    let bytes = fs::read(path).map_err(read)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Reads `name=value` lines and `name<<DELIMITER` blocks.

@@ -1,8 +1,6 @@
 //! A job from beginning to end.
 
-use std::fs;
 use std::io::{self, PipeReader, Read as _};
-use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,10 +12,11 @@ use muster_workflow::workflow::{self, Action, Step, Workflow};
 use muster_workflow::{Template, read};
 
 use crate::cancel::Cancel;
-use crate::checkout::{Inputs, checkout};
-use crate::contexts::{JobContexts, Places};
+use crate::checkout::{CheckoutOrder, Inputs};
+use crate::contexts::JobContexts;
 use crate::files::CommandFiles;
 use crate::follow::{Bounds, Stop, follow};
+use crate::ground::Ground;
 use crate::spec::{JobConclusion, JobResult, JobSpec, StepConclusion, StepEvent};
 use crate::{Listener, shell};
 
@@ -30,6 +29,9 @@ const BACKGROUND_TICK: Duration = Duration::from_millis(100);
 const MAX_BACKGROUND: usize = 4 << 20;
 /// What a job leaves behind has so long to die.
 const CLEAN_UP: Duration = Duration::from_secs(5);
+
+/// The line of a job's log that says what stands between its steps and the machine begins so.
+pub const ISOLATION: &str = "Isolation: ";
 
 /// Runs a job. Never fails itself: what goes wrong is in the result and in the log.
 pub fn run(spec: &JobSpec, cancel: &Cancel, listener: &mut dyn Listener) -> JobResult {
@@ -104,8 +106,7 @@ struct RunningJob<'a> {
     cancel: &'a Cancel,
     listener: &'a mut dyn Listener,
     contexts: JobContexts,
-    workspace: PathBuf,
-    temp: PathBuf,
+    ground: Ground,
     /// What `GITHUB_PATH` put in front of PATH, the newest first.
     paths: Vec<String>,
     /// Output of what ended steps left running.
@@ -126,16 +127,8 @@ impl<'a> RunningJob<'a> {
         let started = clock::now_ms();
         let name = "Set up job".to_owned();
         listener.step(StepEvent::Started { step: 0, name: name.clone(), at: started });
-        let temp = spec.folder.join("temp");
-        let workspace = match &spec.in_place {
-            Some(folder) => folder.clone(),
-            None => spec.folder.join("work").join("workspace"),
-        };
-        let event = temp.join("event.json");
-        let laid_out = lay_out(spec, &workspace, &temp, &event);
-        laid_out.map_err(|error| format!("cannot prepare {}: {error}", spec.folder.display()))?;
-        let places = Places { workspace: &workspace, temp: &temp, event: &event };
-        let mut contexts = JobContexts::new(spec, &places);
+        let ground = Ground::prepare(spec)?;
+        let mut contexts = JobContexts::new(spec, &ground.places);
         for env in [&workflow.env, &definition.env] {
             let env = contexts.evaluate(env).map_err(|error| format!("`env`: {error}"))?;
             contexts.extend_env(&env);
@@ -149,19 +142,15 @@ impl<'a> RunningJob<'a> {
             cancel,
             listener,
             contexts,
-            workspace,
-            temp,
+            ground,
             paths: Vec::new(),
             left_open: Vec::new(),
             deadline: deadline(minutes),
             stopped: None,
         };
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
-        job.say(
-            0,
-            "Isolation: none. The steps run as this user, with this machine's files and network.",
-        );
-        job.say(0, &format!("Workspace: {}", job.workspace.display()));
+        job.say(0, &format!("{ISOLATION}{}", job.ground.description));
+        job.say(0, &format!("Workspace: {}", job.ground.places.workspace.display()));
         let success = StepConclusion::Success;
         let (outcome, conclusion, at) = (success, success, clock::now_ms());
         job.listener.step(StepEvent::Finished { step: 0, name, outcome, conclusion, at });
@@ -241,7 +230,7 @@ impl<'a> RunningJob<'a> {
                 };
                 match (text(git_ref), text(path), text(fetch_depth)) {
                     (Ok(git_ref), Ok(path), Ok(fetch_depth)) => {
-                        self.checkout(place, &Inputs { git_ref, path, fetch_depth })
+                        self.checkout(place, Inputs { git_ref, path, fetch_depth })
                     }
                     (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
                         self.refuse(place, &format!("`with`: {error}"))
@@ -251,21 +240,32 @@ impl<'a> RunningJob<'a> {
         }
     }
 
-    fn checkout(&mut self, place: usize, inputs: &Inputs) -> Done {
+    fn checkout(&mut self, place: usize, inputs: Inputs) -> Done {
         if self.spec.in_place.is_some() {
             self.say(place, "Running in place: the work tree is used as it is.");
             return Done { outcome: StepConclusion::Success, outputs: Vec::new() };
         }
-        match checkout(&self.spec.source, inputs, &self.workspace) {
-            Ok(target) => {
-                let at = if target.git_ref.is_empty() { "" } else { " at " };
-                self.say(place, &format!("Checked out {}{at}{}", target.sha, target.git_ref));
-                let outputs =
-                    vec![("ref".to_owned(), target.git_ref), ("commit".to_owned(), target.sha)];
-                Done { outcome: StepConclusion::Success, outputs }
-            }
-            Err(error) => self.refuse(place, &error.to_string()),
-        }
+        let order = CheckoutOrder {
+            source: self.ground.source.clone(),
+            inputs,
+            workspace: self.ground.places.workspace.clone(),
+        };
+        let prepared = serde_json::to_vec(&order).map_err(io::Error::from).and_then(|order| {
+            let files = CommandFiles::create(&self.ground, place)?;
+            Ok((self.ground.write(&format!("checkout_{place}.json"), &order)?, files))
+        });
+        let (order, files) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return self.refuse(place, &format!("cannot prepare it: {error}")),
+        };
+        let path = self.ground.environment.iter().find(|(name, _)| name == "PATH").cloned();
+        let program = Program::new(&self.ground.program)
+            .arg("checkout")
+            .arg(order)
+            .dir(&self.ground.places.workspace)
+            .envs(path)
+            .envs(files.variables());
+        self.perform_program(place, program, &files, None)
     }
 
     fn script(
@@ -282,23 +282,34 @@ impl<'a> RunningJob<'a> {
             Err(why) => return self.refuse(place, &why),
         };
         let minutes = step.timeout_minutes.as_ref().map(|minutes| minutes.get(view)).transpose();
-        let bounds = match minutes {
-            Ok(minutes) => Bounds {
-                step: minutes.and_then(deadline),
-                job: self.deadline,
-                idle: self.spec.idle_timeout_s.map(Duration::from_secs),
-                tick: if self.left_open.is_empty() { None } else { Some(BACKGROUND_TICK) },
-            },
-            Err(error) => return self.refuse(place, &format!("`timeout-minutes`: {error}")),
+        match minutes {
+            Ok(minutes) => self.perform_program(place, program, &files, minutes.and_then(deadline)),
+            Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
+        }
+    }
+
+    /// Runs the program of a step to its end.
+    fn perform_program(
+        &mut self,
+        place: usize,
+        program: Program,
+        files: &CommandFiles,
+        deadline: Option<Instant>,
+    ) -> Done {
+        let bounds = Bounds {
+            step: deadline,
+            job: self.deadline,
+            idle: self.spec.idle_timeout_s.map(Duration::from_secs),
+            tick: if self.left_open.is_empty() { None } else { Some(BACKGROUND_TICK) },
         };
-        let mut running = match program.spawn() {
+        let mut running = match self.ground.spawn(program) {
             Ok(running) => running,
             Err(error) => return self.refuse(place, &error.to_string()),
         };
         let outcome = self.follow(place, &mut running, bounds);
         self.left_open.extend(running.into_output().map(|pipe| Background::read(place, pipe)));
         self.drain_left_open();
-        self.take_files(place, outcome, &files)
+        self.take_files(place, outcome, files)
     }
 
     /// Writes the script and builds the command that runs it.
@@ -320,19 +331,21 @@ impl<'a> RunningJob<'a> {
         let script = text("run", script)?.unwrap_or_default();
         let shell = text("shell", shell)?;
         let folder = text("working-directory", folder)?.unwrap_or_default();
-        let folder = self.workspace.join(folder);
-        if !folder.is_dir() {
+        let folder = self.ground.places.workspace.join(folder);
+        if self.ground.lacks_folder(&folder) {
             return Err(format!("`working-directory`: {} does not exist", folder.display()));
         }
-        let broken = |error: io::Error| format!("cannot write to {}: {error}", self.temp.display());
-        let files = CommandFiles::create(&self.temp, place).map_err(broken)?;
-        let path = self.temp.join(format!("step_{place}.{}", shell::extension(shell.as_deref())));
-        fs::write(&path, shell::prepare(shell.as_deref(), &script)).map_err(broken)?;
+        let broken = |error: io::Error| format!("cannot write the step's files: {error}");
+        let files = CommandFiles::create(&self.ground, place).map_err(broken)?;
+        let name = format!("step_{place}.{}", shell::extension(shell.as_deref()));
+        let script = shell::prepare(shell.as_deref(), &script);
+        let path = self.ground.write(&name, script.as_bytes()).map_err(broken)?;
         let variables = self.variables(env, &files);
         let search_path = variables.iter().rev().find(|(name, _)| name == "PATH");
         let search_path = search_path.map(|(_, value)| value.as_str()).unwrap_or_default();
-        let invocation = shell::invocation(shell.as_deref(), &path, search_path)
-            .map_err(|error| error.to_string())?;
+        let find = |name: &str| self.ground.find(name, search_path);
+        let invocation =
+            shell::invocation(shell.as_deref(), &path, find).map_err(|error| error.to_string())?;
         let program =
             Program::new(invocation.program).args(invocation.args).dir(&folder).envs(variables);
         Ok((program, files))
@@ -340,7 +353,7 @@ impl<'a> RunningJob<'a> {
 
     /// Returns the variables of a step, the later ones overriding.
     fn variables(&self, env: &[(String, String)], files: &CommandFiles) -> Vec<(String, String)> {
-        let mut variables = self.spec.environment.clone();
+        let mut variables = self.ground.environment.clone();
         variables.extend(self.contexts.variables());
         variables.extend(env.iter().cloned());
         for (name, path) in files.variables() {
@@ -396,7 +409,7 @@ impl<'a> RunningJob<'a> {
 
     /// Takes over what a step said through its files.
     fn take_files(&mut self, place: usize, outcome: StepConclusion, files: &CommandFiles) -> Done {
-        let said = match files.read() {
+        let said = match files.read(&self.ground) {
             Ok(said) => said,
             Err(error) => return self.refuse(place, &error.to_string()),
         };
@@ -472,15 +485,13 @@ impl<'a> RunningJob<'a> {
             refused = Some(format!("its outputs have {bytes} bytes, more than {MAX_OUTPUTS}"));
             outputs.clear();
         }
+        self.ground.kill();
         let left = tree::kill_descendants(&[], CLEAN_UP);
         if left > 0 {
             self.say(place, &format!("Error: {left} processes of the job could not be killed"));
         }
         self.drain_left_open();
-        if self.spec.in_place.is_none() {
-            // What cannot be removed is removed with the job's folder by who made it.
-            drop(fs::remove_dir_all(&self.workspace));
-        }
+        self.ground.clear();
         let (conclusion, reason) = match (self.stopped, self.contexts.status(), refused) {
             (Some((conclusion, why)), ..) => (conclusion, Some(why)),
             (None, _, Some(why)) => (JobConclusion::Failure, Some(why)),
@@ -489,14 +500,6 @@ impl<'a> RunningJob<'a> {
         };
         JobResult { conclusion, reason, outputs }
     }
-}
-
-fn lay_out(spec: &JobSpec, workspace: &Path, temp: &Path, event: &Path) -> io::Result<()> {
-    for folder in [workspace, temp, &spec.tool_cache] {
-        fs::create_dir_all(folder)?;
-    }
-    let payload = spec.github.get("event").cloned().unwrap_or_default();
-    fs::write(event, serde_json::to_vec(&payload)?)
 }
 
 /// Returns the moment `minutes` from now; `None` for what is no bound.

@@ -9,6 +9,7 @@ mod checkout;
 mod contexts;
 mod files;
 mod follow;
+mod ground;
 mod job;
 mod shell;
 pub mod spec;
@@ -17,7 +18,8 @@ pub mod spool;
 mod tests;
 
 pub use cancel::Cancel;
-pub use job::run;
+pub use checkout::{CheckedOut, CheckoutError, CheckoutOrder, Inputs, checkout};
+pub use job::{ISOLATION, run};
 
 use spec::StepEvent;
 

@@ -2,7 +2,6 @@
 //!
 //! The flags are those of GitHub's runner for each shell name.
 
-use std::env;
 use std::path::{Path, PathBuf};
 
 /// A script as it will be run.
@@ -46,20 +45,21 @@ pub(crate) fn prepare(shell: Option<&str>, script: &str) -> String {
     )
 }
 
-/// Builds the command for a script; without a shell it is bash where there is one, else sh.
+/// Builds the command for a script; without a shell it is bash where there is one, else sh. `find` looks
+/// a program up as the step would.
 pub(crate) fn invocation(
     shell: Option<&str>,
     script: &Path,
-    search_path: &str,
+    find: impl Fn(&str) -> Option<PathBuf>,
 ) -> Result<Invocation, ShellError> {
     let script = script.to_string_lossy();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let template = match shell.map(str::trim) {
-        None if find("bash", search_path).is_some() => words("bash -e {0}"),
+        None if find("bash").is_some() => words("bash -e {0}"),
         None | Some("sh") => words("sh -e {0}"),
         Some("bash") => words("bash --noprofile --norc -e -o pipefail {0}"),
         // Debian has the program under its longer name alone.
-        Some("python") if find("python", search_path).is_none() => words("python3 {0}"),
+        Some("python") if find("python").is_none() => words("python3 {0}"),
         Some("python") => words("python {0}"),
         Some("pwsh") => vec!["pwsh".into(), "-command".into(), ". '{0}'".into()],
         Some(name @ ("cmd" | "powershell")) => {
@@ -71,14 +71,6 @@ pub(crate) fn invocation(
     let mut line = template.into_iter().map(|word| word.replace("{0}", &script));
     let name =
         line.next().ok_or_else(|| ShellError::Empty(shell.unwrap_or_default().to_owned()))?;
-    let program = find(&name, search_path).ok_or(ShellError::Missing(name))?;
+    let program = find(&name).ok_or(ShellError::Missing(name))?;
     Ok(Invocation { program: program.to_string_lossy().into_owned(), args: line.collect() })
-}
-
-/// Looks a program up in a PATH, which is the step's and not this process's.
-fn find(name: &str, search_path: &str) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Some(PathBuf::from(name)).filter(|path| path.is_file());
-    }
-    env::split_paths(search_path).map(|folder| folder.join(name)).find(|path| path.is_file())
 }

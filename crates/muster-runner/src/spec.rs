@@ -34,12 +34,59 @@ pub struct JobSpec {
     pub source: Source,
     /// The work tree to run in, instead of a workspace that starts empty.
     pub in_place: Option<PathBuf>,
-    /// Where tools are kept between jobs.
+    /// Where tools are kept between jobs that run without a sandbox.
     pub tool_cache: PathBuf,
+    /// What stands between the steps and this machine.
+    pub isolation: Isolation,
+    /// The program that does a checkout when it is called as `PROGRAM checkout ORDER`: muster itself.
+    pub program: PathBuf,
     /// The runner's name.
     pub runner: String,
     /// After so many seconds without output the job is ended; `None` is never.
     pub idle_timeout_s: Option<u64>,
+}
+
+/// What stands between the steps of a job and the machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Isolation {
+    /// Nothing.
+    None {
+        /// Why there is no sandbox, where one could be expected.
+        why: Option<String>,
+    },
+    /// A sandbox, or the job does not run.
+    Sandbox(Cage),
+    /// A sandbox where this machine can make one.
+    Auto(Cage),
+}
+
+/// What a sandboxed job gets of this machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cage {
+    /// The name of its control group.
+    pub group: String,
+    /// Variables in place of [`JobSpec::environment`]; their paths are inside.
+    pub environment: Vec<(String, String)>,
+    /// Folders with programs that are no part of the system.
+    pub tools: Vec<Tool>,
+    /// Whether it shares this machine's network.
+    pub network: bool,
+    /// The most bytes of memory that its processes use together.
+    pub memory_bytes: u64,
+    /// The most processes and threads at once.
+    pub processes: u32,
+}
+
+/// A folder with programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Where it is on this machine.
+    pub from: PathBuf,
+    /// Where the steps see it.
+    pub to: PathBuf,
+    /// A path by which its programs call each other, that has to lead there too.
+    pub known_as: Option<PathBuf>,
 }
 
 /// A repository on this machine and the commit that a run is about.

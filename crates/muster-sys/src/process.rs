@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::clock;
+use crate::sandbox::{Confined, Sandbox};
 
 /// A program to start. It sees only the variables that it is given.
 #[derive(Debug)]
@@ -176,6 +177,23 @@ impl Program {
         running.map_err(|error| ProcessError::Lost { program: self.name, error })
     }
 
+    /// Starts the program in a sandbox, with both outputs on one pipe. Program and folder are as they
+    /// are inside.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started there.
+    pub fn spawn_in(self, sandbox: &Sandbox) -> Result<Running, ProcessError> {
+        match sandbox.spawn(&self.command) {
+            Ok((confined, output)) => Ok(Running {
+                handle: Handle::Confined(confined),
+                output: Some(output),
+                reads_after_exit: 0,
+            }),
+            Err(error) => Err(ProcessError::Start { program: self.name, error }),
+        }
+    }
+
     /// Starts the program with our own input and outputs, in our own process group.
     ///
     /// # Errors
@@ -303,10 +321,18 @@ pub struct Conversation {
 /// A program that was started and writes to a pipe.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
-    exited: OwnedFd,
+    handle: Handle,
     output: Option<PipeReader>,
     reads_after_exit: usize,
+}
+
+/// How the program is held.
+#[derive(Debug)]
+enum Handle {
+    /// A child of ours, and what becomes readable when it has ended.
+    Child(Child, OwnedFd),
+    /// It runs in a sandbox.
+    Confined(Confined),
 }
 
 /// How often the pipe is read once the program has ended: all that it left in the pipe, but not
@@ -329,7 +355,7 @@ pub enum Happening {
 impl Running {
     fn new(child: Child, output: PipeReader) -> io::Result<Self> {
         let exited = rustix::process::pidfd_open(pid(&child)?, PidfdFlags::empty())?;
-        Ok(Self { child, exited, output: Some(output), reads_after_exit: 0 })
+        Ok(Self { handle: Handle::Child(child, exited), output: Some(output), reads_after_exit: 0 })
     }
 
     /// Waits for the next thing that happens; output comes before the exit it was written before.
@@ -338,7 +364,11 @@ impl Running {
     ///
     /// When the pipe cannot be read or the program not be waited for.
     pub fn next(&mut self, wake: &OwnedFd, timeout: Option<Duration>) -> io::Result<Happening> {
-        let mut fds = vec![self.exited.as_fd(), wake.as_fd()];
+        let exited = match &self.handle {
+            Handle::Child(_, exited) => exited.as_fd(),
+            Handle::Confined(confined) => confined.ended(),
+        };
+        let mut fds = vec![exited, wake.as_fd()];
         fds.extend(self.output.as_ref().map(AsFd::as_fd));
         let ready = wait_readable(&fds, timeout)?;
         drop(fds);
@@ -354,7 +384,10 @@ impl Running {
             }
         }
         if ready[0] {
-            return Ok(Happening::Exited(self.child.wait()?));
+            return Ok(Happening::Exited(match &mut self.handle {
+                Handle::Child(child, _) => child.wait()?,
+                Handle::Confined(confined) => confined.status(),
+            }));
         }
         Ok(Happening::Nothing)
     }
@@ -376,28 +409,31 @@ impl Running {
         self.output
     }
 
-    /// Returns the process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends SIGINT to the program and all in its group.
     pub fn interrupt(&self) {
-        kill_group(&self.child, Signal::INT);
+        self.signal(Signal::INT);
     }
 
     /// Sends SIGTERM to the program and all in its group.
     pub fn terminate(&self) {
-        kill_group(&self.child, Signal::TERM);
+        self.signal(Signal::TERM);
     }
 
     /// Sends SIGKILL to the program and all in its group.
     pub fn kill(&self) {
-        kill_group(&self.child, Signal::KILL);
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        match &self.handle {
+            Handle::Child(child, _) => kill_group(child, signal),
+            Handle::Confined(confined) => confined.signal(signal),
+        }
     }
 }
 
-fn kill_group(child: &Child, signal: Signal) {
+/// Sends a signal to a child that was not waited for yet, and to all in its group.
+pub(crate) fn kill_group(child: &Child, signal: Signal) {
     // The group may be gone already.
     if let Ok(pid) = pid(child) {
         let _ = rustix::process::kill_process_group(pid, signal);

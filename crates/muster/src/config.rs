@@ -35,10 +35,47 @@ pub(crate) struct Config {
     pub(crate) poll_remote_s: u64,
     /// After so many seconds without output a job is ended.
     pub(crate) idle_timeout_s: u64,
-    /// Whether a stranger's commit runs, once it is approved, although there is no sandbox.
+    /// Whether a stranger's commit runs, once it is approved, where there is no sandbox.
     pub(crate) approved_without_sandbox: bool,
+    /// What stands between jobs and this machine.
+    pub(crate) isolation: IsolationConfig,
+    /// What sandboxes are like.
+    pub(crate) sandbox: SandboxConfig,
     /// GitHub, when the server works beside it.
     pub(crate) github: Option<GitHubConfig>,
+}
+
+/// What stands between jobs and this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum IsolationConfig {
+    /// A sandbox for each job; where this machine cannot make one, none for the code of members.
+    Auto,
+    /// A sandbox for each job, or it does not run.
+    Sandbox,
+    /// None: steps run as the user that muster runs as.
+    None,
+}
+
+/// What sandboxes are like.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SandboxConfig {
+    /// Whether the jobs of members share this machine's network. Those of others never do.
+    pub(crate) network: bool,
+    /// The most memory of one job, in MiB.
+    pub(crate) memory_mib: u64,
+    /// The most processes and threads of one job.
+    pub(crate) processes: u32,
+    /// Folders of programs that the jobs of members see, beside those in PATH.
+    pub(crate) tools: Vec<PathBuf>,
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        let memory_mib = machine::memory_share_mib();
+        Self { network: true, memory_mib, processes: 4096, tools: Vec::new() }
+    }
 }
 
 impl Default for Config {
@@ -55,6 +92,8 @@ impl Default for Config {
             poll_remote_s: 30,
             idle_timeout_s: 3600,
             approved_without_sandbox: false,
+            isolation: IsolationConfig::Auto,
+            sandbox: SandboxConfig::default(),
             github: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use muster_core::id::RepoId;
@@ -40,6 +41,11 @@ impl Data {
         let folder = folder.canonicalize().map_err(unusable)?;
         for below in ["jobs", "logs", "mirrors", "nudge", "tools"] {
             fs::create_dir_all(folder.join(below)).map_err(unusable)?;
+        }
+        // Who else is on this machine may nudge, and see nothing. Jobs get what is theirs by mounts.
+        set_mode(&folder, 0o711).map_err(unusable)?;
+        for below in ["jobs", "logs", "mirrors"] {
+            set_mode(&folder.join(below), 0o700).map_err(unusable)?;
         }
         let lock = OpenOptions::new()
             .create(true)
@@ -101,4 +107,8 @@ impl Data {
     pub(crate) fn log(&self, job_id: &str, attempt: i64) -> PathBuf {
         self.folder.join("logs").join(format!("{job_id}.{attempt}.log"))
     }
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }

@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, broadcast, watch};
 
-use crate::config::Config;
+use crate::config::{Config, IsolationConfig};
 use crate::data::Data;
 use crate::forge::GitHub;
 use crate::http::IN_FLIGHT_KIB;
 use crate::loops::{Loops, Shared, Wake};
 use crate::store::Store;
-use crate::{git, http, task};
+use crate::{git, http, machine, task};
 
 /// How many notices of growing logs may wait for a slow reader.
 const NOTICES: usize = 256;
@@ -35,12 +35,21 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 impl Server {
     /// Starts a server that listens on `listener`.
     pub(crate) async fn start(config: Config, listener: TcpListener) -> anyhow::Result<Self> {
+        // Under root a sandboxed job is another user, and reads the mirror; the folder above it is closed.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let data = Data::open(&config.data)?;
         git::remove_stale_locks(&data.mirrors()).context("cannot look through the mirrors")?;
         let store = Store::open(config.database.as_deref(), &data.database()).await?;
         let loopback = config.listen.ip().is_loopback();
         let github =
             config.github.as_ref().map(|config| GitHub::open(config, loopback)).transpose()?;
+        let cageless = tokio::task::spawn_blocking(machine::try_sandbox).await?.err();
+        let cageless = match config.isolation {
+            IsolationConfig::None => Some("`isolation` is `none`".to_owned()),
+            IsolationConfig::Auto | IsolationConfig::Sandbox => {
+                cageless.map(|error| error.to_string())
+            }
+        };
         let inbox_room = Semaphore::new(IN_FLIGHT_KIB);
         let (grown, _) = broadcast::channel(NOTICES);
         let shared = Arc::new(Shared {
@@ -48,6 +57,7 @@ impl Server {
             data,
             config,
             github,
+            cageless,
             inbox_room,
             wake: Wake::default(),
             grown,

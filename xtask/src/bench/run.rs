@@ -15,18 +15,23 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
     let folder = tempfile::tempdir()?;
     git(folder.path(), &["init", "--quiet", "."])?;
-    let one = measure(folder.path(), 1)?;
-    let many = measure(folder.path(), 1 + MORE_STEPS)?;
-    #[expect(clippy::cast_precision_loss, reason = "a small count")]
-    let each = (many - one) / MORE_STEPS as f64;
-    Ok(vec![
-        Figure::new("muster run, one echo, none", one, "ms", Target::AtMost(25.0))
-            .rival("act 93 ms"),
-        Figure::new("each further echo step", each, "ms", Target::AtMost(2.0)).rival("act 4.8 ms"),
-    ])
+    let mut figures = Vec::new();
+    let kinds = [
+        ("none", "muster run, one echo, none", 25.0, "each further echo step, none"),
+        ("sandbox", "muster run, one echo, sandbox", 45.0, "each further echo step, sandbox"),
+    ];
+    for (isolation, first, at_most, further) in kinds {
+        let one = measure(folder.path(), isolation, 1)?;
+        let many = measure(folder.path(), isolation, 1 + MORE_STEPS)?;
+        #[expect(clippy::cast_precision_loss, reason = "a small count")]
+        let each = (many - one) / MORE_STEPS as f64;
+        figures.push(Figure::new(first, one, "ms", Target::AtMost(at_most)).rival("act 93 ms"));
+        figures.push(Figure::new(further, each, "ms", Target::AtMost(2.0)).rival("act 4.8 ms"));
+    }
+    Ok(figures)
 }
 
-fn measure(folder: &Path, steps: usize) -> anyhow::Result<f64> {
+fn measure(folder: &Path, isolation: &str, steps: usize) -> anyhow::Result<f64> {
     let workflows = folder.join(".github/workflows");
     std::fs::create_dir_all(&workflows)?;
     let step = "      - run: echo hello\n";
@@ -38,7 +43,10 @@ fn measure(folder: &Path, steps: usize) -> anyhow::Result<f64> {
     let mut times = Vec::new();
     for _ in 0..TIMES {
         let start = clock::monotonic();
-        let program = Program::new(binary()).arg("run").dir(folder).env("HOME", folder);
+        let program = Program::new(binary())
+            .args(["run", "--isolation", isolation])
+            .dir(folder)
+            .env("HOME", folder);
         let output = program.output(LIMIT, 16 << 20)?;
         times.push(start.elapsed().as_secs_f64() * 1000.0);
         anyhow::ensure!(

@@ -7,9 +7,10 @@ use muster_sys::clock;
 
 use super::client::{Client, ServerArguments};
 use super::{GREEN, RED, print, runtime};
-use crate::config::Config;
+use crate::config::{Config, IsolationConfig};
 use crate::forge::GitHub;
 use crate::git::Git;
+use crate::machine;
 
 /// The oldest git that can merge without a work tree.
 const GIT_AT_LEAST: (u32, u32) = (2, 38);
@@ -48,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut findings = Findings::default();
     findings.of("git", git());
     findings.of("data folder", data(&config));
-    print("note  sandbox: not built yet, so steps run as the user that muster runs as".to_owned());
+    findings.of("sandbox", sandbox(&config));
     runtime()?.block_on(async {
         if let Some(github) = &config.github {
             let opened = GitHub::open(github, config.listen.ip().is_loopback());
@@ -88,6 +89,27 @@ fn data(config: &Config) -> anyhow::Result<String> {
     std::fs::write(&probe, "").with_context(|| format!("cannot write to {}", folder.display()))?;
     std::fs::remove_file(&probe)?;
     Ok(folder.display().to_string())
+}
+
+fn sandbox(config: &Config) -> anyhow::Result<String> {
+    let tried = machine::try_sandbox();
+    match (config.isolation, tried) {
+        (IsolationConfig::None, _) => {
+            Ok("`isolation` is `none`: steps run as this user".to_owned())
+        }
+        (_, Ok(layers)) => {
+            let landlock = match layers.landlock {
+                0 => "no Landlock".to_owned(),
+                version => format!("Landlock {version}"),
+            };
+            let cgroup = layers.cgroup.map_or("no cgroup".to_owned(), |v| format!("cgroup v{v}"));
+            Ok(format!("namespaces, seccomp, {landlock}, {cgroup}"))
+        }
+        (IsolationConfig::Auto, Err(error)) => {
+            Err(error).context("code of members runs without one, that of strangers not at all")
+        }
+        (IsolationConfig::Sandbox, Err(error)) => Err(error).context("no job runs"),
+    }
 }
 
 async fn repository(github: &GitHub, name: &str) -> anyhow::Result<String> {

@@ -1,5 +1,6 @@
 //! The command line: one file a command, and what they share.
 
+mod checkout;
 mod client;
 mod demo;
 mod doctor;
@@ -65,6 +66,9 @@ enum Command {
     /// Run one job for the server or for `run` (used by muster itself).
     #[command(hide = true)]
     Supervise(supervise::Arguments),
+    /// Check a commit out, as a step of a job (used by muster itself).
+    #[command(hide = true)]
+    Checkout(checkout::Arguments),
 }
 
 /// Does what the command line says and returns the exit code.
@@ -85,6 +89,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Adopt(arguments) => runs::adopt(&arguments),
         Command::Why(arguments) => runs::why(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
+        Command::Checkout(arguments) => checkout::run(&arguments),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
         complain(&error);

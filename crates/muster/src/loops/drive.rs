@@ -17,7 +17,7 @@ use muster_core::labels::Labels;
 use muster_core::run::{Conclusion, Effect, Job, JobState, Reason};
 use muster_runner::spec::{JobConclusion, JobResult, StepEvent};
 use muster_runner::spool::Record;
-use muster_sys::{clock, tree};
+use muster_sys::{clock, sandbox, tree};
 use muster_workflow::read;
 use muster_workflow::workflow::Workflow;
 use rustix::fs::{FlockOperation, flock};
@@ -478,10 +478,14 @@ impl Drive {
         drop(std::fs::remove_file(
             self.shared.data.nudges().join(format!("job-{}", supervisor.job_id)),
         ));
+        let group = start::group(&supervisor.job_id, supervisor.attempt);
         let mark = start::tracking_id(&supervisor.job_id, supervisor.attempt);
         let done = tokio::task::spawn_blocking(move || {
             let left =
                 if lost { tree::kill_marked(start::TRACKING_VARIABLE, &mark, CLEAN_UP) } else { 0 };
+            if lost {
+                sandbox::forget(&group);
+            }
             (left, std::fs::remove_dir_all(folder))
         });
         match done.await {

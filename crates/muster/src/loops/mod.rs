@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) data: Data,
     pub(crate) config: Config,
     pub(crate) github: Option<GitHub>,
+    /// Why there is no sandbox for the code of strangers, where there is none.
+    pub(crate) cageless: Option<String>,
     /// Room for the bodies of webhooks that are being read, in KiB.
     pub(crate) inbox_room: Semaphore,
     pub(crate) wake: Wake,

@@ -148,8 +148,10 @@ impl Plan {
         }
         let approved = store.is_approved(&event.repository, &pull.head).await?;
         let trust = Trust::of(&event.change, approved);
-        if trust == Trust::Approved && !self.shared.config.approved_without_sandbox {
-            let text = "Approved, but this server has no sandbox (approved_without_sandbox is off)";
+        if let (Trust::Approved, Some(why), false) =
+            (trust, &self.shared.cageless, self.shared.config.approved_without_sandbox)
+        {
+            let text = format!("Approved, but this server has no sandbox for it: {why}");
             return Ok(Err(Outcome::Waiting(Reason::new("isolation", text))));
         }
         if trust.may_run() {

@@ -9,7 +9,8 @@ use std::process::Child;
 use anyhow::Context as _;
 use muster_core::labels::Labels;
 use muster_core::run::{JobState, Reason};
-use muster_runner::spec::{JobSpec, Source};
+use muster_core::trust::Trust;
+use muster_runner::spec::{Isolation, JobSpec, Source};
 use muster_sys::process::Program;
 use muster_workflow::expr::Value;
 use muster_workflow::plan;
@@ -17,6 +18,7 @@ use muster_workflow::workflow::Workflow;
 use rustix::fs::{FileType, FlockOperation, Mode, flock, mknodat};
 
 use super::Shared;
+use crate::config::IsolationConfig;
 use crate::machine;
 use crate::store::runs::ActiveRun;
 
@@ -34,6 +36,11 @@ pub(super) struct Start {
 /// Returns the mark of an attempt's processes.
 pub(super) fn tracking_id(job_id: &str, attempt: i64) -> String {
     format!("muster_{job_id}.{attempt}")
+}
+
+/// Returns the name of an attempt's control group.
+pub(super) fn group(job_id: &str, attempt: i64) -> String {
+    format!("{job_id}.{attempt}")
 }
 
 impl Start {
@@ -98,6 +105,10 @@ impl Start {
             },
             in_place: None,
             tool_cache: shared.data.tools(),
+            isolation: isolation(shared, active.trust, &job_id, attempt),
+            program: std::env::current_exe().map_err(|error| {
+                Reason::new("start", format!("cannot find muster itself: {error}"))
+            })?,
             runner: machine::name(),
             idle_timeout_s: Some(shared.config.idle_timeout_s),
         };
@@ -131,6 +142,23 @@ impl Start {
         let spool = open_log(&log)?;
         Ok((child, spool))
     }
+}
+
+/// Decides what stands between a job and this machine.
+fn isolation(shared: &Shared, trust: Trust, job_id: &str, attempt: i64) -> Isolation {
+    let tracking = (TRACKING_VARIABLE.to_owned(), tracking_id(job_id, attempt));
+    let wanted = match &shared.cageless {
+        // Only where configuration allows it has the plan let such a commit through.
+        Some(why) if trust < Trust::Member => return Isolation::None { why: Some(why.clone()) },
+        _ if trust < Trust::Member => IsolationConfig::Sandbox,
+        _ => shared.config.isolation,
+    };
+    let mut isolation =
+        machine::isolation(wanted, &shared.config.sandbox, trust, group(job_id, attempt));
+    if let Isolation::Sandbox(cage) | Isolation::Auto(cage) = &mut isolation {
+        cage.environment.push(tracking);
+    }
+    isolation
 }
 
 /// Opens a log to read.

@@ -59,6 +59,8 @@ pub(crate) struct ActiveRun {
     pub(crate) attempt: i64,
     pub(crate) sha: Sha,
     pub(crate) tested: Sha,
+    /// How far its author was trusted when it was planned.
+    pub(crate) trust: Trust,
     pub(crate) path: String,
     pub(crate) source: String,
     pub(crate) github: Json,
@@ -279,15 +281,16 @@ impl Store {
 
     /// Returns an active run with its current jobs.
     pub(crate) async fn active_run(&self, id: &str) -> Result<Option<ActiveRun>, StoreError> {
-        type Row = (String, i64, i64, String, String, String, String, String);
+        type Row = (String, i64, i64, String, String, String, String, String, String);
         let row: Option<Row> = sqlx::query_as(
-            "SELECT repository_id, number, attempt, sha, tested_sha, path, source, github FROM runs \
-             WHERE id = $1 AND conclusion IS NULL",
+            "SELECT repository_id, number, attempt, sha, tested_sha, trust, path, source, github \
+             FROM runs WHERE id = $1 AND conclusion IS NULL",
         )
         .bind(id)
         .fetch_optional(self.reads())
         .await?;
-        let Some((repository, number, attempt, sha, tested, path, source, github)) = row else {
+        let Some((repository, number, attempt, sha, tested, trust, path, source, github)) = row
+        else {
             return Ok(None);
         };
         let (job_ids, jobs) =
@@ -299,6 +302,7 @@ impl Store {
             attempt,
             sha: stored_sha(&sha)?,
             tested: stored_sha(&tested)?,
+            trust: serde_json::from_value(trust.into()).map_err(StoreError::unreadable("trust"))?,
             path,
             source,
             github: serde_json::from_str(&github).map_err(StoreError::unreadable("context"))?,

@@ -13,6 +13,7 @@ on_both! {
     a_pull_request_is_tested_as_merged_into_its_base,
     a_newer_head_ends_what_runs_for_the_older_one,
     a_fork_runs_nothing_where_there_is_no_sandbox,
+    an_approved_fork_runs_in_a_sandbox_without_network,
     a_fork_waits_for_the_approval_of_each_commit,
     the_front_door_takes_only_what_is_signed,
     limits_are_obeyed_across_a_restart,
@@ -30,16 +31,16 @@ struct Story {
 
 impl Story {
     fn start(database: Database) -> Self {
-        Self::start_with(database, false)
+        Self::start_in(database, "")
     }
 
-    /// `approved`: whether approved strangers' commits run without a sandbox.
-    fn start_with(database: Database, approved: bool) -> Self {
+    /// Starts with more configuration.
+    fn start_in(database: Database, config: &str) -> Self {
         let github = FakeGitHub::start();
         let repository = github.repository();
         std::fs::create_dir_all(&repository).unwrap();
         git_in(&repository, &["init", "--quiet", "--bare", "--initial-branch=main", "."]);
-        let config = format!("approved_without_sandbox = {approved}\n{}", github.config());
+        let config = format!("{config}{}", github.config());
         let server = Server::start_without_repository(database, &config);
         let added = server.muster(&["repo", "add", "team/app"]);
         assert_eq!(added.exit, Some(0), "{}", added.err);
@@ -180,12 +181,48 @@ fn a_fork_runs_nothing_where_there_is_no_sandbox(database: Database) {
     story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
     assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
     story.server.until("it says why", |_| story.github.shown(&head).contains("no sandbox"));
-    assert_snapshot!(story.github.shown(&head), @"muster pending: Approved, but this server has no sandbox (approved_without_sandbox is off)");
+    assert_snapshot!(story.github.shown(&head), @"muster pending: Approved, but this server has no sandbox for it: `isolation` is `none`");
     assert_eq!(story.server.muster(&["runs"]).out, "");
 }
 
+/// What a stranger wrote runs in a sandbox, with the system's programs and no network.
+fn an_approved_fork_runs_in_a_sandbox_without_network(database: Database) {
+    if !crate::sandbox::there_can_be_one() {
+        return;
+    }
+    let story = Story::start_in(database, "isolation = \"auto\"\n");
+    story.server.scene.script(
+        "test",
+        "#!/bin/sh\nset -e\nid -un\necho $PATH\ntest ! -e /opt/muster/tools\ncat /proc/net/dev | grep -c :\n",
+    );
+    let head = story.commit("refs/pull/9/head", "From a fork");
+    let pull = PullRequest { number: 9, head: head.clone(), from_fork: true };
+    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
+    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
+    assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
+    assert_snapshot!(story.verdict(&head), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+    let log = story.server.muster(&["log", "1"]).out;
+    assert!(log.contains("Isolation: sandbox: namespaces, seccomp, "), "{log}");
+    assert!(log.contains("; no network."), "{log}");
+    let said: Vec<_> = log.lines().skip_while(|line| !line.contains("runner")).collect();
+    assert_snapshot!(said.join("\n"), @"
+    Workspace: /home/runner/work/app/app
+    Checked out 4ec8844bb751994476323b838dc9ca686c75ab48 at refs/pull/9/merge
+    runner
+    /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    1
+    ");
+    // Nothing of the job is left, whoever owned it.
+    story.server.until("it is cleared away", |server| {
+        std::fs::read_dir(server.data().join("jobs")).unwrap().next().is_none()
+    });
+}
+
 fn a_fork_waits_for_the_approval_of_each_commit(database: Database) {
-    let story = Story::start_with(database, true);
+    let story = Story::start_in(database, "approved_without_sandbox = true\n");
     story.server.scene.file("from-fork", "one\n");
     let head = story.commit("refs/pull/6/head", "From a fork");
     let pull = PullRequest { number: 6, head: head.clone(), from_fork: true };
@@ -294,7 +331,7 @@ fn the_doctor_says_what_is_wrong(database: Database) {
     assert_snapshot!(lines(&well), @"
     ok    git: …
     ok    data folder: …
-    note  sandbox: not built yet, so steps run as the user that muster runs as
+    ok    sandbox: `isolation` is `none`: steps run as this user
     note  GitHub: `listen` is a loopback address, which GitHub cannot reach by itself
     ok    GitHub, team/app: found, default branch `main`
     ok    server: 1 repositories, 0 webhooks received
@@ -304,7 +341,7 @@ fn the_doctor_says_what_is_wrong(database: Database) {
     assert_snapshot!(lines(&ill), @"
     ok    git: …
     ok    data folder: …
-    note  sandbox: not built yet, so steps run as the user that muster runs as
+    ok    sandbox: `isolation` is `none`: steps run as this user
     note  GitHub: `listen` is a loopback address, which GitHub cannot reach by itself
     WRONG GitHub, team/gone: the token must read its contents and write its commit statuses: GitHub refuses (404): Not Found
     ok    server: 1 repositories, 0 webhooks received

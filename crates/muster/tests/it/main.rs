@@ -8,6 +8,7 @@ mod github;
 mod hook;
 mod restart;
 mod run;
+mod sandbox;
 mod scene;
 mod serve;
 mod server;

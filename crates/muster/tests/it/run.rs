@@ -17,9 +17,9 @@ fn a_green_workflow_runs_on_a_snapshot_of_the_work_tree() {
     scene.file("tracked", "two\n");
     scene.file("new", "three\n");
     scene.file("ignored", "four\n");
-    assert_snapshot!(scene.muster(&["run"]).story(), @r"
-    isolation: none; the steps run as you, with this machine's files and network
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @"
     .github/workflows/ci.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
     ▸ Run actions/checkout@v4
     │ Checked out [sha] at refs/heads/main
     ✓ Run actions/checkout@v4 [time]
@@ -50,9 +50,9 @@ fn a_red_step_ends_its_job_and_skips_what_needs_it() {
     scene.workflow(
         "name: CI\non: [push]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      - run: |\n          echo failing\n          exit 7\n      - run: echo not reached\n      - {run: echo cleaning up, if: always()}\n  deploy:\n    needs: test\n    runs-on: ubuntu-latest\n    steps: [{run: echo deploy}]\n",
     );
-    assert_snapshot!(scene.muster(&["run"]).story(), @"
-    isolation: none; the steps run as you, with this machine's files and network
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @"
     CI (.github/workflows/ci.yml)
+    isolation: none; the steps run as this user, with this machine's files and network.
     test ▸ Run echo failing
     test │ failing
     test │ Error: the step ended with exit code 7
@@ -103,9 +103,9 @@ jobs:
         env: {WORD: "${{ needs.first.outputs.word }}"}
 "#,
     );
-    assert_snapshot!(scene.muster(&["run"]).story(), @r#"
-    isolation: none; the steps run as you, with this machine's files and network
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @r#"
     .github/workflows/ci.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
     first ▸ Run echo "$LEVEL $SEEN job"
     first │ step workflow step
     first │ Error: the step ended with exit code 1
@@ -143,7 +143,7 @@ fn what_cannot_run_is_said_with_its_place_and_the_rest_runs() {
         ".github/workflows/c.yml",
         "on:\n  push: {tags: ['v*']}\n  schedule: [{cron: '1 1 * * *'}]\njobs:\n  c: {runs-on: x, steps: []}\n",
     );
-    assert_snapshot!(scene.muster(&["run"]).story(), @"
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @"
     error: key `container` of job `b` is not supported yet
      --> .github/workflows/b.yml:5:5
       |
@@ -155,8 +155,8 @@ fn what_cannot_run_is_said_with_its_place_and_the_rest_runs() {
     7 |       - uses: actions/setup-node@v4
       |               ^^^^^^^^^^^^^^^^^^^^^
     .github/workflows/c.yml: not run: it filters only the other kind of ref, this is a branch
-    isolation: none; the steps run as you, with this machine's files and network
     .github/workflows/ci.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
     ▸ Run echo fine
     │ fine
     ✓ Run echo fine [time]
@@ -172,8 +172,7 @@ fn a_label_that_nobody_serves_ends_the_job_with_that_reason() {
     scene.workflow(
         "on: push\njobs:\n  a:\n    runs-on: windows-latest\n    steps: [{run: echo fine}]\n",
     );
-    assert_snapshot!(scene.muster(&["run"]).story(), @"
-    isolation: none; the steps run as you, with this machine's files and network
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @"
     .github/workflows/ci.yml
     a: no runner serves the label `windows-latest`
     .github/workflows/ci.yml: error
@@ -185,19 +184,19 @@ fn a_label_that_nobody_serves_ends_the_job_with_that_reason() {
 #[test]
 fn without_a_workflow_the_script_runs_and_without_that_it_says_what_it_looked_for() {
     let scene = Scene::new();
-    assert_snapshot!(scene.muster(&["run"]).story(), @"
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @"
     nothing to run in [path] no .yml or .yaml in .muster/workflows or .github/workflows, and no executable script/cibuild
     exit 2
     ");
     scene.script("script/cibuild", "#!/bin/sh\necho building in \"$(basename \"$PWD\")\"\n");
-    assert_snapshot!(scene.muster(&["run"]).story(), @"
-    isolation: none; the steps run as you, with this machine's files and network
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @"
     script/cibuild
+    isolation: none; the steps run as this user, with this machine's files and network.
     ▸ Run actions/checkout@v4
     │ Checked out [sha] at refs/heads/main
     ✓ Run actions/checkout@v4 [time]
     ▸ Run script/cibuild
-    │ building in workspace
+    │ building in repository
     ✓ Run script/cibuild [time]
     script/cibuild: success
       cibuild  success  [time]
@@ -211,10 +210,19 @@ fn one_job_runs_with_what_it_needs_and_in_place_it_changes_the_work_tree() {
     scene.workflow(
         "on: pull_request\njobs:\n  a: {runs-on: x64, steps: [{run: echo a > made}]}\n  b: {runs-on: linux, needs: a, steps: [{uses: actions/checkout@v4}, {run: cat made}]}\n  c: {runs-on: linux, steps: [{run: exit 1}]}\n",
     );
-    let done = scene.muster(&["run", "-W", ".github/workflows/ci.yml", "--job", "b", "--in-place"]);
+    let done = scene.muster(&[
+        "run",
+        "--isolation",
+        "none",
+        "-W",
+        ".github/workflows/ci.yml",
+        "--job",
+        "b",
+        "--in-place",
+    ]);
     assert_snapshot!(done.story(), @"
-    isolation: none; the steps run as you, with this machine's files and network
     .github/workflows/ci.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
     a ▸ Run echo a > made
     a ✓ Run echo a > made [time]
     b ▸ Run actions/checkout@v4
@@ -229,7 +237,7 @@ fn one_job_runs_with_what_it_needs_and_in_place_it_changes_the_work_tree() {
     exit 0
     ");
     assert!(scene.path().join("made").is_file());
-    assert_snapshot!(scene.muster(&["run", "-W", ".github/workflows/ci.yml", "--job", "z"]).story(), @"
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none", "-W", ".github/workflows/ci.yml", "--job", "z"]).story(), @"
     error: no workflow that runs has a job `z`
     exit 2
     ");
@@ -271,9 +279,9 @@ jobs:
         scene.file("file", message);
         scene.commit(message);
     }
-    assert_snapshot!(scene.muster(&["run"]).story(), @"
-    isolation: none; the steps run as you, with this machine's files and network
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @"
     .github/workflows/ci.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
     ▸ Run actions/checkout@v4
     │ Checked out [sha] at refs/heads/main
     ✓ Run actions/checkout@v4 [time]
@@ -307,9 +315,11 @@ jobs:
     ✓ Run for d in all two tag; do (cd $d; echo $d; git log --format=%s; git branch --all; git tag); done [time]
     ▸ Run actions/checkout@v4
     │ Error: `path: ../out` leads out of the workspace
+    │ Error: the step ended with exit code 1
     ✓ Run actions/checkout@v4 (failed, may fail) [time]
     ▸ Run actions/checkout@v4
     │ Error: `ref: --output=x` is no branch, tag or commit of this repository
+    │ Error: the step ended with exit code 1
     ✓ Run actions/checkout@v4 (failed, may fail) [time]
     .github/workflows/ci.yml: success
       look  success  [time]
@@ -336,9 +346,9 @@ jobs:
       - {run: "echo nothing >> $GITHUB_OUTPUT", continue-on-error: true}
 "#,
     );
-    assert_snapshot!(scene.muster(&["run"]).story(), @r#"
-    isolation: none; the steps run as you, with this machine's files and network
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @r#"
     .github/workflows/ci.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
     ▸ Run (setsid sleep 4242 & ); sleep 4243 & echo "left behind"
     │ left behind
     ✓ Run (setsid sleep 4242 & ); sleep 4243 & echo "left behind" [time]
@@ -388,7 +398,7 @@ jobs:
         timeout-minutes: 0.3
 "#,
     );
-    let done = scene.muster(&["run"]);
+    let done = scene.muster(&["run", "--isolation", "none"]);
     assert_eq!(done.exit, Some(0), "{}", done.err);
     assert!(done.out.contains("│ went on\n"));
     assert_eq!(done.out.matches("background").count(), 300_000 / "background\n".len());

@@ -62,6 +62,12 @@ impl Scene {
         self.git(&["rev-parse", "HEAD"])
     }
 
+    /// Commits something that is of no interest.
+    pub(crate) fn commit_empty(&self) -> String {
+        self.file("README", "nothing\n");
+        self.commit("first")
+    }
+
     /// Runs git and returns what it printed.
     pub(crate) fn git(&self, args: &[&str]) -> String {
         git_in(self.path(), args)

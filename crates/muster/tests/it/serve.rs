@@ -39,7 +39,7 @@ fn a_push_gets_its_verdict_as_a_note_and_through_the_api(database: Database) {
     assert_snapshot!(server.muster(&["runs"]).out, @"1 failure Say hello (CI #1) team/app refs/heads/main");
     assert_snapshot!(server.muster(&["log", "1", "test"]).story(), @"
     Runner: muster 0.1.0 on `vm`
-    Isolation: none. The steps run as this user, with this machine's files and network.
+    Isolation: none; the steps run as this user, with this machine's files and network.
     Workspace: [path]
     Checked out [sha] at refs/heads/main
     hello

@@ -41,7 +41,9 @@ impl Server {
     /// Starts a server that watches nothing.
     pub(crate) fn start_without_repository(database: Database, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = format!("{}{config}", database.config());
+        // Stories are the same on every machine; those about sandboxes say so.
+        let isolation = if config.contains("isolation") { "" } else { "isolation = \"none\"\n" };
+        let config = format!("{isolation}{}{config}", database.config());
         std::fs::write(folder.path().join("muster.toml"), config).unwrap();
         let scene = Scene::new();
         let origin = folder.path().join("origin.git");
@@ -65,7 +67,16 @@ impl Server {
 
     /// Starts the server's process, and reads where it listens.
     pub(crate) fn serve(&mut self, listen: &str) {
-        let talk = Program::new(env!("CARGO_BIN_EXE_muster"))
+        // A port that was ours may be somebody's for a moment, after a restart.
+        let start = clock::monotonic();
+        while !self.try_serve(listen) {
+            assert!(start.elapsed() < PATIENCE, "the server does not start at {listen}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn try_serve(&mut self, listen: &str) -> bool {
+        let mut talk = Program::new(env!("CARGO_BIN_EXE_muster"))
             .args(["serve", "--listen", listen])
             .dir(self.folder.path())
             .env("HOME", self.folder.path())
@@ -74,8 +85,13 @@ impl Server {
             .unwrap();
         let mut line = String::new();
         BufReader::new(talk.output).read_line(&mut line).unwrap();
-        self.url = line.trim().strip_prefix("muster at ").unwrap().to_owned();
+        let Some(url) = line.trim().strip_prefix("muster at ") else {
+            talk.child.wait().unwrap();
+            return false;
+        };
+        self.url = url.to_owned();
         self.child = Some(talk.child);
+        true
     }
 
     /// Kills the server as a power cut would, and starts it again at the same address.

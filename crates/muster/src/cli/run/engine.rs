@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use muster_core::id::Attempt;
 use muster_core::labels::Labels;
 use muster_core::run::{Conclusion, Effect, JobState, Reason};
+use muster_core::trust::Trust;
+use muster_runner::ISOLATION;
 use muster_runner::spec::{JobConclusion, JobResult, JobSpec, Source, StepEvent};
 use muster_runner::spool::Record;
 use muster_sys::process::Program;
@@ -18,6 +20,7 @@ use muster_sys::{clock, signal, tree};
 
 use super::Planned;
 use super::screen::Screen;
+use crate::config::{IsolationConfig, SandboxConfig};
 use crate::machine;
 
 /// What the jobs of a `muster run` have in common.
@@ -27,6 +30,8 @@ pub(super) struct Engine {
     pub(super) in_place: Option<PathBuf>,
     pub(super) labels: Labels,
     pub(super) parallel: usize,
+    pub(super) isolation: IsolationConfig,
+    pub(super) sandbox: SandboxConfig,
 }
 
 /// How many workflows did not end green.
@@ -70,6 +75,8 @@ struct Driver<'e> {
     running: Vec<Supervisor>,
     sender: Sender<Message>,
     prefixed: bool,
+    /// What stands between the steps and this machine, as it was last said.
+    isolation: String,
 }
 
 impl Engine {
@@ -85,11 +92,6 @@ impl Engine {
         tree::adopt_orphans().context("cannot adopt what the jobs leave behind")?;
         let jobs: usize = planned.iter().map(|planned| planned.jobs.len()).sum();
         let took = planned.iter().map(|planned| vec![None; planned.jobs.len()]).collect();
-        if jobs > 0 {
-            screen.line(
-                "isolation: none; the steps run as you, with this machine's files and network",
-            );
-        }
         for entry in &planned {
             screen.workflow(&entry.file.path, entry.workflow.name.as_deref());
         }
@@ -101,6 +103,7 @@ impl Engine {
             running: Vec::new(),
             sender,
             prefixed: jobs > 1,
+            isolation: String::new(),
         };
         driver.drive(&receiver, screen)
     }
@@ -200,6 +203,7 @@ impl Driver<'_> {
         contexts.set("strategy", planned.strategy());
         entry.run.jobs[place.job].continue_on_error =
             definition.continue_on_error.get(&contexts).context("`continue-on-error`")?;
+        let program = std::env::current_exe().context("cannot find muster itself")?;
         let folder = self.engine.folder.join(format!("{}-{}", place.run, place.job));
         fs::create_dir(&folder).context("cannot make the job's folder")?;
         let spec = JobSpec {
@@ -217,12 +221,19 @@ impl Driver<'_> {
             source: self.engine.source.clone(),
             in_place: self.engine.in_place.clone(),
             tool_cache: machine::callers_tool_cache(),
+            isolation: machine::isolation(
+                self.engine.isolation,
+                &self.engine.sandbox,
+                // It is the caller's own work tree.
+                Trust::Member,
+                format!("run-{}-{}-{}", std::process::id(), place.run, place.job),
+            ),
+            program: program.clone(),
             runner: machine::name(),
             idle_timeout_s: None,
         };
         let path = folder.join("job.json");
         fs::write(&path, serde_json::to_vec(&spec)?).context("cannot write the job")?;
-        let program = std::env::current_exe().context("cannot find muster itself")?;
         let talk = Program::new(program).arg("supervise").arg(&path).converse()?;
         entry.run.start(place.job, Attempt::FIRST)?;
         let sender = self.sender.clone();
@@ -248,8 +259,16 @@ impl Driver<'_> {
     fn line(&mut self, place: Place, line: &[u8], screen: &mut Screen) {
         let Some(supervisor) = self.running.iter_mut().find(|s| s.place == place) else { return };
         match Record::parse(line) {
-            // What the preparation says stands above all runs, once.
-            Some(Record::Output { step: 0, .. }) => {}
+            // Of what the preparation says, the isolation is news, once.
+            Some(Record::Output { step: 0, text, .. }) => {
+                let text = String::from_utf8_lossy(text);
+                if let Some(isolation) = text.strip_prefix(ISOLATION)
+                    && self.isolation != isolation
+                {
+                    isolation.clone_into(&mut self.isolation);
+                    screen.line(&format!("isolation: {isolation}"));
+                }
+            }
             Some(Record::Output { text, .. }) => screen.output(&supervisor.prefix, text),
             Some(Record::Step(event)) => {
                 // The preparation is news only where it fails, and then the result says it.

@@ -23,14 +23,18 @@ use self::engine::Engine;
 use self::find::WorkflowFile;
 use self::screen::Screen;
 use super::{CANNOT_RUN, GREEN, RED};
+use crate::config::{IsolationConfig, SandboxConfig};
 use crate::git::{self, WorkTree};
 use crate::machine;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Where the steps run: `none` is as you, with this machine's files and network.
-    #[arg(long, value_enum, default_value_t = Isolation::Auto)]
-    isolation: Isolation,
+    /// What stands between the steps and this machine; `none` runs them as you.
+    #[arg(long, value_enum, default_value_t = IsolationConfig::Auto)]
+    isolation: IsolationConfig,
+    /// Give sandboxed jobs no network.
+    #[arg(long)]
+    no_network: bool,
     /// Run only this workflow file, whether or not the event starts it.
     #[arg(short = 'W', long, value_name = "FILE")]
     workflow: Option<PathBuf>,
@@ -45,16 +49,6 @@ pub(crate) struct Arguments {
     in_place: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Isolation {
-    /// The strongest that this machine has.
-    Auto,
-    /// A sandbox of its own for each job.
-    Sandbox,
-    /// None.
-    None,
-}
-
 /// A workflow that will run.
 struct Planned {
     file: WorkflowFile,
@@ -66,11 +60,6 @@ struct Planned {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    if arguments.isolation == Isolation::Sandbox {
-        anyhow::bail!(
-            "isolation `sandbox` is not built yet; use `--isolation none`, which runs the steps as you"
-        );
-    }
     let here = std::env::current_dir().context("cannot find the current folder")?;
     let tree = WorkTree::find(&here).context("muster run needs a git work tree")?;
     let mut screen = Screen::new();
@@ -91,6 +80,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         in_place: arguments.in_place.then(|| tree.top.clone()),
         labels: machine::labels(&[]),
         parallel: machine::cores(),
+        isolation: arguments.isolation,
+        sandbox: SandboxConfig { network: !arguments.no_network, ..SandboxConfig::default() },
     };
     let red = engine.run(planned, &mut screen)?;
     let (any_red, any_unable) = (red.red > 0, red.unable > 0 || refused > 0);

@@ -1,8 +1,16 @@
 //! What this machine gives to a job.
 
+mod tools;
+
 use std::path::{Path, PathBuf};
 
 use muster_core::labels::Labels;
+use muster_core::trust::Trust;
+use muster_runner::spec::{Cage, Isolation};
+use muster_sys::sandbox::{Layers, Layout, Limits, Sandbox, SandboxError};
+
+use self::tools::Toolbox;
+use crate::config::{IsolationConfig, SandboxConfig};
 
 /// Variables that a step gets from muster's own environment. All others stay behind: they may be
 /// secrets, and a job must not depend on how muster was started.
@@ -75,4 +83,57 @@ pub(crate) fn servers_environment(home: &Path) -> Vec<(String, String)> {
     environment.retain(|(name, _)| !matches!(name.as_str(), "HOME" | "CARGO_HOME"));
     environment.push(("HOME".to_owned(), home.to_string_lossy().into_owned()));
     environment
+}
+
+/// Returns what stands between a job and this machine; `group` names the job on it.
+///
+/// Code of members may fall back to none where configuration does not insist; a stranger's never
+/// does by itself: where it may run without a sandbox, that was decided before it was started.
+pub(crate) fn isolation(
+    wanted: IsolationConfig,
+    sandbox: &SandboxConfig,
+    trust: Trust,
+    group: String,
+) -> Isolation {
+    let member = trust >= Trust::Member;
+    let toolbox = if member { Toolbox::installed(&sandbox.tools) } else { Toolbox::system() };
+    let mut environment = toolbox.environment;
+    let words = ["LANG", "LC_ALL", "TZ"];
+    environment.extend(
+        callers_environment().into_iter().filter(|(name, _)| words.contains(&name.as_str())),
+    );
+    let cage = Cage {
+        group,
+        environment,
+        tools: toolbox.tools,
+        network: member && sandbox.network,
+        memory_bytes: sandbox.memory_mib << 20,
+        processes: sandbox.processes,
+    };
+    match wanted {
+        IsolationConfig::None => Isolation::None { why: None },
+        IsolationConfig::Auto if member => Isolation::Auto(cage),
+        IsolationConfig::Auto | IsolationConfig::Sandbox => Isolation::Sandbox(cage),
+    }
+}
+
+/// Makes a sandbox as for a stranger's job, and ends it: can this machine make one, and of what?
+pub(crate) fn try_sandbox() -> Result<Layers, SandboxError> {
+    let config = SandboxConfig::default();
+    let layout = Layout {
+        name: format!("try-{}", std::process::id()),
+        binds: Vec::new(),
+        links: Vec::new(),
+        network: false,
+        user: muster_sys::sandbox::user_of_its_own()?,
+        limits: Limits { memory_bytes: config.memory_mib << 20, processes: config.processes },
+    };
+    Ok(Sandbox::start(&layout)?.layers())
+}
+
+/// Returns the share of this machine's memory that one of as many jobs as it has cores can have, in MiB.
+pub(crate) fn memory_share_mib() -> u64 {
+    let total = rustix::system::sysinfo();
+    let bytes = total.totalram.saturating_mul(total.mem_unit.into());
+    ((bytes >> 20) / cores() as u64).max(1024)
 }

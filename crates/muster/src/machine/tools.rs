@@ -1,0 +1,121 @@
+//! Programs of this machine that are no part of its system, and how a sandboxed job reaches them.
+//!
+//! What PATH names below a home (rustup, nvm, pyenv) is shown to the job under `/opt/muster/tools`, read
+//! only, without the rest of the home; PATH and the variables of those version managers point there.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use muster_runner::spec::Tool;
+
+/// Where such folders are inside.
+const TOOLS: &str = "/opt/muster/tools";
+/// Folders that are inside as they are outside.
+const SYSTEM: [&str; 4] = ["/usr", "/bin", "/sbin", "/nix/store"];
+/// The PATH of who is not trusted with more.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Folders with programs, and the variables that lead to them.
+#[derive(Debug, Default)]
+pub(super) struct Toolbox {
+    pub(super) tools: Vec<Tool>,
+    pub(super) environment: Vec<(String, String)>,
+}
+
+impl Toolbox {
+    /// Returns the system's programs alone.
+    pub(super) fn system() -> Self {
+        let path = ("PATH".to_owned(), SYSTEM_PATH.to_owned());
+        Self { tools: Vec::new(), environment: vec![path] }
+    }
+
+    /// Returns the programs that this process's PATH leads to, and the folders `more`.
+    pub(super) fn installed(more: &[PathBuf]) -> Self {
+        let mut toolbox = Self::default();
+        let mut path: Vec<String> = Vec::new();
+        let ours = env::var_os("PATH").unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        for folder in env::split_paths(&ours).filter(|folder| folder.is_dir()) {
+            if seen.insert(folder.clone()) {
+                let inside = toolbox.show(&folder);
+                path.extend(inside.into_iter().map(|inside| inside.to_string_lossy().into_owned()));
+            }
+        }
+        for folder in more {
+            toolbox.add(folder, folder.clone());
+        }
+        let mut unique = BTreeSet::new();
+        path.retain(|folder| unique.insert(folder.clone()));
+        toolbox.environment.push(("PATH".to_owned(), path.join(":")));
+        toolbox
+    }
+
+    /// Makes a folder of PATH visible inside; returns where it is there.
+    fn show(&mut self, folder: &Path) -> Vec<PathBuf> {
+        if SYSTEM.iter().any(|system| folder.starts_with(system)) {
+            return vec![folder.to_owned()];
+        }
+        let tools = Path::new(TOOLS);
+        let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        let root = |variable: &str, below: &str| {
+            env::var_os(variable).map_or_else(|| home.join(below), PathBuf::from)
+        };
+        let pyenv = root("PYENV_ROOT", ".pyenv");
+        if folder.starts_with(&pyenv) {
+            let inside = self.manager("PYENV_ROOT", &pyenv, "pyenv");
+            // What it has built names its own path: libraries, and the first lines of scripts.
+            if let Some(tool) = self.tools.iter_mut().find(|tool| tool.to == inside) {
+                tool.known_as = Some(pyenv.clone());
+            }
+            let versions = fs::read_to_string(pyenv.join("version")).unwrap_or_default();
+            let versions =
+                versions.split_whitespace().map(|name| inside.join("versions").join(name));
+            return versions.map(|version| version.join("bin")).collect();
+        }
+        let nvm = root("NVM_DIR", ".nvm");
+        if let Ok(below) = folder.strip_prefix(&nvm) {
+            return vec![self.manager("NVM_DIR", &nvm, "nvm").join(below)];
+        }
+        if folder == root("CARGO_HOME", ".cargo").join("bin") {
+            let rustup = root("RUSTUP_HOME", ".rustup");
+            if rustup.is_dir() {
+                self.manager("RUSTUP_HOME", &rustup, "rustup");
+            }
+            let inside = tools.join("cargo/bin");
+            self.add(folder, inside.clone());
+            return vec![inside];
+        }
+        // Below `/opt` a program has its libraries beside it.
+        if let Ok(below) = folder.strip_prefix("/opt")
+            && let Some(product) = below.components().next()
+        {
+            let product = Path::new("/opt").join(product);
+            self.add(&product, product.clone());
+            return vec![folder.to_owned()];
+        }
+        let inside = tools.join(self.tools.len().to_string());
+        self.add(folder, inside.clone());
+        vec![inside]
+    }
+
+    /// Shows the folder of a version manager, and says where it is.
+    fn manager(&mut self, variable: &str, folder: &Path, name: &str) -> PathBuf {
+        let inside = Path::new(TOOLS).join(name);
+        if self.add(folder, inside.clone()) {
+            let value = inside.to_string_lossy().into_owned();
+            self.environment.push((variable.to_owned(), value));
+        }
+        inside
+    }
+
+    /// Adds a folder, once; returns false for one that is there already.
+    fn add(&mut self, from: &Path, to: PathBuf) -> bool {
+        if self.tools.iter().any(|tool| tool.to == to) || !from.is_dir() {
+            return false;
+        }
+        self.tools.push(Tool { from: from.to_owned(), to, known_as: None });
+        true
+    }
+}
