@@ -1,8 +1,10 @@
-//! The project's own commands: `cargo xtask check`, `cargo xtask test`, `cargo xtask bench`.
+//! The project's own commands: `cargo xtask check`, `cargo xtask test`, `cargo xtask bench`,
+//! `cargo xtask real-projects`.
 
 mod bench;
 mod check;
 mod needs;
+mod real_projects;
 mod test;
 
 use std::path::Path;
@@ -19,6 +21,8 @@ enum Command {
     Check,
     /// Measure the release binary against the figures it must reach.
     Bench(bench::Arguments),
+    /// Run the workflows of twenty projects that nobody here wrote, and write what became of them.
+    RealProjects,
     /// Install what the tests need, then run them all.
     Test(test::Arguments),
 }
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Check => check::run(),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::RealProjects => real_projects::run(),
         Command::Test(arguments) => test::run(&arguments),
     };
     match done {

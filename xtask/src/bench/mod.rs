@@ -5,6 +5,8 @@
 
 mod language;
 mod run;
+
+pub(crate) use run::git;
 mod server;
 
 use serde_json::json;

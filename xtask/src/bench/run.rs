@@ -58,7 +58,7 @@ fn measure(folder: &Path, isolation: &str, steps: usize) -> anyhow::Result<f64> 
     Ok(median(&mut times))
 }
 
-pub(super) fn git(folder: &Path, args: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn git(folder: &Path, args: &[&str]) -> anyhow::Result<String> {
     let output = Program::new("git")
         .args(args)
         .dir(folder)

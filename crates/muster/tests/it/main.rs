@@ -12,3 +12,4 @@ mod sandbox;
 mod scene;
 mod serve;
 mod server;
+mod torture;

@@ -146,10 +146,19 @@ impl Server {
     }
 
     /// Waits until `holds`.
-    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    pub(crate) fn until(&self, what: &str, holds: impl FnMut(&Self) -> bool) {
+        self.until_within(PATIENCE, what, holds);
+    }
+
+    /// Waits until `holds`, where GitHub's pace of a status a second adds up.
+    pub(crate) fn until_patiently(&self, what: &str, holds: impl FnMut(&Self) -> bool) {
+        self.until_within(10 * PATIENCE, what, holds);
+    }
+
+    fn until_within(&self, patience: Duration, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let start: Instant = clock::monotonic();
         while !holds(self) {
-            assert!(start.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
+            assert!(start.elapsed() < patience, "{what}: not within {} s", patience.as_secs());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -179,6 +188,14 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// Returns the process ids of the supervisors of the server with this data folder.
+pub(crate) fn supervisors(data: &Path) -> Vec<(String, String)> {
+    let data = data.to_string_lossy();
+    let mut found = processes();
+    found.retain(|(_, line)| line.contains("supervise") && line.contains(&*data));
+    found
 }
 
 /// Kills a process, which may have ended by itself.
