@@ -7,5 +7,7 @@
 )]
 
 mod github;
+mod inbox;
 
 pub use github::{FakeGitHub, PullRequest, SECRET, Status, TOKEN, sign};
+pub use inbox::Inbox;

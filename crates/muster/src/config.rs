@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::forge::GitHubConfig;
 use crate::machine;
+use crate::notices::NoticesConfig;
 
 /// The configuration of a server; what the file does not say is as in [`Config::default`].
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) isolation: IsolationConfig,
     /// What sandboxes are like.
     pub(crate) sandbox: SandboxConfig,
+    /// Who is told when the verdict on a default branch changes.
+    pub(crate) notices: NoticesConfig,
     /// GitHub, when the server works beside it.
     pub(crate) github: Option<GitHubConfig>,
 }
@@ -94,6 +97,7 @@ impl Default for Config {
             approved_without_sandbox: false,
             isolation: IsolationConfig::Auto,
             sandbox: SandboxConfig::default(),
+            notices: NoticesConfig::default(),
             github: None,
         }
     }
@@ -114,6 +118,9 @@ impl Config {
         // A relative folder is meant from where the file stands, wherever muster is started.
         if let Some(folder) = path.parent() {
             config.data = folder.join(&config.data);
+            for file in config.notices.files() {
+                *file = folder.join(&file);
+            }
             if let Some(github) = &mut config.github {
                 for file in
                     [&mut github.token_file, &mut github.webhook_secret_file].into_iter().flatten()

@@ -39,12 +39,12 @@ impl Data {
         fs::create_dir_all(folder).map_err(unusable)?;
         // Steps and supervisors run elsewhere; what is below must not depend on where we started.
         let folder = folder.canonicalize().map_err(unusable)?;
-        for below in ["jobs", "logs", "mirrors", "nudge", "tools"] {
+        for below in ["backups", "jobs", "logs", "mirrors", "nudge", "tools"] {
             fs::create_dir_all(folder.join(below)).map_err(unusable)?;
         }
         // Who else is on this machine may nudge, and see nothing. Jobs get what is theirs by mounts.
         set_mode(&folder, 0o711).map_err(unusable)?;
-        for below in ["jobs", "logs", "mirrors"] {
+        for below in ["backups", "jobs", "logs", "mirrors"] {
             set_mode(&folder.join(below), 0o700).map_err(unusable)?;
         }
         let lock = OpenOptions::new()
@@ -76,6 +76,11 @@ impl Data {
     /// Returns the SQLite database file.
     pub(crate) fn database(&self) -> PathBuf {
         self.folder.join("muster.db")
+    }
+
+    /// Returns the folder of copies of the database.
+    pub(crate) fn backups(&self) -> PathBuf {
+        self.folder.join("backups")
     }
 
     /// Returns the folder whose touched files are nudges.

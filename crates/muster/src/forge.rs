@@ -100,7 +100,8 @@ impl GitHub {
     }
 }
 
-fn read_secret(file: &Path) -> anyhow::Result<String> {
+/// Reads a file that holds a secret.
+pub(crate) fn read_secret(file: &Path) -> anyhow::Result<String> {
     fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 

@@ -12,6 +12,7 @@ use crate::data::Data;
 use crate::forge::GitHub;
 use crate::http::IN_FLIGHT_KIB;
 use crate::loops::{Loops, Shared, Wake};
+use crate::notices::Channels;
 use crate::store::Store;
 use crate::{git, http, machine, task};
 
@@ -39,7 +40,8 @@ impl Server {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let data = Data::open(&config.data)?;
         git::remove_stale_locks(&data.mirrors()).context("cannot look through the mirrors")?;
-        let store = Store::open(config.database.as_deref(), &data.database()).await?;
+        let store =
+            Store::open(config.database.as_deref(), &data.database(), &data.backups()).await?;
         let loopback = config.listen.ip().is_loopback();
         let github =
             config.github.as_ref().map(|config| GitHub::open(config, loopback)).transpose()?;
@@ -50,6 +52,7 @@ impl Server {
                 cageless.map(|error| error.to_string())
             }
         };
+        let notices = Channels::open(&config.notices, &config.public_url)?;
         let inbox_room = Semaphore::new(IN_FLIGHT_KIB);
         let (grown, _) = broadcast::channel(NOTICES);
         let shared = Arc::new(Shared {
@@ -57,6 +60,7 @@ impl Server {
             data,
             config,
             github,
+            notices,
             cageless,
             inbox_room,
             wake: Wake::default(),

@@ -64,7 +64,7 @@ fn write_config(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn make_token(arguments: &Arguments, config: &Config) -> anyhow::Result<u8> {
     let data = Data::open(&config.data)?;
-    let store = Store::open(config.database.as_deref(), &data.database()).await?;
+    let store = Store::open(config.database.as_deref(), &data.database(), &data.backups()).await?;
     if store.setting(ADMIN_TOKEN_HASH).await?.is_some() && !arguments.new_token {
         store.close().await;
         bail!(

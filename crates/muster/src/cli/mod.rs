@@ -1,5 +1,6 @@
 //! The command line: one file a command, and what they share.
 
+mod backup;
 mod checkout;
 mod client;
 mod demo;
@@ -63,6 +64,8 @@ enum Command {
     Adopt(runs::AdoptArguments),
     /// Say why a run or a commit stands where it stands.
     Why(runs::WhyArguments),
+    /// Copy the database and the logs, while the server runs.
+    Backup(backup::Arguments),
     /// Run one job for the server or for `run` (used by muster itself).
     #[command(hide = true)]
     Supervise(supervise::Arguments),
@@ -88,6 +91,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Approve(arguments) => runs::approve(&arguments),
         Command::Adopt(arguments) => runs::adopt(&arguments),
         Command::Why(arguments) => runs::why(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Checkout(arguments) => checkout::run(&arguments),
     };

@@ -349,6 +349,9 @@ impl Drive {
             .save_moves(&live.active, jobs, conclusion, taken, clock::now_ms())
             .await?;
         self.shared.wake.deliver.notify_one();
+        if conclusion.is_some() {
+            self.shared.wake.notify.notify_one();
+        }
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! The loops: each acts on stored state, wakes on a nudge and on an interval, and takes its steps.
 //!
 //! `watch` looks at repositories and `intake` at webhooks, and store what happened; `plan` turns an event into runs; `drive`
-//! moves runs and their jobs; `deliver` brings verdicts to where people look. A nudge carries
+//! moves runs and their jobs; `deliver` brings verdicts to where people look, and `notify` tells of those
+//! that changed on default branches. A nudge carries
 //! nothing: whoever is nudged looks at the store, so a lost one costs only a wait.
 
 mod deliver;
 mod drive;
 mod intake;
+mod notify;
 mod plan;
 mod start;
 mod watch;
@@ -22,6 +24,7 @@ use tokio::sync::{Notify, Semaphore, broadcast, watch as watch_channel};
 use crate::config::Config;
 use crate::data::Data;
 use crate::forge::GitHub;
+use crate::notices::Channels;
 use crate::store::Store;
 use crate::task;
 
@@ -32,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) data: Data,
     pub(crate) config: Config,
     pub(crate) github: Option<GitHub>,
+    /// Who is told when the verdict on a default branch changes.
+    pub(crate) notices: Channels,
     /// Why there is no sandbox for the code of strangers, where there is none.
     pub(crate) cageless: Option<String>,
     /// Room for the bodies of webhooks that are being read, in KiB.
@@ -49,6 +54,7 @@ pub(crate) struct Wake {
     pub(crate) plan: Notify,
     pub(crate) drive: Notify,
     pub(crate) deliver: Notify,
+    pub(crate) notify: Notify,
 }
 
 /// The running loops.
@@ -78,7 +84,8 @@ impl Loops {
             run("intake", s(), |wake| &wake.intake, intake::Intake::new(s()), stopped.clone()),
             run("plan", s(), |wake| &wake.plan, plan::Plan::new(s()), stopped.clone()),
             run("drive", s(), |wake| &wake.drive, drive::Drive::new(s()), stopped.clone()),
-            run("deliver", s(), |wake| &wake.deliver, deliver::Deliver::new(s()), stopped),
+            run("deliver", s(), |wake| &wake.deliver, deliver::Deliver::new(s()), stopped.clone()),
+            run("notify", s(), |wake| &wake.notify, notify::Notify::new(s()), stopped),
         ];
         Ok(Self { stop, tasks })
     }

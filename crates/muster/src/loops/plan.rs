@@ -123,6 +123,7 @@ impl Plan {
         self.shared.store.decide_event(event, decision, clock::now_ms()).await?;
         self.shared.wake.drive.notify_one();
         self.shared.wake.deliver.notify_one();
+        self.shared.wake.notify.notify_one();
         Ok(())
     }
 

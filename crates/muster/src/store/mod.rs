@@ -3,10 +3,12 @@
 //! One schema and one set of queries for SQLite and PostgreSQL. Reads go to a pool; writes go only
 //! through the [door], so that what must happen together does, and SQLite has one writer.
 
+pub(crate) mod backup;
 pub(crate) mod deliveries;
 mod door;
 pub(crate) mod events;
 pub(crate) mod jobs;
+pub(crate) mod notices;
 pub(crate) mod reports;
 pub(crate) mod repositories;
 pub(crate) mod runs;
@@ -15,11 +17,16 @@ pub(crate) mod settings;
 use std::path::Path;
 use std::time::Duration;
 
+use muster_sys::clock;
 use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, AnyPool, Executor as _};
 
+use backup::Copy;
 pub(crate) use door::BoxFuture;
 use door::Door;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
 /// SQLite before this one can corrupt a database in WAL mode with several connections.
 const SQLITE_AT_LEAST: (u32, u32, u32) = (3, 51, 3);
@@ -47,6 +54,9 @@ pub(crate) enum StoreError {
     /// The engine is one that muster must not use.
     #[error("SQLite {0} can corrupt its database; muster needs 3.51.3 or newer")]
     OldSqlite(String),
+    /// A copy of the database could not be taken.
+    #[error("no backup of the database: {0}")]
+    Backup(String),
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
@@ -68,8 +78,12 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the database at `url`, else the SQLite database `file`, which is made when it is not
-    /// there, and brings its schema up to date.
-    pub(crate) async fn open(url: Option<&str>, file: &Path) -> Result<Self, StoreError> {
+    /// there, and brings its schema up to date; what was stored before is copied to `backups` first.
+    pub(crate) async fn open(
+        url: Option<&str>,
+        file: &Path,
+        backups: &Path,
+    ) -> Result<Self, StoreError> {
         let of_file = format!("sqlite://{}?mode=rwc", file.display());
         let url = url.unwrap_or(&of_file);
         sqlx::any::install_default_drivers();
@@ -80,8 +94,27 @@ impl Store {
         }
         // SQLite has one writer; everyone else would only wait for it.
         let writes = connect(url, if sqlite { 1 } else { 8 }, sqlite).await?;
-        sqlx::migrate!("src/store/migrations").run(&writes).await?;
+        if let Some(from) = outdated(&reads).await? {
+            let name = format!("before-{}-{}", from + 1, clock::now_ms());
+            Copy { folder: backups, name }.take(url, &reads).await?;
+        }
+        MIGRATIONS.run(&writes).await?;
         Ok(Self { reads, door: Door::open(writes, sqlite) })
+    }
+
+    /// Copies the database at `url`, else `file`, while a server may use it; returns the copy.
+    pub(crate) async fn back_up(
+        url: Option<&str>,
+        file: &Path,
+        to: Copy<'_>,
+    ) -> Result<std::path::PathBuf, StoreError> {
+        let of_file = format!("sqlite://{}?mode=rw", file.display());
+        let url = url.unwrap_or(&of_file);
+        sqlx::any::install_default_drivers();
+        let pool = connect(url, 1, url.starts_with("sqlite:")).await?;
+        let copy = to.take(url, &pool).await;
+        pool.close().await;
+        copy
     }
 
     /// Does all of `work` in one transaction, or nothing of it.
@@ -127,6 +160,16 @@ async fn connect(url: &str, connections: u32, sqlite: bool) -> Result<AnyPool, S
         .connect(url)
         .await?;
     Ok(pool)
+}
+
+/// Returns the version of the schema that is there, when it is older than ours; none for a new database.
+async fn outdated(pool: &AnyPool) -> Result<Option<i64>, StoreError> {
+    // The table is not there in a new database; both engines know this way to ask.
+    let query = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations");
+    let Ok(version) = query.fetch_one(pool).await else { return Ok(None) };
+    let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
+    let version: Option<i64> = version;
+    Ok(version.filter(|version| Some(*version) < newest))
 }
 
 async fn refuse_old_sqlite(pool: &AnyPool) -> Result<(), StoreError> {

@@ -5,11 +5,13 @@
 //! sends once more the same, and an old state can never overtake a newer one.
 
 use muster_core::id::{RepoId, Sha};
-use muster_core::report::{EventFact, Facts, JobFact, NO_VERDICT, Status, statuses};
+use muster_core::report::{
+    EventFact, Facts, JobFact, NO_VERDICT, ROLL_UP, State, Status, statuses,
+};
 use muster_core::run::{Job, Reason};
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, notices};
 
 /// A report, as far as sending it goes.
 #[derive(Debug, Clone, FromRow)]
@@ -51,6 +53,9 @@ pub(super) async fn refresh(
     .await?;
     for status in statuses(&facts) {
         pending.retain(|context| *context != status.context);
+        if status.context == ROLL_UP && status.state != State::Pending {
+            notices::verdict(db, repository, sha, &status, now).await?;
+        }
         upsert(db, repository, sha, status, now).await?;
     }
     // Nothing bears these names any more: a newer run of the commit has others.

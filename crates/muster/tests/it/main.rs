@@ -13,3 +13,4 @@ mod scene;
 mod serve;
 mod server;
 mod torture;
+mod upgrade;

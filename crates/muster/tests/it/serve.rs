@@ -1,11 +1,13 @@
 //! `muster serve` over plain git.
 
 use insta::assert_snapshot;
+use muster_testkit::Inbox;
 
 use crate::database::{Database, on_both};
 use crate::server::Server;
 
 on_both! {
+    a_changed_verdict_of_the_default_branch_is_told_once,
     a_push_gets_its_verdict_as_a_note_and_through_the_api,
     what_does_not_run_is_said_with_its_reason,
     a_run_is_cancelled_and_run_again,
@@ -375,4 +377,72 @@ fn an_ordinary_clone_can_be_watched(database: Database) {
     let added = server.muster(&["repo", "add", "my/clone", &clone.to_string_lossy()]);
     assert_eq!(added.exit, Some(0), "{}", added.err);
     assert!(!server.muster(&["repo", "list"]).out.contains("problem"));
+}
+
+fn a_changed_verdict_of_the_default_branch_is_told_once(database: Database) {
+    let inbox = Inbox::start(1);
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "shared\n").unwrap();
+    let config = format!(
+        "[notices]\nwebhook = \"{}\"\nwebhook_secret_file = \"{}\"\nmail_to = [\"team@example.org\"]\nmail_from = \"muster@example.org\"\nsmtp = \"{}\"\n",
+        inbox.url(),
+        secret.path().display(),
+        inbox.smtp()
+    );
+    let server = Server::start(database, &config);
+    server.scene.workflow("on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{uses: actions/checkout@v4}, {run: ./test}]\n");
+    let push = |branch: &str, exit: i32| {
+        server.scene.script("test", &format!("#!/bin/sh\n# {branch}\nexit {exit}\n"));
+        let sha = server.push(branch, "Next");
+        server.verdict(&sha);
+        sha
+    };
+    // Neither a green beginning nor another branch is news.
+    push("main", 0);
+    push("topic", 1);
+    let red = push("main", 1);
+    server.until("both channels have it", |_| inbox.hooks().len() == 1 && inbox.mails().len() == 1);
+    server.scene.file("more", "still red\n");
+    let still = server.push("main", "Still red");
+    server.verdict(&still);
+    let green = push("main", 0);
+    server.until("both have the good news", |_| inbox.hooks().len() > 1 && inbox.mails().len() > 1);
+    let hooks = inbox.hooks();
+    for hook in &hooks {
+        let signature = muster_testkit::sign("shared", hook.body.as_bytes());
+        assert_eq!(hook.headers["x-muster-signature-256"], signature);
+        assert_eq!(hook.headers["x-muster-event"], "verdict");
+    }
+    let told = |number: usize, sha: &str| {
+        let body: serde_json::Value = serde_json::from_str(&hooks[number].body).unwrap();
+        assert_eq!(body["sha"], *sha);
+        assert!(body["url"].as_str().unwrap().ends_with(&format!("/commits/{sha}")));
+        format!(
+            "{} {} {}: {} -> {} ({})",
+            body["event"],
+            body["repository"],
+            body["branch"],
+            body["was"],
+            body["verdict"],
+            body["description"]
+        )
+    };
+    assert_snapshot!(told(0, &red), @r#""verdict" "team/app" "main": "success" -> "failure" ("failed: test")"#);
+    assert_snapshot!(told(1, &green), @r#""verdict" "team/app" "main": "failure" -> "success" ("1 successful")"#);
+    assert_eq!((hooks.len(), inbox.mails().len()), (2, 2));
+    let mail = inbox.mails()[0].replace(&red, "[sha]").replace(&red[..7], "[short]");
+    let kept =
+        mail.lines().filter(|line| !line.starts_with("Date:") && !line.starts_with("Message-ID:"));
+    let mail: String = kept.map(|line| line.replace(&server.url, "[url]") + "\n").collect();
+    assert_snapshot!(mail, @"
+    From: muster@example.org
+    Subject: team/app main: failure at [short]
+    To: team@example.org
+    Content-Transfer-Encoding: 7bit
+
+    team/app main: failure (was: success)
+
+    failed: test
+    [url]/commits/[sha]
+    ");
 }

@@ -40,10 +40,24 @@ impl Server {
 
     /// Starts a server that watches nothing.
     pub(crate) fn start_without_repository(database: Database, config: &str) -> Self {
+        Self::start_prepared(database, config, |_| {})
+    }
+
+    /// Starts a server on a database that `prepare` has filled, given its address.
+    pub(crate) fn start_on(database: Database, prepare: impl FnOnce(&str)) -> Self {
+        Self::start_prepared(database, "", prepare)
+    }
+
+    fn start_prepared(database: Database, config: &str, prepare: impl FnOnce(&str)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Stories are the same on every machine; those about sandboxes say so.
         let isolation = if config.contains("isolation") { "" } else { "isolation = \"none\"\n" };
-        let config = format!("{isolation}{}{config}", database.config());
+        let selected = database.config();
+        let data = folder.path().join("muster-data");
+        std::fs::create_dir(&data).unwrap();
+        let file = format!("sqlite://{}?mode=rwc", data.join("muster.db").display());
+        prepare(selected.split('"').nth(1).unwrap_or(&file));
+        let config = format!("{isolation}{selected}{config}");
         std::fs::write(folder.path().join("muster.toml"), config).unwrap();
         let scene = Scene::new();
         let origin = folder.path().join("origin.git");

@@ -1,0 +1,94 @@
+//! What an older muster has stored is there for a newer one, and a copy of it beside.
+
+use std::path::Path;
+
+use insta::assert_snapshot;
+use muster_sys::process::Program;
+use sqlx::AnyPool;
+use sqlx::migrate::Migrator;
+
+use crate::database::{Database, on_both};
+use crate::scene::masked;
+use crate::server::Server;
+
+on_both! {
+    the_first_schema_is_brought_up_to_date_with_what_it_holds,
+    a_backup_is_taken_while_the_server_runs,
+}
+
+/// What `muster demo --once` had stored with the first schema.
+const SAMPLE: &str = include_str!("data/0001_walk.sql");
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(work)
+}
+
+/// Makes a database as the first schema had it.
+async fn first_schema(url: &str) {
+    sqlx::any::install_default_drivers();
+    let pool = AnyPool::connect(url).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let name = "0001_walk.sql";
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations");
+    std::fs::copy(migrations.join(name), folder.path().join(name)).unwrap();
+    Migrator::new(folder.path()).await.unwrap().run(&pool).await.unwrap();
+    sqlx::raw_sql(SAMPLE).execute(&pool).await.unwrap();
+    pool.close().await;
+}
+
+fn the_first_schema_is_brought_up_to_date_with_what_it_holds(database: Database) {
+    let server = Server::start_on(database, |url| block_on(first_schema(url)));
+    let runs = server.muster(&["runs"]).out;
+    let runs: String = runs.lines().map(|line| masked(line) + "\n").collect();
+    assert_snapshot!(runs, @"
+    2 success Greet who is there (CI #2) demo refs/heads/evening-1
+    1 failure Greet in the evening (CI #1) demo refs/heads/evening-1
+    ");
+    assert!(server.muster(&["repo", "list"]).out.starts_with("demo  /srv/demo/project.git"));
+    // The copy is of the schema before.
+    let copies: Vec<_> =
+        std::fs::read_dir(server.data().join("backups")).unwrap().flatten().collect();
+    assert_eq!(copies.len(), 1);
+    assert!(copies[0].file_name().to_string_lossy().starts_with("before-2-"));
+    if matches!(database, Database::Sqlite) {
+        let url = format!("sqlite://{}", copies[0].path().display());
+        let count: i64 = block_on(async {
+            let pool = AnyPool::connect(&url).await.unwrap();
+            sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(&pool).await
+        })
+        .unwrap();
+        assert_eq!(count, 1);
+    }
+}
+
+fn a_backup_is_taken_while_the_server_runs(database: Database) {
+    let server = Server::start(database, "");
+    server
+        .scene
+        .workflow("on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{run: echo kept}]\n");
+    let sha = server.push("main", "Kept");
+    server.verdict(&sha);
+    let done = server.muster(&["backup", "copy"]);
+    assert_eq!(done.exit, Some(0), "{}", done.err);
+    let folder = server.data().parent().unwrap().join("copy");
+    let said = done.out.replace(".dump", ".db");
+    assert_snapshot!(said, @"
+    database: copy/muster.db
+    logs: 1 in copy/logs
+    Mirrors are fetched again; secrets that muster.toml names are not in it.
+    ");
+    let log = std::fs::read_dir(folder.join("logs")).unwrap().flatten().next().unwrap();
+    assert!(std::fs::read_to_string(log.path()).unwrap().contains(" kept\n"));
+    // Never over an older one.
+    assert_eq!(server.muster(&["backup", "copy"]).exit, Some(2));
+    if matches!(database, Database::Sqlite) {
+        // The copy is a data folder that a server can be started on.
+        let listed = Program::new(env!("CARGO_BIN_EXE_muster"))
+            .args(["backup", "--config", "copied.toml", "again"])
+            .dir(server.data().parent().unwrap());
+        std::fs::write(folder.parent().unwrap().join("copied.toml"), "data = \"copy\"\n").unwrap();
+        let output = listed.output(std::time::Duration::from_secs(30), 1 << 20).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
