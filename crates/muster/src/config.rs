@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) isolation: IsolationConfig,
     /// What sandboxes are like.
     pub(crate) sandbox: SandboxConfig,
+    /// How long things are kept.
+    pub(crate) retention: RetentionConfig,
     /// Who is told when the verdict on a default branch changes.
     pub(crate) notices: NoticesConfig,
     /// GitHub, when the server works beside it.
@@ -74,6 +76,24 @@ pub(crate) struct SandboxConfig {
     pub(crate) tools: Vec<PathBuf>,
 }
 
+/// How long things are kept. Runs and their verdicts always are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RetentionConfig {
+    /// Days after which a log is removed.
+    pub(crate) log_days: i64,
+    /// MiB of all logs together, above which the oldest are removed.
+    pub(crate) log_mib: u64,
+    /// Days after which a webhook is forgotten; code hosts send again for three.
+    pub(crate) delivery_days: i64,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { log_days: 90, log_mib: 10 << 10, delivery_days: 30 }
+    }
+}
+
 impl Default for SandboxConfig {
     fn default() -> Self {
         let memory_mib = machine::memory_share_mib();
@@ -97,6 +117,7 @@ impl Default for Config {
             approved_without_sandbox: false,
             isolation: IsolationConfig::Auto,
             sandbox: SandboxConfig::default(),
+            retention: RetentionConfig::default(),
             notices: NoticesConfig::default(),
             github: None,
         }

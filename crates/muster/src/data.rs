@@ -103,14 +103,24 @@ impl Data {
         self.mirrors().join(format!("{repository}.git"))
     }
 
+    /// Returns the folder of all logs.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.folder.join("logs")
+    }
+
+    /// Returns the folder of what all attempts of jobs have.
+    pub(crate) fn jobs(&self) -> PathBuf {
+        self.folder.join("jobs")
+    }
+
     /// Returns the folder of an attempt of a job.
     pub(crate) fn job(&self, job_id: &str, attempt: i64) -> PathBuf {
-        self.folder.join("jobs").join(format!("{job_id}.{attempt}"))
+        self.jobs().join(format!("{job_id}.{attempt}"))
     }
 
     /// Returns the log of an attempt of a job: what its supervisor spools.
     pub(crate) fn log(&self, job_id: &str, attempt: i64) -> PathBuf {
-        self.folder.join("logs").join(format!("{job_id}.{attempt}.log"))
+        self.logs().join(format!("{job_id}.{attempt}.log"))
     }
 }
 

@@ -8,9 +8,12 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use muster_runner::spool::Record;
+use muster_sys::clock;
 use serde::Serialize;
 
 /// How much is read at once, and the longest record there can be.
+/// A result has at most the outputs of a job, a mebibyte, in JSON.
+const MAX_RESULT: u64 = 8 << 20;
 const CHUNK: u64 = 256 * 1024;
 const MAX_RECORD: u64 = 256 << 20;
 
@@ -80,6 +83,31 @@ fn whole_records(file: &mut File, from: u64) -> io::Result<(Vec<u8>, usize)> {
         }
         limit *= 2;
     }
+}
+
+/// Replaces a complete log by one line; one that is no longer than that stays.
+pub(crate) fn replace(path: &Path, line: &str) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    // The result stays: that it is there is what says that a log is complete.
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_RESULT)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let last = tail.strip_suffix(b"\n").unwrap_or(&tail).rsplit(|byte| *byte == b'\n').next();
+    let result = last.filter(|last| matches!(Record::parse(last), Some(Record::Result(_))));
+    let mut text = format!("o 0 {} {line}\n", clock::now_ms()).into_bytes();
+    if let Some(result) = result {
+        text.extend_from_slice(result);
+        text.push(b'\n');
+    }
+    if text.len() as u64 >= length {
+        return Ok(());
+    }
+    // Readers have the old one, or the new one, and never a part.
+    let new = path.with_extension("new");
+    std::fs::write(&new, text)?;
+    std::fs::set_permissions(&new, file.metadata()?.permissions())?;
+    std::fs::rename(new, path)
 }
 
 /// Reads a piece of a log as its steps wrote it, from a byte offset of the log on; returns it and where

@@ -2,7 +2,7 @@
 //!
 //! `watch` looks at repositories and `intake` at webhooks, and store what happened; `plan` turns an event into runs; `drive`
 //! moves runs and their jobs; `deliver` brings verdicts to where people look, and `notify` tells of those
-//! that changed on default branches. A nudge carries
+//! that changed on default branches; `retention` throws away what is old. A nudge carries
 //! nothing: whoever is nudged looks at the store, so a lost one costs only a wait.
 
 mod deliver;
@@ -10,6 +10,7 @@ mod drive;
 mod intake;
 mod notify;
 mod plan;
+mod retention;
 mod start;
 mod watch;
 
@@ -55,6 +56,7 @@ pub(crate) struct Wake {
     pub(crate) drive: Notify,
     pub(crate) deliver: Notify,
     pub(crate) notify: Notify,
+    pub(crate) retention: Notify,
 }
 
 /// The running loops.
@@ -85,7 +87,8 @@ impl Loops {
             run("plan", s(), |wake| &wake.plan, plan::Plan::new(s()), stopped.clone()),
             run("drive", s(), |wake| &wake.drive, drive::Drive::new(s()), stopped.clone()),
             run("deliver", s(), |wake| &wake.deliver, deliver::Deliver::new(s()), stopped.clone()),
-            run("notify", s(), |wake| &wake.notify, notify::Notify::new(s()), stopped),
+            run("notify", s(), |wake| &wake.notify, notify::Notify::new(s()), stopped.clone()),
+            run("retention", s(), |wake| &wake.retention, retention::Retention::new(s()), stopped),
         ];
         Ok(Self { stop, tasks })
     }

@@ -100,6 +100,32 @@ impl Store {
         Ok(query.bind(limit).fetch_all(self.reads()).await?)
     }
 
+    /// Forgets webhooks that came before a time, but for those that still wait for something; returns
+    /// how many.
+    pub(crate) async fn forget_deliveries(&self, before: i64) -> Result<u64, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                // The event stays, and its change with it; the body is not needed once it is decided.
+                sqlx::query(
+                    "UPDATE events SET delivery_id = NULL WHERE outcome NOT IN ('pending', 'waiting') \
+                     AND delivery_id IN (SELECT id FROM deliveries WHERE received_at < $1)",
+                )
+                .bind(before)
+                .execute(&mut *db)
+                .await?;
+                let gone = sqlx::query(
+                    "DELETE FROM deliveries WHERE received_at < $1 AND outcome <> 'pending' AND \
+                     id NOT IN (SELECT delivery_id FROM events WHERE delivery_id IS NOT NULL)",
+                )
+                .bind(before)
+                .execute(db)
+                .await?;
+                Ok(gone.rows_affected())
+            })
+        })
+        .await
+    }
+
     /// Returns how many webhooks are stored.
     pub(crate) async fn count_deliveries(&self) -> Result<i64, StoreError> {
         let query = sqlx::query_scalar("SELECT COUNT(*) FROM deliveries");

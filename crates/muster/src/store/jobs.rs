@@ -264,6 +264,13 @@ impl Store {
         Ok(self.run(run).await?.map(|run| (job, run)))
     }
 
+    /// Returns whether there is a job of this id.
+    pub(crate) async fn has_job(&self, id: &str) -> Result<bool, StoreError> {
+        let query = sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE id = $1").bind(id);
+        let count: i64 = query.fetch_one(self.reads()).await?;
+        Ok(count > 0)
+    }
+
     /// Returns the attempts that are running, as far as is known.
     pub(crate) async fn running_attempts(&self) -> Result<Vec<RunningAttempt>, StoreError> {
         let query = sqlx::query_as(

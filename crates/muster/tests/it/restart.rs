@@ -1,9 +1,14 @@
 //! What survives: kill -9 of the server, kill -9 of a supervisor.
 
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
 use crate::database::{Database, on_both};
 use crate::server::{Server, kill, processes};
 
 on_both! {
+    what_is_old_goes_and_says_so,
     jobs_go_on_when_the_server_is_killed_and_nothing_is_doubled,
     a_job_that_ends_while_no_server_runs_is_taken_over_later,
     a_killed_supervisor_is_a_new_attempt_and_leaves_nothing,
@@ -79,4 +84,37 @@ fn a_job_whose_supervisor_keeps_dying_ends_with_that_reason(database: Database) 
     muster error: not run to the end: doomed
     .github/workflows/ci.yml ran
     ");
+}
+
+fn what_is_old_goes_and_says_so(database: Database) {
+    let mut server = Server::start(database, "");
+    server.scene.workflow(
+        "on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{run: 'seq 1000; echo kept'}]\n",
+    );
+    let sha = server.push("main", "Old");
+    server.verdict(&sha);
+    assert!(server.muster(&["log", "1"]).out.contains("kept"));
+    // What a crash, or a repository that was removed, has left.
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let leave = |path: &std::path::Path| {
+        let file = std::fs::File::open(path).unwrap();
+        file.set_times(std::fs::FileTimes::new().set_modified(long_ago)).unwrap();
+    };
+    let (log, mirror) =
+        (server.data().join("logs/gone.1.log"), server.data().join("mirrors/gone.git"));
+    let job = server.data().join("jobs/gone.1");
+    std::fs::write(&log, "o 0 1 text\n").unwrap();
+    for folder in [&mirror, &job] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    for path in [&log, &mirror, &job] {
+        leave(path);
+    }
+    server.configure("[retention]\nlog_days = 0\n");
+    server.kill_and_serve();
+    server.until("it is gone", |_| !log.exists() && !mirror.exists() && !job.exists());
+    server.until("the log is gone", |server| !server.muster(&["log", "1"]).out.contains("kept"));
+    assert_snapshot!(server.muster(&["log", "1"]).out, @"This log was removed: it was older than 0 days ([retention] log_days).");
+    assert!(server.muster(&["log", "-f", "1"]).out.contains("removed"));
+    assert!(server.muster(&["why", &sha]).out.contains("muster success"));
 }

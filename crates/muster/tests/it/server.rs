@@ -108,6 +108,13 @@ impl Server {
         true
     }
 
+    /// Adds to the configuration, for the next start.
+    pub(crate) fn configure(&self, more: &str) {
+        let path = self.folder.path().join("muster.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{config}{more}")).unwrap();
+    }
+
     /// Kills the server as a power cut would, and starts it again at the same address.
     pub(crate) fn kill_and_serve(&mut self) {
         self.kill();
