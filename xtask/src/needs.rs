@@ -22,7 +22,7 @@ const NEEDS: [Need; 7] = [
 ];
 
 /// Packages of the npm registry whose data tests read.
-const NPM_PACKAGES: [&str; 1] = ["@octokit/webhooks-examples@7.6.1"];
+const NPM_PACKAGES: [&str; 2] = ["@octokit/openapi@23.0.2", "@octokit/webhooks-examples@7.6.1"];
 
 /// Installs the data packages into the target folder, once.
 pub(crate) fn install_data() -> anyhow::Result<()> {

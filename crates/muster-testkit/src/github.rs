@@ -14,6 +14,7 @@ use axum::Json;
 use axum::Router;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -21,6 +22,8 @@ use muster_sys::clock;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tempfile::TempDir;
+
+use crate::description::description;
 
 /// The token that the API wants.
 pub const TOKEN: &str = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
@@ -91,6 +94,7 @@ impl FakeGitHub {
             .route("/repos/{owner}/{name}", get(repository))
             .route("/repos/{owner}/{name}/statuses/{sha}", post(set_status))
             .fallback(unknown)
+            .layer(from_fn_with_state(Arc::clone(&inner), as_described))
             .with_state(Arc::clone(&inner));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -114,6 +118,11 @@ impl FakeGitHub {
             token.display(),
             secrets.display()
         )
+    }
+
+    /// Returns the address of its API.
+    pub fn api(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Returns where the bare repository of `team/app` is to be.
@@ -299,6 +308,27 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 
 fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
     inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refuses every call that GitHub's own description of its API does not have.
+async fn as_described(
+    State(inner): Shared,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, 1 << 20).await else {
+        return refuse(StatusCode::BAD_REQUEST, "the body broke off");
+    };
+    if let Some(description) = description() {
+        let (method, path) = (parts.method.as_str(), parts.uri.path());
+        let query = parts.uri.query().unwrap_or_default();
+        if let Err((status, wrong)) = description.judge(method, path, query, &body) {
+            lock(&inner).faults.push(format!("{method} {path}: {wrong}"));
+            return refuse(StatusCode::from_u16(status).unwrap(), &wrong);
+        }
+    }
+    next.run(axum::extract::Request::from_parts(parts, body.into())).await
 }
 
 async fn repository(

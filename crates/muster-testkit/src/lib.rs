@@ -6,8 +6,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod description;
 mod github;
 mod inbox;
+#[cfg(test)]
+mod tests;
 
 pub use github::{FakeGitHub, PullRequest, SECRET, Status, TOKEN, sign};
 pub use inbox::Inbox;
