@@ -86,11 +86,13 @@ pub(crate) struct RetentionConfig {
     pub(crate) log_mib: u64,
     /// Days after which a webhook is forgotten; code hosts send again for three.
     pub(crate) delivery_days: i64,
+    /// Days after which a commit that nobody has approved waits no more.
+    pub(crate) waiting_days: i64,
 }
 
 impl Default for RetentionConfig {
     fn default() -> Self {
-        Self { log_days: 90, log_mib: 10 << 10, delivery_days: 30 }
+        Self { log_days: 90, log_mib: 10 << 10, delivery_days: 30, waiting_days: 30 }
     }
 }
 

@@ -11,8 +11,8 @@ use muster_sys::clock;
 use super::{Shared, Step};
 use crate::store::deliveries::{DeliveryOutcome, PendingDelivery};
 
-/// How many are taken at once.
-const TOGETHER: i64 = 8;
+/// How many are taken at once; each may have 25 MiB.
+const TOGETHER: i64 = 16;
 /// Events whose body says which one it is: the same body is the same event. A dispatch is not.
 const IDENTIFIED_BY_BODY: [&str; 2] = ["push", "pull_request"];
 
@@ -56,14 +56,26 @@ impl Intake {
 }
 
 impl Intake {
-    async fn settle(
-        &self,
-        delivery: &PendingDelivery,
-        outcome: DeliveryOutcome,
-    ) -> anyhow::Result<()> {
-        tracing::info!(delivery.number, delivery.event, ?outcome, "judged");
-        Ok(self.shared.store.settle_delivery(delivery, outcome, clock::now_ms()).await?)
+    /// Stores what became of a batch: at once, and where that fails one after the other, so that what
+    /// is wrong with one webhook does not hold up the others.
+    async fn settle(&self, judged: Vec<(String, DeliveryOutcome)>) -> anyhow::Result<()> {
+        let (store, now) = (&self.shared.store, clock::now_ms());
+        if store.settle_deliveries(judged.clone(), now).await.is_ok() {
+            return Ok(());
+        }
+        for (id, outcome) in judged {
+            if let Err(error) = store.settle_deliveries(vec![(id.clone(), outcome)], now).await {
+                let dead = DeliveryOutcome::Dead(failed(&error.into()));
+                store.settle_deliveries(vec![(id, dead)], now).await?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Says that muster itself failed on a webhook. A redelivery of a dead one is looked at again.
+fn failed(error: &anyhow::Error) -> Reason {
+    Reason::new("failed", format!("muster failed on it: {error:#}"))
 }
 
 fn body(delivery: &PendingDelivery) -> anyhow::Result<Vec<u8>> {
@@ -80,21 +92,19 @@ impl Step for Intake {
             if deliveries.is_empty() {
                 return Ok(Duration::from_secs(10));
             }
+            let mut judged = Vec::new();
             for delivery in deliveries {
-                let settled = match self.judge(&delivery).await {
-                    Ok(outcome) => self.settle(&delivery, outcome).await,
-                    Err(error) => Err(error),
+                let outcome = match self.judge(&delivery).await {
+                    Ok(outcome) => outcome,
+                    Err(error) => DeliveryOutcome::Dead(failed(&error)),
                 };
-                if let Err(error) = settled {
-                    // What is wrong with one delivery must not hold up the others. A redelivery of a
-                    // dead one is looked at again.
-                    let reason = Reason::new("failed", format!("muster failed on it: {error:#}"));
-                    self.settle(&delivery, DeliveryOutcome::Dead(reason)).await?;
-                }
-                self.shared.wake.plan.notify_one();
-                self.shared.wake.drive.notify_one();
-                self.shared.wake.deliver.notify_one();
+                tracing::info!(delivery.number, delivery.event, ?outcome, "judged");
+                judged.push((delivery.id, outcome));
             }
+            self.settle(judged).await?;
+            self.shared.wake.plan.notify_one();
+            self.shared.wake.drive.notify_one();
+            self.shared.wake.deliver.notify_one();
         }
     }
 }

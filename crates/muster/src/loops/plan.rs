@@ -62,6 +62,8 @@ enum Nothing {
     Later(anyhow::Error),
     /// The commit is not in it, or not yet.
     Missing(Sha),
+    /// The pull request of this number has another head in the repository itself.
+    MovedOn(i64, Sha),
 }
 
 impl From<Outcome> for Nothing {
@@ -87,7 +89,18 @@ impl Plan {
             Err(outcome) => return Ok(Some(nothing(outcome))),
         };
         match self.subject(event, &repository).await? {
-            Ok(subject) => Ok(Some(self.judge_files(event, &repository, trust, subject).await?)),
+            Ok(subject) => {
+                if let Change::PullRequest(pull) = &event.change {
+                    let store = &self.shared.store;
+                    store.correct_head(&event.repository, pull.number, &pull.head).await?;
+                }
+                Ok(Some(self.judge_files(event, &repository, trust, subject).await?))
+            }
+            Err(Nothing::MovedOn(number, head)) => {
+                self.shared.store.correct_head(&event.repository, number, &head).await?;
+                let text = format!("pull request {number} has moved on to {}", head.short());
+                Ok(Some(nothing(Outcome::Ignored(Reason::new("late", text)))))
+            }
             Err(Nothing::Decided(outcome)) => Ok(Some(nothing(outcome))),
             Err(Nothing::Missing(sha)) if event.failures >= MAX_MISSING => {
                 let text = format!("commit {sha} is not in the repository any more");
@@ -141,12 +154,13 @@ impl Plan {
             return ignored(NO_VERDICT, "closing a pull request starts nothing".to_owned());
         }
         let store = &self.shared.store;
-        if !store.is_current_head(&event.repository, pull.number, &pull.head).await? {
-            return ignored(
-                "late",
-                format!("pull request {} has moved on, or is closed", pull.number),
-            );
-        }
+        let late = || {
+            let text = format!("pull request {} has moved on, or is closed", pull.number);
+            Ok(Err(Outcome::Ignored(Reason::new("late", text))))
+        };
+        let Some(known) = store.head_of(&event.repository, pull.number).await? else {
+            return late();
+        };
         let approved = store.is_approved(&event.repository, &pull.head).await?;
         let trust = Trust::of(&event.change, approved);
         if let (Trust::Approved, Some(why), false) =
@@ -157,6 +171,10 @@ impl Plan {
         }
         if trust.may_run() {
             return Ok(Ok(trust));
+        }
+        // What may run is compared with the repository itself, once it is here.
+        if known != pull.head.as_str() {
+            return late();
         }
         let text = format!(
             "Waiting for somebody to approve {}, of {}",
@@ -412,6 +430,12 @@ fn subject(
     }
     if !mirror.has(sha) {
         return Err(Nothing::Missing(sha.clone()));
+    }
+    if let Some(pull) = pull {
+        let head = mirror.resolve(&format!("refs/pull/{}/head", pull.number));
+        if let Some(head) = head.filter(|head| head != sha) {
+            return Err(Nothing::MovedOn(pull.number, head));
+        }
     }
     let message = mirror.commit(sha).map_err(unreadable)?.message;
     if let Some(mark) = skip_mark(&message) {

@@ -99,8 +99,13 @@ impl Step for Retention {
         self.logs(&running).await?;
         self.workspaces(&running)?;
         self.mirrors().await?;
-        let days = self.shared.config.retention.delivery_days;
-        let before = clock::now_ms() - days.saturating_mul(DAY_MS);
+        let (keep, now) = (&self.shared.config.retention, clock::now_ms());
+        let ago = |days: i64| now.saturating_sub(days.saturating_mul(DAY_MS));
+        let text = format!("nobody approved it within {} days", keep.waiting_days);
+        if store.expire_waiting(ago(keep.waiting_days), text, now).await? > 0 {
+            self.shared.wake.deliver.notify_one();
+        }
+        let before = ago(keep.delivery_days);
         let forgotten = store.forget_deliveries(before).await?;
         if forgotten > 0 {
             tracing::info!(forgotten, "webhooks whose time was over");

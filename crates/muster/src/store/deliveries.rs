@@ -47,7 +47,7 @@ pub(crate) struct DeliveryRow {
 }
 
 /// What became of a webhook.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum DeliveryOutcome {
     /// It told of this.
     Accepted(RepoId, Box<Change>),
@@ -174,41 +174,52 @@ impl Store {
             .await?)
     }
 
-    /// Stores what became of a webhook and, together with it, the event that it tells of.
-    pub(crate) async fn settle_delivery(
+    /// Stores what became of webhooks and, together with each, the event that it tells of: all of it, or
+    /// nothing.
+    pub(crate) async fn settle_deliveries(
         &self,
-        delivery: &PendingDelivery,
-        outcome: DeliveryOutcome,
+        settled: Vec<(String, DeliveryOutcome)>,
         now: i64,
     ) -> Result<(), StoreError> {
-        let id = delivery.id.clone();
         self.write(move |db| {
             Box::pin(async move {
-                let (word, reason) = match outcome {
-                    DeliveryOutcome::Accepted(repository, change) => {
-                        match take(db, &repository, *change, &id, now).await? {
-                            None => ("accepted", None),
-                            Some(late) => ("ignored", Some(late)),
-                        }
-                    }
-                    DeliveryOutcome::Ignored(reason) => ("ignored", Some(reason)),
-                    DeliveryOutcome::Dead(reason) => ("dead", Some(reason)),
-                };
-                let (code, text) = reason.map(|reason| (reason.code, reason.text)).unzip();
-                sqlx::query(
-                    "UPDATE deliveries SET outcome = $2, reason_code = $3, reason_text = $4 WHERE id = $1",
-                )
-                .bind(id.as_str())
-                .bind(word)
-                .bind(code)
-                .bind(text)
-                .execute(db)
-                .await?;
+                for (id, outcome) in settled {
+                    settle(db, &id, outcome, now).await?;
+                }
                 Ok(())
             })
         })
         .await
     }
+}
+
+async fn settle(
+    db: &mut AnyConnection,
+    id: &str,
+    outcome: DeliveryOutcome,
+    now: i64,
+) -> Result<(), StoreError> {
+    let (word, reason) = match outcome {
+        DeliveryOutcome::Accepted(repository, change) => {
+            match take(db, &repository, *change, id, now).await? {
+                None => ("accepted", None),
+                Some(late) => ("ignored", Some(late)),
+            }
+        }
+        DeliveryOutcome::Ignored(reason) => ("ignored", Some(reason)),
+        DeliveryOutcome::Dead(reason) => ("dead", Some(reason)),
+    };
+    let (code, text) = reason.map(|reason| (reason.code, reason.text)).unzip();
+    sqlx::query(
+        "UPDATE deliveries SET outcome = $2, reason_code = $3, reason_text = $4 WHERE id = $1",
+    )
+    .bind(id)
+    .bind(word)
+    .bind(code)
+    .bind(text)
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Makes the event of a change; returns the reason where it comes too late to count.

@@ -161,6 +161,37 @@ pub(super) async fn end_waiting(
 }
 
 impl Store {
+    /// Ends the waiting of commits that came before a time and that nobody has approved; returns how
+    /// many.
+    pub(crate) async fn expire_waiting(
+        &self,
+        before: i64,
+        text: String,
+        now: i64,
+    ) -> Result<usize, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let ended: Vec<(String, String)> = sqlx::query_as(
+                    "UPDATE events SET outcome = 'dead', reason_code = 'expired', reason_text = $2 \
+                     WHERE outcome = 'waiting' AND received_at < $1 RETURNING repository_id, sha",
+                )
+                .bind(before)
+                .bind(text)
+                .fetch_all(&mut *db)
+                .await?;
+                for (repository, sha) in &ended {
+                    let sha = Sha::parse(sha).map_err(|error| StoreError::Unreadable {
+                        what: "event",
+                        error: error.to_string(),
+                    })?;
+                    reports::refresh(db, &RepoId::new(repository), &sha, now).await?;
+                }
+                Ok(ended.len())
+            })
+        })
+        .await
+    }
+
     /// Approves a commit by its full name: what waits for it goes on. Returns how many events that
     /// are.
     pub(crate) async fn approve(&self, sha: Sha, now: i64) -> Result<u64, StoreError> {
@@ -231,13 +262,12 @@ impl Store {
         .await
     }
 
-    /// Returns whether this is the newest head that was heard of for a pull request that is open.
-    pub(crate) async fn is_current_head(
+    /// Returns the newest head that was heard of for a pull request; none when it is not open.
+    pub(crate) async fn head_of(
         &self,
         repository: &RepoId,
         number: i64,
-        head: &Sha,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<String>, StoreError> {
         let row: Option<(String, i64)> = sqlx::query_as(
             "SELECT head, open FROM pull_requests WHERE repository_id = $1 AND number = $2",
         )
@@ -245,7 +275,32 @@ impl Store {
         .bind(number)
         .fetch_optional(self.reads())
         .await?;
-        Ok(row.is_some_and(|(known, open)| known == head.as_str() && open != 0))
+        Ok(row.filter(|(_, open)| *open != 0).map(|(head, _)| head))
+    }
+
+    /// Records the head that a pull request has in the repository itself: webhooks of one second do not
+    /// say which of them is the last.
+    pub(crate) async fn correct_head(
+        &self,
+        repository: &RepoId,
+        number: i64,
+        head: &Sha,
+    ) -> Result<(), StoreError> {
+        let (repository, head) = (repository.clone(), head.clone());
+        self.write(move |db| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE pull_requests SET head = $3 WHERE repository_id = $1 AND number = $2",
+                )
+                .bind(repository.as_str())
+                .bind(number)
+                .bind(head.as_str())
+                .execute(db)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
     }
 
     /// Returns the events that wait and are due, none of which another of its ref is before, the oldest

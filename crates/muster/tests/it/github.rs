@@ -12,6 +12,8 @@ on_both! {
     a_push_turns_pending_and_then_red_or_green,
     a_pull_request_is_tested_as_merged_into_its_base,
     a_newer_head_ends_what_runs_for_the_older_one,
+    of_one_second_the_repository_says_which_head_is_the_last,
+    a_fork_does_not_wait_for_ever,
     a_fork_runs_nothing_where_there_is_no_sandbox,
     an_approved_fork_runs_in_a_sandbox_without_network,
     a_fork_waits_for_the_approval_of_each_commit,
@@ -170,6 +172,46 @@ fn a_newer_head_ends_what_runs_for_the_older_one(database: Database) {
     muster success: 1 successful
     muster / test success: Successful
     ");
+}
+
+/// GitHub's times have seconds, and webhooks come in any order.
+fn of_one_second_the_repository_says_which_head_is_the_last(database: Database) {
+    let story = Story::start(database);
+    story.server.scene.file("topic", "one\n");
+    let old = story.commit("refs/pull/5/head", "One");
+    story.server.scene.file("topic", "two\n");
+    let new = story.commit("refs/pull/5/head", "Two");
+    let event = |action: &str, head: &str| {
+        let pull = PullRequest { number: 5, head: head.to_owned(), from_fork: false };
+        let mut payload = story.github.pull_request(action, &pull);
+        payload["pull_request"]["updated_at"] = "2026-01-02T03:04:05Z".into();
+        payload
+    };
+    story.deliver("pull_request", &event("opened", &old));
+    story.deliver("pull_request", &event("synchronize", &new));
+    story.deliver("pull_request", &event("synchronize", &old));
+    assert_snapshot!(story.verdict(&new), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+    story.server.until("the old head is done with", |_| {
+        let shown = story.github.shown(&old);
+        !shown.is_empty() && !shown.contains("pending")
+    });
+    assert_snapshot!(story.github.shown(&old).replace(&new[..7], "[new]"), @"muster error: pull request 5 has moved on, or is closed");
+    assert_eq!(story.server.muster(&["runs"]).out.lines().count(), 1);
+}
+
+fn a_fork_does_not_wait_for_ever(database: Database) {
+    let mut story = Story::start(database);
+    story.server.scene.file("from-fork", "ten\n");
+    let head = story.commit("refs/pull/10/head", "From a fork");
+    let pull = PullRequest { number: 10, head: head.clone(), from_fork: true };
+    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
+    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
+    story.server.configure("[retention]\nwaiting_days = 0\n");
+    story.server.kill_and_serve();
+    assert_snapshot!(story.verdict(&head), @"muster error: nobody approved it within 0 days");
 }
 
 fn a_fork_runs_nothing_where_there_is_no_sandbox(database: Database) {
