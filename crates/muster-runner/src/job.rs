@@ -328,6 +328,15 @@ impl<'a> RunningJob<'a> {
             let text = template.map(|template| template.text(view)).transpose();
             text.map_err(|error| format!("`{what}`: {error}"))
         };
+        for template in [script, shell, folder].into_iter().flatten().filter(|_| self.spec.guarded)
+        {
+            if let Ok(Some(path)) = template.hostile(view) {
+                return Err(format!(
+                    "`${{{{ {path} }}}}` holds text of a stranger that a shell could take for commands. \
+                     Hand it over as a variable: `env: {{TEXT: ${{{{ {path} }}}}}}`, and \"$TEXT\" in the script"
+                ));
+            }
+        }
         let script = text("run", script)?.unwrap_or_default();
         let shell = text("shell", shell)?;
         let folder = text("working-directory", folder)?.unwrap_or_default();

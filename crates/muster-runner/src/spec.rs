@@ -38,6 +38,9 @@ pub struct JobSpec {
     pub tool_cache: PathBuf,
     /// What stands between the steps and this machine.
     pub isolation: Isolation,
+    /// Whether text that strangers wrote may not become part of a script: for code of those who may
+    /// not push.
+    pub guarded: bool,
     /// The program that does a checkout when it is called as `PROGRAM checkout ORDER`: muster itself.
     pub program: PathBuf,
     /// The runner's name.

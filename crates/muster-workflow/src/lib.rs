@@ -21,6 +21,7 @@ mod suites;
 mod template;
 pub mod text;
 pub mod trigger;
+mod untrusted;
 pub mod workflow;
 mod yaml;
 

@@ -102,7 +102,7 @@ impl Template {
         self.expressions().any(|expr| expr.reads_context(name))
     }
 
-    fn expressions(&self) -> impl Iterator<Item = &Expr> {
+    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expr> {
         self.parts.iter().filter_map(|part| match part {
             Part::Expression(expr) => Some(expr),
             Part::Text(_) => None,

@@ -80,7 +80,69 @@ impl Expr {
     }
 }
 
+impl Expr {
+    /// Returns the paths that the expression reads, from the context on; `*` stands for a key that is
+    /// known only when it is evaluated.
+    pub(crate) fn paths(&self) -> Vec<Vec<String>> {
+        let mut paths = Vec::new();
+        self.0.collect_paths(&mut paths);
+        paths
+    }
+}
+
 impl Node {
+    /// Returns the path that this node alone stands for.
+    fn path(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Context(name) => Some(vec![name.clone()]),
+            Self::Index { of, by } => {
+                let mut path = of.path()?;
+                path.push(match by.as_ref() {
+                    Self::Literal(Value::String(key)) => key.to_string(),
+                    _ => "*".to_owned(),
+                });
+                Some(path)
+            }
+            // What a filter yields is each of the values that it stands on.
+            Self::Filter(of) => {
+                let mut path = of.path()?;
+                path.push("*".to_owned());
+                Some(path)
+            }
+            _ => None,
+        }
+    }
+
+    fn collect_paths(&self, paths: &mut Vec<Vec<String>>) {
+        if let Some(path) = self.path() {
+            paths.push(path);
+            // The keys that are computed read something themselves.
+            let mut node = self;
+            while let Self::Index { of, .. } | Self::Filter(of) = node {
+                if let Self::Index { by, .. } = node {
+                    by.collect_paths(paths);
+                }
+                node = of;
+            }
+            return;
+        }
+        match self {
+            Self::Literal(_) | Self::Context(_) => {}
+            Self::Index { of, by } => {
+                of.collect_paths(paths);
+                by.collect_paths(paths);
+            }
+            Self::Filter(of) | Self::Not(of) => of.collect_paths(paths),
+            Self::Call { arguments: nodes, .. } | Self::All(nodes) | Self::Any(nodes) => {
+                nodes.iter().for_each(|node| node.collect_paths(paths));
+            }
+            Self::Compare { left, right, .. } => {
+                left.collect_paths(paths);
+                right.collect_paths(paths);
+            }
+        }
+    }
+
     fn any(&self, test: &dyn Fn(&Self) -> bool) -> bool {
         test(self)
             || match self {

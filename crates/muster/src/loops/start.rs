@@ -106,6 +106,7 @@ impl Start {
             in_place: None,
             tool_cache: shared.data.tools(),
             isolation: isolation(shared, active.trust, &job_id, attempt),
+            guarded: active.trust < Trust::Member,
             program: std::env::current_exe().map_err(|error| {
                 Reason::new("start", format!("cannot find muster itself: {error}"))
             })?,

@@ -13,6 +13,7 @@ on_both! {
     a_pull_request_is_tested_as_merged_into_its_base,
     a_newer_head_ends_what_runs_for_the_older_one,
     of_one_second_the_repository_says_which_head_is_the_last,
+    what_a_stranger_wrote_does_not_become_part_of_a_script,
     a_fork_does_not_wait_for_ever,
     a_fork_runs_nothing_where_there_is_no_sandbox,
     an_approved_fork_runs_in_a_sandbox_without_network,
@@ -200,6 +201,28 @@ fn of_one_second_the_repository_says_which_head_is_the_last(database: Database) 
     });
     assert_snapshot!(story.github.shown(&old).replace(&new[..7], "[new]"), @"muster error: pull request 5 has moved on, or is closed");
     assert_eq!(story.server.muster(&["runs"]).out.lines().count(), 1);
+}
+
+fn what_a_stranger_wrote_does_not_become_part_of_a_script(database: Database) {
+    let story = Story::start_in(database, "approved_without_sandbox = true\n");
+    story.server.scene.workflow("on: [push, pull_request]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo \"$TITLE\"\n        env: {TITLE: \"${{ github.event.pull_request.title }}\"}\n      - run: echo ${{ github.event.pull_request.title }}\n");
+    let head = story.commit("refs/pull/11/head", "From a fork");
+    let pull = PullRequest { number: 11, head: head.clone(), from_fork: true };
+    let mut payload = story.github.pull_request("opened", &pull);
+    payload["pull_request"]["title"] = "Fix $(echo pwned | rev)".into();
+    story.deliver("pull_request", &payload);
+    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
+    assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
+    assert_snapshot!(story.verdict(&head), @"
+    muster failure: failed: muster / test
+    muster / test failure: Failed
+    ");
+    let log = story.server.muster(&["log", "1"]).out;
+    let said: Vec<_> = log.lines().skip_while(|line| !line.starts_with("Fix")).collect();
+    assert_snapshot!(said.join("\n"), @r#"
+    Fix $(echo pwned | rev)
+    Error: `${{ github.event.pull_request.title }}` holds text of a stranger that a shell could take for commands. Hand it over as a variable: `env: {TEXT: ${{ github.event.pull_request.title }}}`, and "$TEXT" in the script
+    "#);
 }
 
 fn a_fork_does_not_wait_for_ever(database: Database) {

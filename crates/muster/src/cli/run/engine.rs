@@ -228,6 +228,7 @@ impl Driver<'_> {
                 Trust::Member,
                 format!("run-{}-{}-{}", std::process::id(), place.run, place.job),
             ),
+            guarded: false,
             program: program.clone(),
             runner: machine::name(),
             idle_timeout_s: None,
