@@ -12,6 +12,9 @@ use crate::cancel::Cancel;
 /// GitHub's patience: SIGINT, then SIGTERM, then SIGKILL.
 const AFTER_INTERRUPT: Duration = Duration::from_millis(7_500);
 const AFTER_TERMINATE: Duration = Duration::from_millis(2_500);
+/// What was killed has so long to be gone.
+const AFTER_KILL: Duration = Duration::from_secs(5);
+const SIGKILL: i32 = 9;
 /// After so long without output, what is held back goes out.
 const QUIET: Duration = Duration::from_millis(50);
 
@@ -50,7 +53,7 @@ enum Push {
     None,
     Interrupted(Instant),
     Terminated(Instant),
-    Killed,
+    Killed(Instant),
 }
 
 /// Follows `running` until it ends; `told` hears its output, and of quiet with nothing.
@@ -80,7 +83,12 @@ pub(crate) fn follow(
             }
             Push::Terminated(since) if now.duration_since(since) >= AFTER_TERMINATE => {
                 running.kill();
-                Push::Killed
+                Push::Killed(now)
+            }
+            // What cannot be killed is left to the end of the sandbox, or of the job.
+            Push::Killed(since) if now.duration_since(since) >= AFTER_KILL => {
+                let status = std::os::unix::process::ExitStatusExt::from_raw(SIGKILL);
+                return Ok(Ended { status, stopped });
             }
             same => same,
         };
@@ -140,7 +148,8 @@ fn patience(
     match push {
         Push::Interrupted(since) => waits.push(until(*since + AFTER_INTERRUPT)),
         Push::Terminated(since) => waits.push(until(*since + AFTER_TERMINATE)),
-        Push::None | Push::Killed => {}
+        Push::Killed(since) => waits.push(until(*since + AFTER_KILL)),
+        Push::None => {}
     }
     waits.extend(bounds.tick);
     if !quiet {

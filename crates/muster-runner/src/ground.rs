@@ -9,6 +9,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Component, Path, PathBuf};
 
+use muster_sys::files;
 use muster_sys::process::{ProcessError, Program, Running};
 use muster_sys::sandbox::{self, Bind, Layers, Layout, Limits, Sandbox, SandboxError};
 
@@ -25,7 +26,7 @@ const SYSTEM: [&str; 8] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"];
 /// What of `/etc` is inside: what programs need to start and to find each other, nothing private.
 /// Files are copied, for a mount costs more.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
     "bash.bashrc",
     "debian_version",
     "gai.conf",
@@ -41,18 +42,22 @@ const SETTINGS: [&str; 16] = [
     "profile",
     "protocols",
     "services",
+    "ssl/openssl.cnf",
     "timezone",
 ];
 /// Folders of `/etc` that are inside.
-const SETTINGS_FOLDERS: [&str; 7] = [
+const SETTINGS_FOLDERS: [&str; 8] = [
     "alternatives",
     "crypto-policies",
     "java-11-openjdk",
     "java-17-openjdk",
     "java-21-openjdk",
-    "pki",
-    "ssl",
+    "pki/ca-trust",
+    "pki/tls/certs",
+    "ssl/certs",
 ];
+/// Shells of which another takes the place where they are missing.
+const SHELLS: [&str; 2] = ["bash", "python"];
 /// How far a chain of borrowed object folders is followed.
 const MAX_ALTERNATES: usize = 8;
 
@@ -282,8 +287,8 @@ impl Ground {
 
     /// Looks a program up as a step would, in `search_path`.
     ///
-    /// In a sandbox only among what no step can change; a program that is nowhere there is left to the
-    /// system to find.
+    /// In a sandbox only among what no step can change; one that is nowhere there is left to the start of
+    /// the step to find, but for the shells of which there is another.
     pub(crate) fn find(&self, name: &str, search_path: &str) -> Option<PathBuf> {
         let there = |path: PathBuf| match &self.sandbox {
             None => Some(path).filter(|path| path.is_file()),
@@ -292,7 +297,11 @@ impl Ground {
         if name.contains('/') {
             return if self.sandbox.is_some() { Some(name.into()) } else { there(name.into()) };
         }
-        std::env::split_paths(search_path).map(|folder| folder.join(name)).find_map(there)
+        let found = std::env::split_paths(search_path).map(|folder| folder.join(name));
+        let found = found.into_iter().find_map(there);
+        // One that a step has installed: whether it is there shows when it is started.
+        let elsewhere = self.sandbox.is_some() && !SHELLS.contains(&name);
+        found.or_else(|| elsewhere.then(|| name.into()))
     }
 
     /// Returns where a path of the steps is outside, if it is in what never changes.
@@ -321,7 +330,7 @@ impl Ground {
     /// Takes the job's own workspace away.
     pub(crate) fn clear(&self) {
         // What cannot be removed is removed with the job's folder by who made it.
-        drop(fs::remove_dir_all(&self.work));
+        drop(files::remove_tree(&self.work));
     }
 }
 
@@ -365,6 +374,7 @@ fn settings(folder: &Path, network: bool) -> io::Result<Vec<Bind>> {
     fs::create_dir_all(&etc)?;
     let write = |name: &str, content: &[u8]| -> io::Result<()> {
         let path = etc.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(&etc))?;
         fs::write(&path, content)?;
         fs::set_permissions(&path, Permissions::from_mode(0o644))
     };

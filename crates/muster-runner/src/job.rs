@@ -230,7 +230,16 @@ impl<'a> RunningJob<'a> {
                 };
                 match (text(git_ref), text(path), text(fetch_depth)) {
                     (Ok(git_ref), Ok(path), Ok(fetch_depth)) => {
-                        self.checkout(place, Inputs { git_ref, path, fetch_depth })
+                        let minutes = step.timeout_minutes.as_ref();
+                        match minutes.map(|minutes| minutes.get(view)).transpose() {
+                            Ok(minutes) => {
+                                let inputs = Inputs { git_ref, path, fetch_depth };
+                                self.checkout(place, inputs, minutes.and_then(deadline))
+                            }
+                            Err(error) => {
+                                self.refuse(place, &format!("`timeout-minutes`: {error}"))
+                            }
+                        }
                     }
                     (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
                         self.refuse(place, &format!("`with`: {error}"))
@@ -240,7 +249,7 @@ impl<'a> RunningJob<'a> {
         }
     }
 
-    fn checkout(&mut self, place: usize, inputs: Inputs) -> Done {
+    fn checkout(&mut self, place: usize, inputs: Inputs, deadline: Option<Instant>) -> Done {
         if self.spec.in_place.is_some() {
             self.say(place, "Running in place: the work tree is used as it is.");
             return Done { outcome: StepConclusion::Success, outputs: Vec::new() };
@@ -265,7 +274,7 @@ impl<'a> RunningJob<'a> {
             .dir(&self.ground.places.workspace)
             .envs(path)
             .envs(files.variables());
-        self.perform_program(place, program, &files, None)
+        self.perform_program(place, program, &files, deadline)
     }
 
     fn script(

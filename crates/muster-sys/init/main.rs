@@ -147,8 +147,12 @@ fn obey(control: &UnixStream, steps: &Steps) -> io::Result<()> {
         SIGNAL => {
             let running = steps.lock();
             for (pid, _) in running.steps.iter().filter(|(_, (known, _))| *known == step) {
-                // SAFETY: a signal to the group of a child that was not waited for yet.
-                unsafe { kill(-pid, number as c_int) };
+                // The step itself too: it may have left its group.
+                // SAFETY: signals to a child that was not waited for yet, and to its group.
+                unsafe {
+                    kill(-pid, number as c_int);
+                    kill(*pid, number as c_int);
+                }
             }
             Ok(())
         }

@@ -4,6 +4,7 @@
 //! place. It knows no rule of CI.
 
 pub mod clock;
+pub mod files;
 pub mod process;
 pub mod sandbox;
 pub mod signal;

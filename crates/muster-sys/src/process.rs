@@ -437,6 +437,8 @@ pub(crate) fn kill_group(child: &Child, signal: Signal) {
     // The group may be gone already.
     if let Ok(pid) = pid(child) {
         let _ = rustix::process::kill_process_group(pid, signal);
+        // It may have left its group.
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::forge::GitHubConfig;
+use crate::http::TlsConfig;
 use crate::machine;
 use crate::notices::NoticesConfig;
 
@@ -38,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) idle_timeout_s: u64,
     /// Whether a stranger's commit runs, once it is approved, where there is no sandbox.
     pub(crate) approved_without_sandbox: bool,
+    /// The certificate to serve under; without it the server speaks plain HTTP.
+    pub(crate) tls: Option<TlsConfig>,
     /// What stands between jobs and this machine.
     pub(crate) isolation: IsolationConfig,
     /// What sandboxes are like.
@@ -117,6 +120,7 @@ impl Default for Config {
             poll_remote_s: 30,
             idle_timeout_s: 3600,
             approved_without_sandbox: false,
+            tls: None,
             isolation: IsolationConfig::Auto,
             sandbox: SandboxConfig::default(),
             retention: RetentionConfig::default(),
@@ -141,6 +145,20 @@ impl Config {
         // A relative folder is meant from where the file stands, wherever muster is started.
         if let Some(folder) = path.parent() {
             config.data = folder.join(&config.data);
+            for tool in &mut config.sandbox.tools {
+                *tool = folder.join(&tool);
+                if !tool.is_dir() {
+                    anyhow::bail!(
+                        "{}: [sandbox] tools: {} is no folder",
+                        path.display(),
+                        tool.display()
+                    );
+                }
+            }
+            if let Some(tls) = &mut config.tls {
+                tls.certificate = folder.join(&tls.certificate);
+                tls.key = folder.join(&tls.key);
+            }
             for file in config.notices.files() {
                 *file = folder.join(&file);
             }

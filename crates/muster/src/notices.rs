@@ -1,6 +1,7 @@
 //! Telling people and programs that the verdict on a default branch has changed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -14,6 +15,9 @@ use sha2::Sha256;
 
 use crate::forge::read_secret;
 use crate::store::notices::Notice;
+
+/// How long somebody may take to listen.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Who is told.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -72,7 +76,7 @@ impl Channels {
     pub(crate) fn open(config: &NoticesConfig, public_url: &str) -> anyhow::Result<Self> {
         let mut channels = Vec::new();
         if let Some(url) = &config.webhook {
-            reqwest::Url::parse(url).with_context(|| format!("[notices] webhook = \"{url}\""))?;
+            reqwest::Url::parse(url).context("[notices] `webhook` is no address")?;
             let file = config.webhook_secret_file.as_ref();
             let file = file.context("[notices] `webhook` needs `webhook_secret_file`")?;
             let secret = read_secret(file)?.trim().to_owned();
@@ -89,7 +93,8 @@ impl Channels {
                 config.mail_from.as_ref().context("[notices] `mail_to` needs `mail_from`")?;
             let url = config.smtp.as_ref().context("[notices] `mail_to` needs `smtp`")?;
             let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url);
-            let mut server = server.with_context(|| format!("[notices] smtp = \"{url}\""))?;
+            let server = server.context("[notices] `smtp` is no address of a mail server")?;
+            let mut server = server.timeout(Some(PATIENCE));
             if let Some(user) = &config.smtp_user {
                 let file = config.smtp_password_file.as_ref();
                 let file = file.context("[notices] `smtp_user` needs `smtp_password_file`")?;
@@ -103,7 +108,7 @@ impl Channels {
             });
         }
         let http = reqwest::Client::builder()
-            .timeout(std::time::Duration::from_secs(20))
+            .timeout(PATIENCE)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("cannot make an HTTP client")?;
@@ -139,9 +144,11 @@ impl Channels {
                     .header("x-muster-event", "verdict")
                     .header("x-muster-delivery", &notice.id)
                     .header("x-muster-signature-256", sign(secret, body.as_bytes())?);
-                let answer = request.body(body).send().await?;
+                // The address itself may be a secret: chats have their token in its path.
+                let answer =
+                    request.body(body).send().await.map_err(reqwest::Error::without_url)?;
                 if !answer.status().is_success() {
-                    bail!("{url} answered {}", answer.status());
+                    bail!("it answered {}", answer.status());
                 }
             }
             Channel::Mail { to, from, server } => {

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use crate::config::{Config, IsolationConfig};
 use crate::data::Data;
 use crate::forge::GitHub;
-use crate::http::IN_FLIGHT_KIB;
+use crate::http::{IN_FLIGHT_KIB, TlsListener};
 use crate::loops::{Loops, Shared, Wake};
 use crate::notices::Channels;
 use crate::store::Store;
@@ -68,11 +68,21 @@ impl Server {
         });
         let loops = Loops::start(&shared).context("cannot start the loops")?;
         let (stop, mut stopped) = watch::channel(false);
-        let serve = axum::serve(listener, http::router(Arc::clone(&shared)));
-        let serve = serve.with_graceful_shutdown(async move {
+        let router = http::router(Arc::clone(&shared));
+        let until = async move {
             drop(stopped.wait_for(|stopped| *stopped).await);
-        });
-        let http = task::spawn("http", serve.into_future());
+        };
+        let http = match shared.config.tls.clone() {
+            Some(files) => {
+                let listener = TlsListener::start(listener, files)?;
+                let serve = axum::serve(listener, router).with_graceful_shutdown(until);
+                task::spawn("http", serve.into_future())
+            }
+            None => {
+                let serve = axum::serve(listener, router).with_graceful_shutdown(until);
+                task::spawn("http", serve.into_future())
+            }
+        };
         Ok(Self { shared, loops, stop, http })
     }
 

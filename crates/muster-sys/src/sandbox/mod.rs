@@ -92,7 +92,8 @@ pub fn forget(name: &str) {
 pub struct Layers {
     /// The version of Landlock in force; 0 is none.
     pub landlock: u8,
-    /// The version of the control groups that bound it; without one, limits are per process.
+    /// The version of the control groups that bound it; without one only the number of processes of its
+    /// user is.
     pub cgroup: Option<u8>,
 }
 
@@ -222,7 +223,7 @@ impl Sandbox {
     pub(crate) fn spawn(&self, command: &Command) -> io::Result<(Confined, PipeReader)> {
         let (output, output_end) = io::pipe()?;
         let (status, status_end) = io::pipe()?;
-        let order = describe(command);
+        let order = describe(command)?;
         let mut control = lock(&self.orders.control);
         control.1 += 1;
         let step = control.1;
@@ -319,7 +320,11 @@ fn send<const N: usize>(
 }
 
 /// Writes a command down as the init reads it.
-fn describe(command: &Command) -> Vec<u8> {
+///
+/// # Errors
+///
+/// When a part of it holds a NUL, which would end it there and begin another.
+fn describe(command: &Command) -> io::Result<Vec<u8>> {
     let folder = command.get_current_dir().unwrap_or(Path::new("/"));
     let mut texts: Vec<Vec<u8>> = vec![
         (command.get_args().len() + 1).to_string().into_bytes(),
@@ -331,7 +336,13 @@ fn describe(command: &Command) -> Vec<u8> {
         let value = value.map(OsStr::as_bytes).unwrap_or_default();
         texts.push([name.as_bytes(), b"=", value].concat());
     }
-    texts.join(&0)
+    if texts.iter().any(|text| text.contains(&0)) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a variable or argument holds a NUL",
+        ));
+    }
+    Ok(texts.join(&0))
 }
 
 /// Returns a user that no other live process is, for root to give a sandbox; nobody else needs one.

@@ -31,7 +31,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     runtime()?.block_on(async {
         let listener = server::bind(config.listen).await?;
         if config.public_url.is_empty() {
-            config.public_url = format!("http://{}", listener.local_addr()?);
+            let scheme = if config.tls.is_some() { "https" } else { "http" };
+            config.public_url = format!("{scheme}://{}", listener.local_addr()?);
         }
         let terminated = until_terminated()?;
         let server = Server::start(config, listener).await?;

@@ -9,6 +9,7 @@ mod error;
 mod hooks;
 mod live;
 mod pages;
+mod tls;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use axum::routing::{delete, get, post};
 use crate::loops::Shared;
 
 pub(crate) use hooks::IN_FLIGHT_KIB;
+pub(crate) use tls::{TlsConfig, TlsListener};
 
 /// The largest body of an API call, in bytes.
 const MAX_BODY: usize = 64 * 1024;

@@ -11,9 +11,9 @@ use muster_runner::spool::Record;
 use muster_sys::clock;
 use serde::Serialize;
 
-/// How much is read at once, and the longest record there can be.
 /// A result has at most the outputs of a job, a mebibyte, in JSON.
 const MAX_RESULT: u64 = 8 << 20;
+/// How much is read at once, and the longest record there can be.
 const CHUNK: u64 = 256 * 1024;
 const MAX_RECORD: u64 = 256 << 20;
 
@@ -49,6 +49,10 @@ pub(crate) fn read(path: &Path, from: u64) -> io::Result<Piece> {
         }
         other => other?,
     };
+    // It was replaced by one line while somebody read it.
+    if from > file.metadata()?.len() {
+        return Ok(Piece { next: from, complete: true, ..Piece::default() });
+    }
     let (chunk, whole) = whole_records(&mut file, from)?;
     let mut piece = Piece { next: from + whole as u64, ..Piece::default() };
     for line in chunk[..whole].split_inclusive(|byte| *byte == b'\n') {
@@ -107,6 +111,7 @@ pub(crate) fn replace(path: &Path, line: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     std::fs::write(&new, text)?;
     std::fs::set_permissions(&new, file.metadata()?.permissions())?;
+    File::open(&new)?.sync_all()?;
     std::fs::rename(new, path)
 }
 

@@ -17,7 +17,7 @@ use muster_core::labels::Labels;
 use muster_core::run::{Conclusion, Effect, Job, JobState, Reason};
 use muster_runner::spec::{JobConclusion, JobResult, StepEvent};
 use muster_runner::spool::Record;
-use muster_sys::{clock, sandbox, tree};
+use muster_sys::{clock, files, sandbox, tree};
 use muster_workflow::read;
 use muster_workflow::workflow::Workflow;
 use rustix::fs::{FlockOperation, flock};
@@ -489,7 +489,7 @@ impl Drive {
             if lost {
                 sandbox::forget(&group);
             }
-            (left, std::fs::remove_dir_all(folder))
+            (left, files::remove_tree(&folder))
         });
         match done.await {
             Ok((0, Ok(()))) => {}

@@ -1,5 +1,6 @@
 //! From a webhook to its outcome: a change, or the reason why there is none.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +14,20 @@ use crate::store::deliveries::{DeliveryOutcome, PendingDelivery};
 
 /// How many are taken at once; each may have 25 MiB.
 const TOGETHER: i64 = 16;
+/// A webhook on which muster itself fails so often is dead.
+const MAX_FAILURES: u32 = 10;
 /// Events whose body says which one it is: the same body is the same event. A dispatch is not.
 const IDENTIFIED_BY_BODY: [&str; 2] = ["push", "pull_request"];
 
 pub(super) struct Intake {
     shared: Arc<Shared>,
+    /// How often muster has failed on webhooks that are still pending.
+    failures: HashMap<String, u32>,
 }
 
 impl Intake {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, failures: HashMap::new() }
     }
 
     async fn judge(&self, delivery: &PendingDelivery) -> anyhow::Result<DeliveryOutcome> {
@@ -56,26 +61,57 @@ impl Intake {
 }
 
 impl Intake {
-    /// Stores what became of a batch: at once, and where that fails one after the other, so that what
-    /// is wrong with one webhook does not hold up the others.
-    async fn settle(&self, judged: Vec<(String, DeliveryOutcome)>) -> anyhow::Result<()> {
-        let (store, now) = (&self.shared.store, clock::now_ms());
-        if store.settle_deliveries(judged.clone(), now).await.is_ok() {
-            return Ok(());
-        }
-        for (id, outcome) in judged {
-            if let Err(error) = store.settle_deliveries(vec![(id.clone(), outcome)], now).await {
-                let dead = DeliveryOutcome::Dead(failed(&error.into()));
-                store.settle_deliveries(vec![(id, dead)], now).await?;
+    /// Judges a batch and stores what became of it: at once, and where that fails one after the other,
+    /// so that what is wrong with one webhook does not hold up the others.
+    async fn take(&mut self, deliveries: Vec<PendingDelivery>) -> anyhow::Result<()> {
+        let mut judged = Vec::new();
+        let mut failed = None;
+        for delivery in deliveries {
+            match self.judge(&delivery).await {
+                Ok(outcome) => {
+                    tracing::info!(delivery.number, delivery.event, ?outcome, "judged");
+                    judged.push((delivery.id, outcome));
+                }
+                Err(error) => failed = self.failed(delivery.id, &error).await?.or(failed),
             }
         }
-        Ok(())
+        let (shared, now) = (Arc::clone(&self.shared), clock::now_ms());
+        let store = &shared.store;
+        if store.settle_deliveries(judged.clone(), now).await.is_err() {
+            for (id, outcome) in judged {
+                let one = vec![(id.clone(), outcome)];
+                if let Err(error) = store.settle_deliveries(one, now).await {
+                    failed = self.failed(id, &error.into()).await?.or(failed);
+                }
+            }
+        }
+        match failed {
+            // It stays pending; the step is taken again.
+            Some(error) => Err(error),
+            None => {
+                self.failures.clear();
+                Ok(())
+            }
+        }
     }
-}
 
-/// Says that muster itself failed on a webhook. A redelivery of a dead one is looked at again.
-fn failed(error: &anyhow::Error) -> Reason {
-    Reason::new("failed", format!("muster failed on it: {error:#}"))
+    /// Counts a failure of muster's own. The store may be away for a moment; a webhook that fails again
+    /// and again is dead, and looked at again when it is sent again. Returns the error while there is hope.
+    async fn failed(
+        &mut self,
+        id: String,
+        error: &anyhow::Error,
+    ) -> anyhow::Result<Option<anyhow::Error>> {
+        let failures = self.failures.entry(id.clone()).or_default();
+        *failures += 1;
+        let text = format!("muster failed on it: {error:#}");
+        if *failures < MAX_FAILURES {
+            return Ok(Some(anyhow::anyhow!("{text}")));
+        }
+        let dead = DeliveryOutcome::Dead(Reason::new("failed", text));
+        self.shared.store.settle_deliveries(vec![(id, dead)], clock::now_ms()).await?;
+        Ok(None)
+    }
 }
 
 fn body(delivery: &PendingDelivery) -> anyhow::Result<Vec<u8>> {
@@ -92,16 +128,12 @@ impl Step for Intake {
             if deliveries.is_empty() {
                 return Ok(Duration::from_secs(10));
             }
-            let mut judged = Vec::new();
-            for delivery in deliveries {
-                let outcome = match self.judge(&delivery).await {
-                    Ok(outcome) => outcome,
-                    Err(error) => DeliveryOutcome::Dead(failed(&error)),
-                };
-                tracing::info!(delivery.number, delivery.event, ?outcome, "judged");
-                judged.push((delivery.id, outcome));
-            }
-            self.settle(judged).await?;
+            // What of two equal ones becomes of the second depends on the first.
+            let mut seen = HashSet::new();
+            let first = deliveries.into_iter().take_while(|delivery| {
+                seen.insert((delivery.event.clone(), delivery.body_sha256.clone()))
+            });
+            self.take(first.collect()).await?;
             self.shared.wake.plan.notify_one();
             self.shared.wake.drive.notify_one();
             self.shared.wake.deliver.notify_one();

@@ -7,8 +7,6 @@ use muster_sys::clock;
 
 use super::{Shared, Step};
 
-/// How many are taken at once.
-const TOGETHER: i64 = 50;
 /// How often what is due is looked for without a nudge.
 const AT_LEAST: Duration = Duration::from_secs(2);
 /// The longest wait between two tries.
@@ -29,7 +27,8 @@ impl Notify {
 impl Step for Notify {
     async fn step(&mut self) -> anyhow::Result<Duration> {
         let (store, channels) = (&self.shared.store, &self.shared.notices);
-        for notice in store.due_notices(clock::now_ms(), TOGETHER).await? {
+        // One a step: who is slow to listen must not keep us from ending.
+        if let Some(notice) = store.due_notice(clock::now_ms()).await? {
             let mut problem = None;
             for channel in channels.all().iter().filter(|c| !notice.was_told(c.name())) {
                 match channels.tell(channel, &notice).await {
@@ -51,6 +50,7 @@ impl Step for Notify {
                     store.notice_failed(&notice.id, problem, next).await?;
                 }
             }
+            return Ok(Duration::ZERO);
         }
         // Verdicts nudge; what failed is tried again when it is due.
         Ok(AT_LEAST)

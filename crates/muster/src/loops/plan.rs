@@ -88,16 +88,28 @@ impl Plan {
             Ok(trust) => trust,
             Err(outcome) => return Ok(Some(nothing(outcome))),
         };
-        match self.subject(event, &repository).await? {
-            Ok(subject) => {
-                if let Change::PullRequest(pull) = &event.change {
-                    let store = &self.shared.store;
-                    store.correct_head(&event.repository, pull.number, &pull.head).await?;
-                }
-                Ok(Some(self.judge_files(event, &repository, trust, subject).await?))
+        // Before the repository is looked at: what is heard meanwhile is newer than what it says.
+        let known = match &event.change {
+            Change::PullRequest(pull) => {
+                self.shared.store.head_of(&event.repository, pull.number).await?
             }
+            Change::Push { .. } | Change::Delete { .. } => None,
+        };
+        let subject = self.subject(event, &repository).await?;
+        if let (Change::PullRequest(pull), Some(known)) = (&event.change, known) {
+            let head = match &subject {
+                Ok(_) | Err(Nothing::Decided(_)) => Some(&pull.head),
+                Err(Nothing::MovedOn(_, head)) => Some(head),
+                Err(Nothing::Later(_) | Nothing::Missing(_)) => None,
+            };
+            if let Some(head) = head {
+                let store = &self.shared.store;
+                store.correct_head(&event.repository, pull.number, known, head).await?;
+            }
+        }
+        match subject {
+            Ok(subject) => Ok(Some(self.judge_files(event, &repository, trust, subject).await?)),
             Err(Nothing::MovedOn(number, head)) => {
-                self.shared.store.correct_head(&event.repository, number, &head).await?;
                 let text = format!("pull request {number} has moved on to {}", head.short());
                 Ok(Some(nothing(Outcome::Ignored(Reason::new("late", text)))))
             }

@@ -4,19 +4,21 @@
 //! belongs to nothing any more goes.
 
 use std::collections::HashSet;
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_sys::clock;
+use muster_sys::{clock, files};
 
 use super::{Shared, Step};
 use crate::logs;
 
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_secs(3600);
+/// How many webhooks are forgotten in one transaction.
+const PORTION: i64 = 500;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 /// What seems to belong to nothing may only just have been made.
 const FRESH_MS: i64 = 3600 * 1000;
@@ -27,7 +29,7 @@ pub(super) struct Retention {
 
 /// A file or folder, and how long it has not changed.
 struct Old {
-    entry: DirEntry,
+    path: PathBuf,
     name: String,
     bytes: u64,
     age_ms: i64,
@@ -40,53 +42,64 @@ impl Retention {
 
     /// Cuts logs by age and by size, and removes those of jobs that are gone.
     async fn logs(&self, running: &HashSet<String>) -> anyhow::Result<()> {
-        let keep = &self.shared.config.retention;
-        let mut logs = listed(&self.shared.data.logs())?;
-        logs.retain(|log| log.name.strip_suffix(".log").is_some_and(|of| !running.contains(of)));
+        let folder = self.shared.data.logs();
+        let mut logs = tokio::task::spawn_blocking(move || listed(&folder)).await??;
+        logs.retain(|log| log.name.strip_suffix(".log").is_none_or(|of| !running.contains(of)));
         // The newest first: the room is theirs.
         logs.sort_by_key(|log| log.age_ms);
+        let keep = self.shared.config.retention.clone();
         let mut room = keep.log_mib << 20;
         for log in logs {
-            let path = log.entry.path();
             let job = log.name.split('.').next().unwrap_or_default();
-            if log.age_ms > FRESH_MS && !self.shared.store.has_job(job).await? {
-                fs::remove_file(path)?;
-                continue;
-            }
-            let why = if log.age_ms > keep.log_days.saturating_mul(DAY_MS) {
-                format!("it was older than {} days ([retention] log_days)", keep.log_days)
+            // Also what a replacement that a crash has cut short has left.
+            let is_log = log.name.ends_with(".log");
+            let is_ours =
+                is_log && (log.age_ms <= FRESH_MS || self.shared.store.has_job(job).await?);
+            let why = if !is_ours && log.age_ms > FRESH_MS {
+                None
+            } else if log.age_ms > keep.log_days.saturating_mul(DAY_MS) {
+                Some(format!("it was older than {} days ([retention] log_days)", keep.log_days))
             } else if log.bytes > room {
-                format!("all logs had more than {} MiB ([retention] log_mib)", keep.log_mib)
+                Some(format!("all logs had more than {} MiB ([retention] log_mib)", keep.log_mib))
             } else {
                 room -= log.bytes;
                 continue;
             };
-            logs::replace(&path, &format!("This log was removed: {why}."))?;
+            let path = log.path.clone();
+            let done = tokio::task::spawn_blocking(move || match why {
+                None => fs::remove_file(path),
+                Some(why) => logs::replace(&path, &format!("This log was removed: {why}.")),
+            });
+            told(&log.path, done.await?);
         }
         Ok(())
     }
 
-    /// Removes the folders of attempts that do not run any more; a crash leaves them.
-    fn workspaces(&self, running: &HashSet<String>) -> io::Result<()> {
-        for folder in listed(&self.shared.data.jobs())? {
-            if !running.contains(&folder.name) && folder.age_ms > FRESH_MS {
-                fs::remove_dir_all(folder.entry.path())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the mirrors of repositories that are not watched any more.
-    async fn mirrors(&self) -> anyhow::Result<()> {
+    /// Removes the folders of attempts that do not run any more, which a crash leaves, and the mirrors of
+    /// repositories that are not watched any more.
+    async fn folders(&self, running: HashSet<String>) -> anyhow::Result<()> {
         let repositories = self.shared.store.repositories().await?;
         let known: HashSet<_> =
             repositories.iter().map(|found| self.shared.data.mirror(&found.id())).collect();
-        for mirror in listed(&self.shared.data.mirrors())? {
-            if !known.contains(&mirror.entry.path()) && mirror.age_ms > FRESH_MS {
-                fs::remove_dir_all(mirror.entry.path())?;
+        let (jobs, mirrors) = (self.shared.data.jobs(), self.shared.data.mirrors());
+        let work = move || -> io::Result<()> {
+            let mut old = listed(&jobs)?;
+            old.retain(|folder| !running.contains(&folder.name));
+            let mut unknown = listed(&mirrors)?;
+            unknown.retain(|mirror| !known.contains(&mirror.path));
+            for folder in old.into_iter().chain(unknown).filter(|old| old.age_ms > FRESH_MS) {
+                told(&folder.path, files::remove_tree(&folder.path));
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        Ok(tokio::task::spawn_blocking(work).await??)
+    }
+}
+
+/// Says what could not be removed; it holds up nothing else, and is tried again.
+fn told(path: &Path, done: io::Result<()>) {
+    if let Err(error) = done {
+        tracing::warn!(path = %path.display(), %error, "cannot be removed");
     }
 }
 
@@ -97,19 +110,15 @@ impl Step for Retention {
         let running = running.into_iter().map(|of| format!("{}.{}", of.job_id, of.attempt));
         let running: HashSet<String> = running.collect();
         self.logs(&running).await?;
-        self.workspaces(&running)?;
-        self.mirrors().await?;
+        self.folders(running).await?;
         let (keep, now) = (&self.shared.config.retention, clock::now_ms());
         let ago = |days: i64| now.saturating_sub(days.saturating_mul(DAY_MS));
         let text = format!("nobody approved it within {} days", keep.waiting_days);
         if store.expire_waiting(ago(keep.waiting_days), text, now).await? > 0 {
             self.shared.wake.deliver.notify_one();
         }
-        let before = ago(keep.delivery_days);
-        let forgotten = store.forget_deliveries(before).await?;
-        if forgotten > 0 {
-            tracing::info!(forgotten, "webhooks whose time was over");
-        }
+        // In portions, for webhooks that come meanwhile want to be stored.
+        while store.forget_deliveries(ago(keep.delivery_days), PORTION).await? > 0 {}
         Ok(EVERY)
     }
 }
@@ -124,7 +133,7 @@ fn listed(folder: &Path) -> io::Result<Vec<Old>> {
         let changed = changed.map_or(0, |span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
         let name = entry.file_name().to_string_lossy().into_owned();
         let age_ms = clock::now_ms().saturating_sub(changed);
-        found.push(Old { entry, name, bytes: metadata.len(), age_ms });
+        found.push(Old { path: entry.path(), name, bytes: metadata.len(), age_ms });
     }
     Ok(found)
 }

@@ -149,8 +149,11 @@ impl Start {
 fn isolation(shared: &Shared, trust: Trust, job_id: &str, attempt: i64) -> Isolation {
     let tracking = (TRACKING_VARIABLE.to_owned(), tracking_id(job_id, attempt));
     let wanted = match &shared.cageless {
-        // Only where configuration allows it has the plan let such a commit through.
-        Some(why) if trust < Trust::Member => return Isolation::None { why: Some(why.clone()) },
+        Some(why) if trust < Trust::Member && shared.config.approved_without_sandbox => {
+            return Isolation::None { why: Some(why.clone()) };
+        }
+        // Also one that was let through when there was a sandbox, before a restart: it ends with the
+        // reason.
         _ if trust < Trust::Member => IsolationConfig::Sandbox,
         _ => shared.config.isolation,
     };

@@ -14,6 +14,8 @@ use muster_runner::spec::Tool;
 const TOOLS: &str = "/opt/muster/tools";
 /// Folders that are inside as they are outside.
 const SYSTEM: [&str; 4] = ["/usr", "/bin", "/sbin", "/nix/store"];
+/// Folders of `/opt` that are muster's own inside.
+const OWN: [&str; 2] = ["hostedtoolcache", "muster"];
 /// The PATH of who is not trusted with more.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -37,7 +39,7 @@ impl Toolbox {
         let mut path: Vec<String> = Vec::new();
         let ours = env::var_os("PATH").unwrap_or_default();
         let mut seen = BTreeSet::new();
-        for folder in env::split_paths(&ours).filter(|folder| folder.is_dir()) {
+        for folder in env::split_paths(&ours).filter(|f| f.is_absolute() && f.is_dir()) {
             if seen.insert(folder.clone()) {
                 let inside = toolbox.show(&folder);
                 path.extend(inside.into_iter().map(|inside| inside.to_string_lossy().into_owned()));
@@ -90,6 +92,7 @@ impl Toolbox {
         // Below `/opt` a program has its libraries beside it.
         if let Ok(below) = folder.strip_prefix("/opt")
             && let Some(product) = below.components().next()
+            && !OWN.contains(&&*product.as_os_str().to_string_lossy())
         {
             let product = Path::new("/opt").join(product);
             self.add(&product, product.clone());

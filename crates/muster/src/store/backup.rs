@@ -1,5 +1,7 @@
 //! Copies of the database, taken while it is in use.
 
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,22 +45,44 @@ impl Copy<'_> {
             StoreError::Backup(format!("{}: {error}", file.display()))
         };
         std::fs::create_dir_all(self.folder).map_err(|error| refused(&error))?;
-        // Made by us first, so that nobody else can read what comes into it.
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&file)
-            .map_err(|error| refused(&error))?;
-        if sqlite {
-            let to = file.to_string_lossy().into_owned();
-            sqlx::query("VACUUM INTO $1").bind(to).execute(pool).await?;
-        } else {
-            let (url, file) = (url.to_owned(), file.clone());
-            let dumped = tokio::task::spawn_blocking(move || dump(&url, &file)).await;
-            dumped.map_err(|error| refused(&error))?.map_err(StoreError::Backup)?;
+        if file.exists() {
+            return Err(refused(&"it is there already"));
+        }
+        // What is not whole does not look like a copy.
+        let part = self.folder.join(format!("{}.part", self.name));
+        let taken = take_part(url, pool, &part).await;
+        let kept = taken.and_then(|()| keep(&part, &file).map_err(|error| refused(&error)));
+        if let Err(error) = kept {
+            drop(std::fs::remove_file(&part));
+            return Err(error);
         }
         Ok(file)
+    }
+}
+
+/// Writes a copy into a new file, which only we may read.
+async fn take_part(url: &str, pool: &AnyPool, part: &Path) -> Result<(), StoreError> {
+    // One that a crash has left.
+    drop(std::fs::remove_file(part));
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
+    made.map_err(|error| StoreError::Backup(format!("{}: {error}", part.display())))?;
+    if url.starts_with("sqlite:") {
+        let to = part.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO $1").bind(to).execute(pool).await?;
+        return Ok(());
+    }
+    let (url, part) = (url.to_owned(), part.to_owned());
+    let dumped = tokio::task::spawn_blocking(move || dump(&url, &part)).await;
+    dumped.map_err(|error| StoreError::Backup(error.to_string()))?.map_err(StoreError::Backup)
+}
+
+/// Gives a copy its name once it is on stable storage.
+fn keep(part: &Path, file: &Path) -> io::Result<()> {
+    File::open(part)?.sync_all()?;
+    std::fs::rename(part, file)?;
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => Ok(()),
     }
 }
 
@@ -80,14 +104,29 @@ fn dump(url: &str, file: &Path) -> Result<(), String> {
     Err(format!("pg_dump: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// Splits the password off an address.
+/// Splits the password off an address, wherever it stands in it.
 fn without_password(url: &str) -> (String, Option<String>) {
     let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let Some((user, host)) = authority.rsplit_once('@') else { return (url.to_owned(), None) };
-    let Some((user, password)) = user.split_once(':') else { return (url.to_owned(), None) };
-    (format!("{scheme}://{user}@{host}{path}"), Some(decoded(password)))
+    let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let is_password = |pair: &&str| pair.starts_with("password=");
+    let mut password = query
+        .split('&')
+        .find(is_password)
+        .and_then(|pair| pair.split_once('='))
+        .map(|(_, value)| value);
+    let query: Vec<&str> = query.split('&').filter(|pair| !is_password(pair)).collect();
+    let query = query.join("&");
+    let end = before.find('/').unwrap_or(before.len());
+    let (authority, path) = before.split_at(end);
+    let mut authority = authority.to_owned();
+    if let Some((user, host)) = authority.clone().rsplit_once('@')
+        && let Some((user, given)) = user.split_once(':')
+    {
+        password = before.find(given).map(|at| &before[at..at + given.len()]);
+        authority = format!("{user}@{host}");
+    }
+    let mark = if query.is_empty() { "" } else { "?" };
+    (format!("{scheme}://{authority}{path}{mark}{query}"), password.map(decoded))
 }
 
 /// Takes the percent signs out of a part of an address.
@@ -121,6 +160,9 @@ mod tests {
         let address = "postgres://muster@db.example.org/muster?sslmode=require".to_owned();
         assert_eq!(with, (address.clone(), Some("p@ss/w".to_owned())));
         assert_eq!(split(&address), (address.clone(), None));
+        let secret = split("postgres:///muster?user=m&password=a%20b&host=/run/postgresql");
+        let socket = "postgres:///muster?user=m&host=/run/postgresql".to_owned();
+        assert_eq!(secret, (socket, Some("a b".to_owned())));
         let socket = "postgres:///muster?host=/run/postgresql&user=m";
         assert_eq!(split(socket), (socket.to_owned(), None));
     }

@@ -100,24 +100,32 @@ impl Store {
         Ok(query.bind(limit).fetch_all(self.reads()).await?)
     }
 
-    /// Forgets webhooks that came before a time, but for those that still wait for something; returns
-    /// how many.
-    pub(crate) async fn forget_deliveries(&self, before: i64) -> Result<u64, StoreError> {
+    /// Forgets webhooks that came before a time, but for those that still wait for something, at most
+    /// `limit`; returns how many.
+    pub(crate) async fn forget_deliveries(
+        &self,
+        before: i64,
+        limit: i64,
+    ) -> Result<u64, StoreError> {
         self.write(move |db| {
             Box::pin(async move {
                 // The event stays, and its change with it; the body is not needed once it is decided.
                 sqlx::query(
                     "UPDATE events SET delivery_id = NULL WHERE outcome NOT IN ('pending', 'waiting') \
-                     AND delivery_id IN (SELECT id FROM deliveries WHERE received_at < $1)",
+                     AND delivery_id IN (SELECT id FROM deliveries WHERE received_at < $1 \
+                     ORDER BY number LIMIT $2)",
                 )
                 .bind(before)
+                .bind(limit)
                 .execute(&mut *db)
                 .await?;
                 let gone = sqlx::query(
-                    "DELETE FROM deliveries WHERE received_at < $1 AND outcome <> 'pending' AND \
-                     id NOT IN (SELECT delivery_id FROM events WHERE delivery_id IS NOT NULL)",
+                    "DELETE FROM deliveries WHERE id IN (SELECT d.id FROM deliveries d \
+                     WHERE d.received_at < $1 AND d.outcome <> 'pending' AND NOT EXISTS \
+                     (SELECT 1 FROM events e WHERE e.delivery_id = d.id) ORDER BY d.number LIMIT $2)",
                 )
                 .bind(before)
+                .bind(limit)
                 .execute(db)
                 .await?;
                 Ok(gone.rows_affected())

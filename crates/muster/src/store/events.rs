@@ -171,7 +171,7 @@ impl Store {
     ) -> Result<usize, StoreError> {
         self.write(move |db| {
             Box::pin(async move {
-                let ended: Vec<(String, String)> = sqlx::query_as(
+                let mut ended: Vec<(String, String)> = sqlx::query_as(
                     "UPDATE events SET outcome = 'dead', reason_code = 'expired', reason_text = $2 \
                      WHERE outcome = 'waiting' AND received_at < $1 RETURNING repository_id, sha",
                 )
@@ -179,6 +179,8 @@ impl Store {
                 .bind(text)
                 .fetch_all(&mut *db)
                 .await?;
+                // Whoever folds several takes them in the same order.
+                ended.sort_unstable();
                 for (repository, sha) in &ended {
                     let sha = Sha::parse(sha).map_err(|error| StoreError::Unreadable {
                         what: "event",
@@ -278,19 +280,39 @@ impl Store {
         Ok(row.filter(|(_, open)| *open != 0).map(|(head, _)| head))
     }
 
-    /// Records the head that a pull request has in the repository itself: webhooks of one second do not
-    /// say which of them is the last.
+    /// Records the head that a pull request has in the repository itself, unless it was heard since
+    /// that it is another than `known`. What was told of that head and held for late is looked at again:
+    /// webhooks of one second do not say which of them is the last.
     pub(crate) async fn correct_head(
         &self,
         repository: &RepoId,
         number: i64,
+        known: String,
         head: &Sha,
     ) -> Result<(), StoreError> {
+        if known == head.as_str() {
+            return Ok(());
+        }
         let (repository, head) = (repository.clone(), head.clone());
         self.write(move |db| {
             Box::pin(async move {
+                let corrected = sqlx::query(
+                    "UPDATE pull_requests SET head = $4 \
+                     WHERE repository_id = $1 AND number = $2 AND head = $3",
+                )
+                .bind(repository.as_str())
+                .bind(number)
+                .bind(known)
+                .bind(head.as_str())
+                .execute(&mut *db)
+                .await?;
+                if corrected.rows_affected() == 0 {
+                    return Ok(());
+                }
                 sqlx::query(
-                    "UPDATE pull_requests SET head = $3 WHERE repository_id = $1 AND number = $2",
+                    "UPDATE events SET outcome = 'pending', reason_code = NULL, reason_text = NULL \
+                     WHERE repository_id = $1 AND pull_request = $2 AND sha = $3 \
+                     AND outcome = 'ignored' AND reason_code = 'late'",
                 )
                 .bind(repository.as_str())
                 .bind(number)

@@ -14,6 +14,8 @@ pub(crate) mod repositories;
 pub(crate) mod runs;
 pub(crate) mod settings;
 
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,13 +90,16 @@ impl Store {
         let url = url.unwrap_or(&of_file);
         sqlx::any::install_default_drivers();
         let sqlite = url.starts_with("sqlite:");
+        if sqlite && url == of_file {
+            close_to_others(file)?;
+        }
         let reads = connect(url, if sqlite { 4 } else { 8 }, sqlite).await?;
         if sqlite {
             refuse_old_sqlite(&reads).await?;
         }
         // SQLite has one writer; everyone else would only wait for it.
         let writes = connect(url, if sqlite { 1 } else { 8 }, sqlite).await?;
-        if let Some(from) = outdated(&reads).await? {
+        if let Some(from) = outdated(&reads, sqlite).await? {
             let name = format!("before-{}-{}", from + 1, clock::now_ms());
             Copy { folder: backups, name }.take(url, &reads).await?;
         }
@@ -163,13 +168,37 @@ async fn connect(url: &str, connections: u32, sqlite: bool) -> Result<AnyPool, S
 }
 
 /// Returns the version of the schema that is there, when it is older than ours; none for a new database.
-async fn outdated(pool: &AnyPool) -> Result<Option<i64>, StoreError> {
-    // The table is not there in a new database; both engines know this way to ask.
+async fn outdated(pool: &AnyPool, sqlite: bool) -> Result<Option<i64>, StoreError> {
+    let known = if sqlite {
+        "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'"
+    } else {
+        "SELECT COUNT(*) FROM information_schema.tables \
+         WHERE table_schema = current_schema() AND table_name = '_sqlx_migrations'"
+    };
+    let known: i64 = sqlx::query_scalar(known).fetch_one(pool).await?;
+    if known == 0 {
+        return Ok(None);
+    }
     let query = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations");
-    let Ok(version) = query.fetch_one(pool).await else { return Ok(None) };
+    let version = query.fetch_one(pool).await?;
     let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
     let version: Option<i64> = version;
     Ok(version.filter(|version| Some(*version) < newest))
+}
+
+/// Makes the database file, and what it has beside it, readable for us alone: it holds the bodies of
+/// webhooks, of private repositories too.
+fn close_to_others(file: &Path) -> Result<(), StoreError> {
+    let refused = |error: std::io::Error| StoreError::Database(sqlx::Error::Io(error));
+    OpenOptions::new().append(true).create(true).mode(0o600).open(file).map_err(refused)?;
+    for ending in ["", "-wal", "-shm"] {
+        let path = format!("{}{ending}", file.display());
+        match std::fs::set_permissions(path, Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            done => done.map_err(refused)?,
+        }
+    }
+    Ok(())
 }
 
 async fn refuse_old_sqlite(pool: &AnyPool) -> Result<(), StoreError> {

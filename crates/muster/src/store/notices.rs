@@ -39,28 +39,27 @@ pub(super) async fn verdict(
     status: &Status,
     now: i64,
 ) -> Result<(), StoreError> {
-    let (branch, was, last): (String, Option<String>, Option<i64>) = sqlx::query_as(
-        "SELECT default_branch, verdict, verdict_event FROM repositories WHERE id = $1",
+    let (branch, was): (String, Option<String>) =
+        sqlx::query_as("SELECT default_branch, verdict FROM repositories WHERE id = $1")
+            .bind(repository.as_str())
+            .fetch_one(&mut *db)
+            .await?;
+    // The branch's verdict is that of the commit that it was last heard to be at.
+    let newest: Option<String> = sqlx::query_scalar(
+        "SELECT sha FROM events WHERE repository_id = $1 AND subject = $2 AND sha IS NOT NULL \
+         ORDER BY number DESC LIMIT 1",
     )
     .bind(repository.as_str())
-    .fetch_one(&mut *db)
-    .await?;
-    let event: Option<i64> = sqlx::query_scalar(
-        "SELECT MAX(number) FROM events WHERE repository_id = $1 AND sha = $2 AND subject = $3",
-    )
-    .bind(repository.as_str())
-    .bind(sha.as_str())
     .bind(format!("refs/heads/{branch}"))
-    .fetch_one(&mut *db)
+    .fetch_optional(&mut *db)
     .await?;
-    let verdict = status.state.as_str();
-    let Some(event) = event.filter(|event| last.is_none_or(|last| *event >= last)) else {
+    if newest.as_deref() != Some(sha.as_str()) {
         return Ok(());
-    };
-    sqlx::query("UPDATE repositories SET verdict = $2, verdict_event = $3 WHERE id = $1")
+    }
+    let verdict = status.state.as_str();
+    sqlx::query("UPDATE repositories SET verdict = $2 WHERE id = $1")
         .bind(repository.as_str())
         .bind(verdict)
-        .bind(event)
         .execute(&mut *db)
         .await?;
     // A branch that has always been green is no news.
@@ -87,18 +86,17 @@ pub(super) async fn verdict(
 }
 
 impl Store {
-    /// Returns notices that are due, the oldest first, at most `limit`.
-    pub(crate) async fn due_notices(
-        &self,
-        now: i64,
-        limit: i64,
-    ) -> Result<Vec<Notice>, StoreError> {
+    /// Returns the oldest notice that is due and that none of its repository is before: the last word
+    /// comes last.
+    pub(crate) async fn due_notice(&self, now: i64) -> Result<Option<Notice>, StoreError> {
         let query = sqlx::query_as(
             "SELECT n.id, r.name AS repository, n.sha, n.branch, n.verdict, n.was, n.description, \
              n.at, n.told, n.failures FROM notices n JOIN repositories r ON r.id = n.repository_id \
-             WHERE n.done_at IS NULL AND n.next_try_at <= $1 ORDER BY n.number LIMIT $2",
+             WHERE n.done_at IS NULL AND n.next_try_at <= $1 AND NOT EXISTS \
+             (SELECT 1 FROM notices o WHERE o.repository_id = n.repository_id \
+             AND o.done_at IS NULL AND o.number < n.number) ORDER BY n.number LIMIT 1",
         );
-        Ok(query.bind(now).bind(limit).fetch_all(self.reads()).await?)
+        Ok(query.bind(now).fetch_optional(self.reads()).await?)
     }
 
     /// Records that a channel has a notice.

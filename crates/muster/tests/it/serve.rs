@@ -7,6 +7,7 @@ use crate::database::{Database, on_both};
 use crate::server::Server;
 
 on_both! {
+    a_certificate_from_files_is_served,
     a_changed_verdict_of_the_default_branch_is_told_once,
     a_push_gets_its_verdict_as_a_note_and_through_the_api,
     what_does_not_run_is_said_with_its_reason,
@@ -445,4 +446,40 @@ fn a_changed_verdict_of_the_default_branch_is_told_once(database: Database) {
     failed: test
     [url]/commits/[sha]
     ");
+}
+
+fn a_certificate_from_files_is_served(database: Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = |name: &str| {
+        let file = |ending: &str| folder.path().join(ending).to_string_lossy().into_owned();
+        let made = muster_sys::process::Program::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj"])
+            .args([&format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-keyout", &file("key.pem"), "-out", &file("cert.pem")])
+            .output(std::time::Duration::from_secs(60), 1 << 20)
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::read(folder.path().join("cert.pem")).unwrap()
+    };
+    let pem = certificate("first");
+    let config = format!(
+        "[tls]\ncertificate = \"{0}/cert.pem\"\nkey = \"{0}/key.pem\"\n",
+        folder.path().display()
+    );
+    let server = Server::start_without_repository(database, &config);
+    assert!(server.url.starts_with("https://127.0.0.1:"), "{}", server.url);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let health = |pem: &[u8]| {
+        let certificate = reqwest::Certificate::from_pem(pem).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([certificate]).build().unwrap();
+        let url = format!("{}/healthz", server.url);
+        runtime
+            .block_on(async { client.get(url).send().await.map(|answer| answer.status().as_u16()) })
+    };
+    assert_eq!(health(&pem).unwrap(), 200);
+    // Plain HTTP gets no answer, and holds up nobody.
+    let plain = std::net::TcpStream::connect(server.url.trim_start_matches("https://")).unwrap();
+    assert_eq!(health(&pem).unwrap(), 200);
+    drop(plain);
 }

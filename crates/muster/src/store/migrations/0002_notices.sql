@@ -1,7 +1,7 @@
--- The verdict that the default branch was last told to have, and the event that it was of: an older
--- commit that ends later says nothing of the branch.
+-- The verdict that the default branch was last told to have.
 ALTER TABLE repositories ADD COLUMN verdict TEXT;
-ALTER TABLE repositories ADD COLUMN verdict_event BIGINT;
+-- Webhooks that are forgotten are looked for here.
+CREATE INDEX events_of_delivery ON events (delivery_id);
 
 -- Verdicts on default branches that changed, each to be told once on every channel.
 CREATE TABLE notices (
