@@ -306,6 +306,10 @@ impl Ground {
 
     /// Returns where a path of the steps is outside, if it is in what never changes.
     fn outside(&self, path: &Path) -> Option<PathBuf> {
+        // A step must not learn what there is elsewhere.
+        if path.components().any(|part| part == Component::ParentDir) {
+            return None;
+        }
         self.fixed.iter().find_map(|bind| {
             let below = path.strip_prefix(&bind.to).ok()?;
             Some(if below.as_os_str().is_empty() {

@@ -52,6 +52,10 @@ fn prepare(control: c_int, processes: u64) -> UnixStream {
     // SAFETY: plain system calls; the structures outlive them, and nothing in this process uses a
     // descriptor above standard error but `control`, which is owned from here on.
     unsafe {
+        // Rust's own handlers would let a step's signals through to the first process of a namespace,
+        // which else hears of none that it does not ask for.
+        signal(SIGBUS, SIG_DFL);
+        signal(SIGSEGV, SIG_DFL);
         syscall(SYS_CLOSE_RANGE, 3_u64, (control - 1) as u64, 0_u64);
         syscall(SYS_CLOSE_RANGE, (control + 1) as u64, c_ulong::from(u32::MAX), 0_u64);
         fcntl(control, F_SETFD, FD_CLOEXEC);
@@ -174,8 +178,13 @@ fn receive(control: &UnixStream) -> io::Result<([u8; 9], Vec<OwnedFd>)> {
         control_length: size_of_val(&space),
         flags: 0,
     };
-    // SAFETY: the header points to buffers that outlive the call, with their true lengths.
-    let count = unsafe { recvmsg(control.as_raw_fd(), &mut message, MSG_CMSG_CLOEXEC) };
+    let count = loop {
+        // SAFETY: the header points to buffers that outlive the call, with their true lengths.
+        let count = unsafe { recvmsg(control.as_raw_fd(), &mut message, MSG_CMSG_CLOEXEC) };
+        if count >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            break count;
+        }
+    };
     if count <= 0 {
         return Err(io::Error::other("no more orders"));
     }
@@ -250,6 +259,9 @@ fn reap(steps: &Steps) {
         // child by itself.
         // SAFETY: `info` is as large as a `siginfo_t`.
         if unsafe { waitid(0, 0, info.as_mut_ptr().cast(), WEXITED | WNOWAIT) } != 0 {
+            if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
+                continue;
+            }
             let mut running = steps.lock();
             while !running.news {
                 running = steps.spawned.wait(running).unwrap_or_else(PoisonError::into_inner);
@@ -294,6 +306,9 @@ const PR_SET_NO_NEW_PRIVS: c_int = 38;
 const RLIMIT_CORE: c_int = 4;
 const RLIMIT_NPROC: c_int = 6;
 const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
+const SIGBUS: c_int = 7;
+const SIGSEGV: c_int = 11;
+const SIG_DFL: usize = 0;
 const WNOHANG: c_int = 1;
 const WEXITED: c_int = 4;
 const WNOWAIT: c_int = 0x0100_0000;
@@ -306,6 +321,7 @@ unsafe extern "C" {
     fn kill(pid: c_int, signal: c_int) -> c_int;
     fn prctl(option: c_int, ...) -> c_int;
     fn recvmsg(socket: c_int, message: *mut MessageHeader, flags: c_int) -> isize;
+    fn signal(number: c_int, handler: usize) -> usize;
     fn setrlimit(resource: c_int, limit: *const c_void) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
     fn waitid(kind: c_int, id: u32, info: *mut c_void, options: c_int) -> c_int;

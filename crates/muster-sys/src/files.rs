@@ -5,28 +5,54 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Removes a folder and all in it, also what is closed to its owner, as a cache of Go modules is.
+/// Removes a folder and all in it, also what is closed to its owner, as a cache of Go modules is, and
+/// what is nested deeper than there are descriptors.
 ///
 /// # Errors
 ///
 /// When something in it cannot be removed all the same.
 pub fn remove_tree(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {}
         done => return done,
     }
+    // Folders are taken out of each other, so that none is ever deep.
+    let mut count = 0_u64;
     let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&folder)? {
+    while let Some(next) = folders.last().cloned() {
+        open(&next)?;
+        let known = folders.len();
+        for entry in fs::read_dir(&next)? {
             let entry = entry?;
             // Links are not followed.
-            if entry.file_type()?.is_dir() {
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+            } else if next == folder {
                 folders.push(entry.path());
+            } else {
+                open(&entry.path())?;
+                let place = folder.join(format!("{REMOVED}{count}"));
+                count += 1;
+                fs::rename(entry.path(), &place)?;
+                folders.push(place);
             }
         }
+        // It is empty once nothing of it is still to come.
+        if next != folder {
+            fs::remove_dir(&next)?;
+            folders.remove(known - 1);
+        } else if folders.len() == known {
+            return fs::remove_dir(folder);
+        }
     }
-    fs::remove_dir_all(folder)
+    Ok(())
+}
+
+/// The beginning of a name that nobody else gives.
+const REMOVED: &str = ".muster-removed-";
+
+fn open(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, Permissions::from_mode(0o700))
 }
 
 #[cfg(test)]
@@ -40,6 +66,28 @@ mod tests {
         fs::write(folder.join("a/b/file"), "").unwrap();
         for closed in ["a/b", "a"] {
             fs::set_permissions(folder.join(closed), Permissions::from_mode(0o500)).unwrap();
+        }
+        remove_tree(&folder).unwrap();
+        assert!(!folder.exists());
+    }
+
+    /// Deeper than a path may be long, and than a process may have files open.
+    #[test]
+    fn what_is_nested_deep_goes_too() {
+        let folder = std::env::temp_dir().join(format!("muster-deep-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for level in 0..60_u32 {
+            // Each time a hundred levels more, on top of what there is.
+            let under = folder.join("next");
+            let mut deep = under.clone();
+            for _ in 0..100 {
+                deep.push("d");
+            }
+            fs::create_dir_all(&deep).unwrap();
+            if level > 0 {
+                fs::rename(folder.join("top"), deep.join("d")).unwrap();
+            }
+            fs::rename(under, folder.join("top")).unwrap();
         }
         remove_tree(&folder).unwrap();
         assert!(!folder.exists());

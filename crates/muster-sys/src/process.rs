@@ -185,11 +185,14 @@ impl Program {
     /// When it cannot be started there.
     pub fn spawn_in(self, sandbox: &Sandbox) -> Result<Running, ProcessError> {
         match sandbox.spawn(&self.command) {
-            Ok((confined, output)) => Ok(Running {
-                handle: Handle::Confined(confined),
-                output: Some(output),
-                reads_after_exit: 0,
-            }),
+            Ok((confined, output)) => match rustix::io::ioctl_fionbio(&output, true) {
+                Ok(()) => Ok(Running {
+                    handle: Handle::Confined(confined),
+                    output: Some(output),
+                    reads_after_exit: 0,
+                }),
+                Err(error) => Err(ProcessError::Lost { program: self.name, error: error.into() }),
+            },
             Err(error) => Err(ProcessError::Start { program: self.name, error }),
         }
     }
@@ -354,6 +357,7 @@ pub enum Happening {
 
 impl Running {
     fn new(child: Child, output: PipeReader) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&output, true)?;
         let exited = rustix::process::pidfd_open(pid(&child)?, PidfdFlags::empty())?;
         Ok(Self { handle: Handle::Child(child, exited), output: Some(output), reads_after_exit: 0 })
     }
@@ -395,7 +399,11 @@ impl Running {
     fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
         let Some(pipe) = &mut self.output else { return Ok(None) };
         let mut buffer = vec![0; 64 * 1024];
-        let count = pipe.read(&mut buffer)?;
+        let count = match pipe.read(&mut buffer) {
+            // Somebody else has read it: a step can open its own output.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            read => read?,
+        };
         if count == 0 {
             self.output = None;
             return Ok(None);
@@ -406,7 +414,8 @@ impl Running {
 
     /// Returns the pipe of a program that ended, which its children may still write to.
     pub fn into_output(self) -> Option<PipeReader> {
-        self.output
+        // Whoever reads on has time to wait; where that cannot be said, there is nothing to read.
+        self.output.filter(|output| rustix::io::ioctl_fionbio(output, false).is_ok())
     }
 
     /// Sends SIGINT to the program and all in its group.

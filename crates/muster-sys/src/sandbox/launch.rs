@@ -14,7 +14,7 @@ use rustix::io::FdFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 
-use super::{Bind, Layout, SandboxError, seccomp};
+use super::{ANSWER, Bind, Layout, SandboxError, seccomp};
 
 /// The first process of a sandbox, compiled by `build.rs`.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
@@ -51,6 +51,7 @@ struct Passed {
 /// sandbox; and it has a view of the mounts of its own, which nobody else is to see.
 pub(super) fn launch(layout: &Layout) -> Result<Launched, SandboxError> {
     let (ours, theirs) = UnixStream::pair()?;
+    ours.set_write_timeout(Some(ANSWER))?;
     let (complaints, errors) = io::pipe()?;
     let (info, tell_info) = io::pipe()?;
     let passed = Passed {

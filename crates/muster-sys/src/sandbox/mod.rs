@@ -27,8 +27,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use rustix::process::Signal;
+use rustix::process::{Gid, Signal, Uid};
 
 use self::cgroup::Cgroup;
 use crate::clock;
@@ -37,6 +38,8 @@ use crate::process::kill_group;
 /// A sandbox has so long to be up, and is looked at so often until then.
 const BEGINNING: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(200);
+/// The init has so long to answer that a step has started.
+const ANSWER: Duration = Duration::from_secs(10);
 /// What is killed has so long to be gone.
 const END: Duration = Duration::from_secs(5);
 
@@ -128,6 +131,8 @@ pub struct Sandbox {
     orders: Arc<Orders>,
     bubblewrap: Child,
     layers: Layers,
+    /// Who its processes are outside, when that is not us.
+    user: Option<u32>,
     /// Removed after its processes are gone.
     cgroup: Option<Cgroup>,
     /// bubblewrap dies with the thread that started it; that ends when this is dropped.
@@ -152,6 +157,7 @@ impl Sandbox {
             orders: Arc::new(Orders { control: Mutex::new((launched.control, 0)) }),
             bubblewrap: launched.bubblewrap,
             layers: Layers { landlock: 0, cgroup: None },
+            user: layout.user,
             cgroup: Cgroup::create(&layout.name, &layout.limits),
             _parent: launched.parent,
         };
@@ -222,6 +228,11 @@ impl Sandbox {
     /// The error that starting it gave inside; `NotADirectory` for its folder.
     pub(crate) fn spawn(&self, command: &Command) -> io::Result<(Confined, PipeReader)> {
         let (output, output_end) = io::pipe()?;
+        if let Some(user) = self.user {
+            // For who opens it again, as `/dev/stderr`.
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
+            rustix::fs::fchown(&output_end, Some(user), Some(group))?;
+        }
         let (status, status_end) = io::pipe()?;
         let order = describe(command)?;
         let mut control = lock(&self.orders.control);
@@ -232,8 +243,15 @@ impl Sandbox {
         (&control.0).write_all(&order)?;
         drop((control, output_end, status_end));
         let mut confined = Confined { orders: Arc::clone(&self.orders), step, status };
+        if !wait_for(&confined.status)? {
+            // A process of the job can stop the step before it begins, and with it the init. What does
+            // not answer is not asked any more.
+            kill_group(&self.bubblewrap, Signal::KILL);
+            return Err(io::Error::other("the sandbox does not answer and was killed"));
+        }
         let mut answer = [0; 8];
-        confined.status.read_exact(&mut answer).map_err(|_| io::Error::other("it is gone"))?;
+        let gone = |_| io::Error::other("the sandbox is gone");
+        confined.status.read_exact(&mut answer).map_err(gone)?;
         let word = |at: usize| {
             i32::from_ne_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]])
         };
@@ -291,6 +309,21 @@ impl Confined {
         let control = lock(&self.orders.control);
         // A sandbox that is gone needs no signal.
         drop(send(&control.0, [], SIGNAL, self.step, signal.as_raw().cast_unsigned()));
+    }
+}
+
+/// Waits until something can be read; returns false when it takes too long.
+fn wait_for(pipe: &PipeReader) -> io::Result<bool> {
+    let start = clock::monotonic();
+    loop {
+        let left = ANSWER.saturating_sub(start.elapsed());
+        let timeout = left.try_into().map_err(io::Error::other)?;
+        let mut polled = [PollFd::new(pipe, PollFlags::IN)];
+        match rustix::event::poll(&mut polled, Some(&timeout)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

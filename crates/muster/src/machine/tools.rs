@@ -83,7 +83,13 @@ impl Toolbox {
         if folder == root("CARGO_HOME", ".cargo").join("bin") {
             let rustup = root("RUSTUP_HOME", ".rustup");
             if rustup.is_dir() {
-                self.manager("RUSTUP_HOME", &rustup, "rustup");
+                let inside = self.manager("RUSTUP_HOME", &rustup, "rustup");
+                // A toolchain may be a link to another, by its full path.
+                if has_links(&rustup.join("toolchains"))
+                    && let Some(tool) = self.tools.iter_mut().find(|tool| tool.to == inside)
+                {
+                    tool.known_as = Some(rustup);
+                }
             }
             let inside = tools.join("cargo/bin");
             self.add(folder, inside.clone());
@@ -121,4 +127,9 @@ impl Toolbox {
         self.tools.push(Tool { from: from.to_owned(), to, known_as: None });
         true
     }
+}
+
+fn has_links(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()))
 }

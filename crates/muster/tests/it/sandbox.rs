@@ -314,3 +314,58 @@ fn anybody_can_have_one() {
     assert!(said.contains("no cgroup, at most 4096 processes"), "{said}");
     assert!(said.contains("│ 1001\n"), "{said}");
 }
+
+/// A step that keeps itself from ending, or its end from being told, ends all the same.
+#[test]
+fn no_job_outlives_its_bounds() {
+    if !there_can_be_one() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.commit_empty();
+    let temporary = tempfile::tempdir().unwrap();
+    let attempt = |python: &str| {
+        scene.file("attack.py", python);
+        scene.workflow(
+            &workflow("python3 attack.py; echo went on; echo x > /dev/stderr")
+                .replace("      - name: Try", "      - name: Try\n        timeout-minutes: 0.02"),
+        );
+        let output = Program::new(env!("CARGO_BIN_EXE_muster"))
+            .args(["run", "--isolation", "sandbox"])
+            .dir(scene.path())
+            // Where a version manager's Python may be.
+            .env("HOME", std::env::var_os("HOME").unwrap())
+            .env("TMPDIR", temporary.path())
+            .output(Duration::from_secs(60), 64 << 20)
+            .unwrap();
+        let left: Vec<_> = fs::read_dir(temporary.path()).unwrap().flatten().collect();
+        assert!(left.is_empty(), "{python}: {left:?}");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let goes_on = |python: &str| {
+        let (exit, said) = attempt(python);
+        assert_eq!(exit, Some(0), "{said}");
+        assert!(said.contains("│ went on\n│ x\n"), "{said}");
+    };
+    let is_stopped = |python: &str| {
+        let (exit, said) = attempt(python);
+        assert_eq!(exit, Some(1), "{said}");
+        assert!(said.contains("took longer than its `timeout-minutes`"), "{said}");
+    };
+    // Signals to the threads of the sandbox's first process.
+    goes_on(
+        "import os\nfor thread in os.listdir('/proc/1/task'):\n    for number in (7, 11):\n        os.kill(int(thread), number)\nos.kill(1, 11)",
+    );
+    // Folders that are closed, or nested deeper than a process has descriptors.
+    goes_on(
+        "import os\nos.makedirs('closed/x')\nopen('closed/x/y', 'w')\nos.chmod('closed/x', 0)\nos.chmod('closed', 0o555)\nos.chdir('/tmp')\nfor i in range(1500):\n    os.mkdir('d')\n    os.chdir('d')",
+    );
+    // Its output, read back by itself.
+    is_stopped(
+        "import os, time\nfd = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)\nfor i in range(3000):\n    os.write(1, b'x')\n    try: os.read(fd, 1)\n    except BlockingIOError: pass\ntime.sleep(1000)",
+    );
+    // A step that leaves its group.
+    is_stopped(
+        "import os, signal, time\nchild = os.fork()\nif child == 0:\n    os.setpgid(0, 0)\n    time.sleep(1000)\ntime.sleep(0.2)\nfor number in (2, 15): signal.signal(number, signal.SIG_IGN)\nos.setpgid(0, child)\ntime.sleep(1000)",
+    );
+}

@@ -16,7 +16,7 @@ use muster_runner::ISOLATION;
 use muster_runner::spec::{JobConclusion, JobResult, JobSpec, Source, StepEvent};
 use muster_runner::spool::Record;
 use muster_sys::process::Program;
-use muster_sys::{clock, signal, tree};
+use muster_sys::{clock, sandbox, signal, tree};
 
 use super::Planned;
 use super::screen::Screen;
@@ -226,7 +226,7 @@ impl Driver<'_> {
                 &self.engine.sandbox,
                 // It is the caller's own work tree.
                 Trust::Member,
-                format!("run-{}-{}-{}", std::process::id(), place.run, place.job),
+                group(place),
             ),
             guarded: false,
             program: program.clone(),
@@ -297,10 +297,13 @@ impl Driver<'_> {
         self.took[place.run][place.job] = Some(clock::now_ms() - supervisor.started);
         // Its exit code says nothing that the result does not.
         drop(supervisor.child.wait());
-        let result = supervisor.result.unwrap_or_else(|| JobResult {
-            conclusion: JobConclusion::Error,
-            reason: Some("the job's supervisor was lost".to_owned()),
-            outputs: Vec::new(),
+        let result = supervisor.result.unwrap_or_else(|| {
+            sandbox::forget(&group(place));
+            JobResult {
+                conclusion: JobConclusion::Error,
+                reason: Some("the job's supervisor was lost".to_owned()),
+                outputs: Vec::new(),
+            }
         });
         let (conclusion, code) = match result.conclusion {
             JobConclusion::Success => (Conclusion::Success, "success"),
@@ -329,6 +332,11 @@ impl Driver<'_> {
             self.step(run);
         }
     }
+}
+
+/// Names the control group of a job.
+fn group(place: Place) -> String {
+    format!("run-{}-{}-{}", std::process::id(), place.run, place.job)
 }
 
 fn order(supervisor: &mut Supervisor, reason: &str) {

@@ -7,13 +7,14 @@ mod engine;
 mod find;
 mod screen;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use muster_core::change::{Change, GitRef, Person, RunFacts, github_context};
 use muster_core::id::Sha;
 use muster_core::run::Run;
 use muster_runner::spec::Source;
+use muster_sys::files;
 use muster_workflow::expr::Contexts;
 use muster_workflow::trigger::{ChangedFiles, Verdict, judge, unserved};
 use muster_workflow::workflow::Workflow;
@@ -22,7 +23,7 @@ use muster_workflow::{diagnostic, plan, read};
 use self::engine::Engine;
 use self::find::WorkflowFile;
 use self::screen::Screen;
-use super::{CANNOT_RUN, GREEN, RED};
+use super::{CANNOT_RUN, GREEN, RED, complain};
 use crate::config::{IsolationConfig, SandboxConfig};
 use crate::git::{self, WorkTree};
 use crate::machine;
@@ -71,6 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         .prefix("muster-run-")
         .tempdir()
         .context("cannot make a folder for the run")?;
+    let scratch = Scratch(scratch.keep());
     let source = snapshot(&tree, scratch.path(), arguments.in_place)?;
     let (planned, refused) = plan_all(&tree, files, arguments, &source, &mut screen)?;
     let nothing = planned.is_empty();
@@ -97,8 +99,25 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     })
 }
 
+/// The folder of a run. What jobs have closed or nested in it goes with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = files::remove_tree(&self.0) {
+            complain(&anyhow::Error::new(error).context(format!("{} stays", self.0.display())));
+        }
+    }
+}
+
 /// Makes the commit that checkouts get: HEAD, or all files as they are on top of it.
-fn snapshot(tree: &WorkTree, scratch: &std::path::Path, in_place: bool) -> anyhow::Result<Source> {
+fn snapshot(tree: &WorkTree, scratch: &Path, in_place: bool) -> anyhow::Result<Source> {
     let head = tree.head();
     let objects = scratch.join("objects");
     std::fs::create_dir(&objects).context("cannot make a folder for the snapshot")?;
