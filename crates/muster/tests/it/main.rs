@@ -4,6 +4,7 @@
 
 mod database;
 mod demo;
+mod formats;
 mod github;
 mod hook;
 mod restart;
