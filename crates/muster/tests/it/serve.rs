@@ -11,6 +11,7 @@ on_both! {
     a_changed_verdict_of_the_default_branch_is_told_once,
     a_push_gets_its_verdict_as_a_note_and_through_the_api,
     what_does_not_run_is_said_with_its_reason,
+    a_silent_job_is_ended,
     a_run_is_cancelled_and_run_again,
     nobody_gets_in_without_the_token,
     public_reading_opens_reading_alone,
@@ -482,4 +483,15 @@ fn a_certificate_from_files_is_served(database: Database) {
     let plain = std::net::TcpStream::connect(server.url.trim_start_matches("https://")).unwrap();
     assert_eq!(health(&pem).unwrap(), 200);
     drop(plain);
+}
+
+fn a_silent_job_is_ended(database: Database) {
+    let server = Server::start(database, "idle_timeout_s = 1\n");
+    server.scene.workflow("on: push\njobs:\n  silent:\n    runs-on: linux\n    steps: [{run: echo a word; sleep 600}]\n");
+    let sha = server.push("main", "Silent");
+    assert_snapshot!(server.verdict(&sha), @"
+    muster failure: failed: silent
+    silent failure: Timed out: the job wrote nothing for [time]
+    .github/workflows/ci.yml ran
+    ");
 }
