@@ -50,6 +50,10 @@ struct Passed {
 /// The kernel kills bubblewrap when the thread that started it ends, so it stays as long as the
 /// sandbox; and it has a view of the mounts of its own, which nobody else is to see.
 pub(super) fn launch(layout: &Layout) -> Result<Launched, SandboxError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|folder| folder.join("bwrap").is_file()) {
+        return Err(SandboxError::NoBubblewrap);
+    }
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_write_timeout(Some(ANSWER))?;
     let (complaints, errors) = io::pipe()?;
@@ -88,8 +92,12 @@ fn stage(binds: &mut [Bind]) -> Result<(), SandboxError> {
     // SAFETY: a mount namespace of its own unshares nothing that others rely on: this thread starts
     // bubblewrap and then only waits.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(system)?;
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(system)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(|error| {
+        SandboxError::System(io::Error::other(format!(
+            "no view of the mounts of its own, as in a chroot: {error}"
+        )))
+    })?;
     // What is opened before belongs to another view, and what comes later may be covered by the stage.
     let mut opened = Vec::new();
     for bind in &*binds {
@@ -161,10 +169,7 @@ fn start(command: &mut Command, passed: &Passed) -> Result<Child, SandboxError> 
     for fd in [&passed.control, &passed.info, &passed.filter, &passed.init] {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(io::Error::from)?;
     }
-    command.spawn().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => SandboxError::NoBubblewrap,
-        _ => SandboxError::System(error),
-    })
+    Ok(command.spawn()?)
 }
 
 /// Makes a file in memory that nobody can change any more.

@@ -1,9 +1,5 @@
 //! Beside GitHub, with a personal access token.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::Duration;
-
 use insta::assert_snapshot;
 use muster_testkit::{FakeGitHub, PullRequest, SECRET};
 use serde_json::json;
@@ -23,7 +19,6 @@ on_both! {
     an_approved_fork_runs_in_a_sandbox_without_network,
     a_fork_waits_for_the_approval_of_each_commit,
     the_front_door_takes_only_what_is_signed,
-    what_there_is_no_room_for_is_asked_to_come_again,
     limits_are_obeyed_across_a_restart,
     the_doctor_says_what_is_wrong,
 }
@@ -417,31 +412,4 @@ fn the_doctor_says_what_is_wrong(database: Database) {
     ok    server: 1 repositories, 0 webhooks received
     ");
     assert_eq!(ill.exit, Some(1));
-}
-
-fn what_there_is_no_room_for_is_asked_to_come_again(database: Database) {
-    let story = Story::start(database);
-    let address = story.server.url.strip_prefix("http://").unwrap();
-    let post = |length: usize| {
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "POST /webhooks/github HTTP/1.1\r\nhost: ci\r\nx-github-event: push\r\ncontent-length: {length}\r\n\r\n").unwrap();
-        stream
-    };
-    // Ten bodies of the largest size are on their way, and there is room for 256 MiB.
-    let slow: Vec<TcpStream> = (0..10).map(|_| post(25 << 20)).collect();
-    let mut refused = String::new();
-    story.server.until("one more is refused", |_| {
-        let stream = post(25 << 20);
-        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let mut answer = vec![0; 4096];
-        let read = (&stream).read(&mut answer).unwrap_or(0);
-        refused = String::from_utf8_lossy(&answer[..read]).into_owned();
-        read > 0
-    });
-    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
-    assert!(refused.contains("retry-after: 30"), "{refused}");
-    // For a small one there is room all the same.
-    story.deliver("push", &story.github.push("main", None, &story.main, "Start"));
-    drop(slow);
-    story.verdict(&story.main);
 }
