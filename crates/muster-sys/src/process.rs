@@ -435,19 +435,21 @@ impl Running {
 
     fn signal(&self, signal: Signal) {
         match &self.handle {
-            Handle::Child(child, _) => kill_group(child, signal),
+            Handle::Child(child, exited) => {
+                kill_group(child, signal);
+                // It may have left its group. By its descriptor: its number may be another's by now.
+                let _ = rustix::process::pidfd_send_signal(exited, signal);
+            }
             Handle::Confined(confined) => confined.signal(signal),
         }
     }
 }
 
-/// Sends a signal to a child that was not waited for yet, and to all in its group.
+/// Sends a signal to all in the process group of a child.
 pub(crate) fn kill_group(child: &Child, signal: Signal) {
     // The group may be gone already.
     if let Ok(pid) = pid(child) {
         let _ = rustix::process::kill_process_group(pid, signal);
-        // It may have left its group.
-        let _ = rustix::process::kill_process(pid, signal);
     }
 }
 

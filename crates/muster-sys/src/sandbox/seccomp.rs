@@ -2,8 +2,8 @@
 //!
 //! An allow-list, after the container world's default profile for a process without capabilities,
 //! without what has been the way out of a sandbox before: namespaces, tracing, kernel keys, io_uring,
-//! handles and sockets beyond Unix and the Internet. What is not on it "is not implemented", so that
-//! programs fall back as they do on an older kernel.
+//! handles and sockets beyond Unix and the Internet. A call that is not on it gets the answer of a kernel
+//! too old to know it (`ENOSYS`), so that programs fall back.
 
 use libc::*;
 use seccompiler::{
