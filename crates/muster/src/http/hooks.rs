@@ -75,21 +75,24 @@ pub(super) async fn github(
             Problem::new(StatusCode::BAD_REQUEST, format!("the webhook has no header {name}"))
         })
     };
+    let body_sha256 = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
+    let (body, body_is_base64) = match String::from_utf8(body) {
+        Ok(text) if !text.contains('\0') => (text, false),
+        other => {
+            let bytes = other.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes);
+            (base64::engine::general_purpose::STANDARD.encode(bytes), true)
+        }
+    };
     let delivery = NewDelivery {
         hook: "github",
         delivery_id: named("x-github-delivery")?,
         event: named("x-github-event")?,
         content_type: text(&headers, header::CONTENT_TYPE.as_str()).unwrap_or_default().to_owned(),
-        body_sha256: Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect(),
-        body_is_base64: std::str::from_utf8(&body).map_or(true, |text| text.contains('\0')),
-        body: String::new(),
+        body,
+        body_is_base64,
+        body_sha256,
     };
-    let body = if delivery.body_is_base64 {
-        base64::engine::general_purpose::STANDARD.encode(&body)
-    } else {
-        String::from_utf8_lossy(&body).into_owned()
-    };
-    shared.store.receive(NewDelivery { body, ..delivery }, clock::now_ms()).await?;
+    shared.store.receive(delivery, clock::now_ms()).await?;
     shared.wake.intake.notify_one();
     Ok((StatusCode::ACCEPTED, Json(json!({ "message": "stored" }))).into_response())
 }

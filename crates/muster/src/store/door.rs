@@ -131,16 +131,23 @@ async fn transaction(
     let mut connection = pool.acquire().await?;
     // A deferred transaction that reads first can never be made a writing one under load.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    for operation in operations {
+    // Each statement is a way to the connection's thread and back: alone, an operation needs no
+    // savepoint, and one savepoint ends where the next begins.
+    let alone = operations.len() == 1;
+    if !alone {
         transaction.execute("SAVEPOINT operation").await?;
+    }
+    for operation in operations {
         match operation(&mut transaction).await {
             Some(reply) => {
                 replies.push(reply);
-                transaction.execute("RELEASE operation").await?;
+                if !alone {
+                    transaction.execute("RELEASE operation; SAVEPOINT operation").await?;
+                }
             }
+            None if alone => return transaction.rollback().await,
             None => {
                 transaction.execute("ROLLBACK TO operation").await?;
-                transaction.execute("RELEASE operation").await?;
             }
         }
     }
