@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::{GREEN, print, runtime, until_terminated};
 use crate::config::Config;
 use crate::server::{self, Server};
+use crate::store::StoreError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -37,8 +38,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         let terminated = until_terminated()?;
         let server = Server::start(config, listener).await?;
         print(format!("muster at {}", server.shared.config.public_url));
-        terminated.cancelled().await;
+        let overtaken = tokio::select! {
+            () = terminated.cancelled() => false,
+            () = server.shared.store.overtaken() => true,
+        };
         server.stop().await;
+        if overtaken {
+            return Err(StoreError::Taken.into());
+        }
         Ok(GREEN)
     })
 }

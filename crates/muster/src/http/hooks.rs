@@ -79,7 +79,8 @@ pub(super) async fn github(
     let (body, body_is_base64) = match String::from_utf8(body) {
         Ok(text) if !text.contains('\0') => (text, false),
         other => {
-            let bytes = other.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes);
+            let bytes =
+                other.map_or_else(std::string::FromUtf8Error::into_bytes, String::into_bytes);
             (base64::engine::general_purpose::STANDARD.encode(bytes), true)
         }
     };

@@ -3,6 +3,7 @@
 //! One schema and one set of queries for SQLite and PostgreSQL. Reads go to a pool; writes go only
 //! through the [door], so that what must happen together does, and SQLite has one writer.
 
+mod alone;
 pub(crate) mod backup;
 pub(crate) mod deliveries;
 mod door;
@@ -24,6 +25,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, AnyPool, Executor as _};
 
+use alone::Alone;
 use backup::Copy;
 pub(crate) use door::BoxFuture;
 use door::Door;
@@ -56,6 +58,9 @@ pub(crate) enum StoreError {
     /// The engine is one that muster must not use.
     #[error("SQLite {0} can corrupt its database; muster needs 3.51.3 or newer")]
     OldSqlite(String),
+    /// Another server uses the database.
+    #[error("another muster server uses this database: each needs its own")]
+    Taken,
     /// A copy of the database could not be taken.
     #[error("no backup of the database: {0}")]
     Backup(String),
@@ -76,6 +81,8 @@ impl StoreError {
 pub(crate) struct Store {
     reads: AnyPool,
     door: Door,
+    /// What keeps other servers away, where the data folder's lock does not.
+    alone: Option<Alone>,
 }
 
 impl Store {
@@ -93,6 +100,7 @@ impl Store {
         if sqlite && url == of_file {
             close_to_others(file)?;
         }
+        let alone = if sqlite { None } else { Some(Alone::take(url).await?) };
         let reads = connect(url, if sqlite { 4 } else { 8 }, sqlite).await?;
         if sqlite {
             refuse_old_sqlite(&reads).await?;
@@ -104,7 +112,15 @@ impl Store {
             Copy { folder: backups, name }.take(url, &reads).await?;
         }
         MIGRATIONS.run(&writes).await?;
-        Ok(Self { reads, door: Door::open(writes, sqlite) })
+        Ok(Self { reads, door: Door::open(writes, sqlite), alone })
+    }
+
+    /// Waits until another server has taken the database, which can be when it was away for a while.
+    pub(crate) async fn overtaken(&self) {
+        match self.alone.clone() {
+            Some(alone) => alone.overtaken().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Copies the database at `url`, else `file`, while a server may use it; returns the copy.

@@ -13,6 +13,7 @@ on_both! {
     a_job_that_ends_while_no_server_runs_is_taken_over_later,
     a_killed_supervisor_is_a_new_attempt_and_leaves_nothing,
     a_job_whose_supervisor_keeps_dying_ends_with_that_reason,
+    each_database_has_one_server,
 }
 
 const SLOW: &str = "on: push\njobs:\n  slow:\n    runs-on: linux\n    steps:\n      - run: |\n          echo \"attempt of $RUNNER_TRACKING_ID\"\n          until test -e \"$HOME/../../../go\"; do sleep 0.01; done\n          echo went on\n";
@@ -117,4 +118,25 @@ fn what_is_old_goes_and_says_so(database: Database) {
     assert_snapshot!(server.muster(&["log", "1"]).out, @"This log was removed: it was older than 0 days ([retention] log_days).");
     assert!(server.muster(&["log", "-f", "1"]).out.contains("removed"));
     assert!(server.muster(&["why", &sha]).out.contains("muster success"));
+}
+
+fn each_database_has_one_server(database: Database) {
+    let server = Server::start_without_repository(database, "");
+    let second = match database {
+        Database::Sqlite => server.muster(&["serve", "--listen", "127.0.0.1:0"]),
+        // Its data folder is its own; the database is not.
+        Database::Postgres => {
+            server.muster(&["serve", "--listen", "127.0.0.1:0", "--data", "other"])
+        }
+    };
+    assert_eq!(second.exit, Some(2), "{}", second.err);
+    match database {
+        Database::Sqlite => assert!(
+            second.err.contains("another muster server runs on the data folder"),
+            "{}",
+            second.err
+        ),
+        Database::Postgres => assert_snapshot!(second.err, @"error: another muster server uses this database: each needs its own"),
+    }
+    assert_eq!(server.muster(&["repo", "list"]).exit, Some(0));
 }
