@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::forge::GitHubConfig;
-use crate::http::TlsConfig;
+use crate::http::{Network, TlsConfig};
 use crate::machine;
 use crate::notices::NoticesConfig;
 
@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) database: Option<String>,
     /// The address that people reach it at, without a slash at the end.
     pub(crate) public_url: String,
+    /// Proxies in front of the server, whose word on who calls is believed.
+    pub(crate) trusted_proxies: Vec<Network>,
     /// Whether everybody may read.
     pub(crate) public_read: bool,
     /// How many jobs run at once.
@@ -113,6 +115,7 @@ impl Default for Config {
             data: PathBuf::from("muster-data"),
             database: None,
             public_url: String::new(),
+            trusted_proxies: Vec::new(),
             public_read: false,
             jobs: machine::cores(),
             labels: Vec::new(),

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use crate::config::{Config, IsolationConfig};
 use crate::data::Data;
 use crate::forge::GitHub;
-use crate::http::{IN_FLIGHT_KIB, TlsListener};
+use crate::http::{IN_FLIGHT_KIB, Peer, TlsListener};
 use crate::loops::{Loops, Shared, Wake};
 use crate::notices::Channels;
 use crate::store::Store;
@@ -68,7 +68,8 @@ impl Server {
         });
         let loops = Loops::start(&shared).context("cannot start the loops")?;
         let (stop, mut stopped) = watch::channel(false);
-        let router = http::router(Arc::clone(&shared));
+        let router =
+            http::router(Arc::clone(&shared)).into_make_service_with_connect_info::<Peer>();
         let until = async move {
             drop(stopped.wait_for(|stopped| *stopped).await);
         };

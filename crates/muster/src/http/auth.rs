@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
+use super::caller::Caller;
 use super::error::Problem;
 use crate::loops::Shared;
 use crate::store::settings::ADMIN_TOKEN_HASH;
@@ -27,6 +28,7 @@ enum Credentials {
 /// Lets a request through that may be done; refuses all others.
 pub(super) async fn guard(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
@@ -41,7 +43,10 @@ pub(super) async fn guard(
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "this needs the admin token"));
     }
     // A browser sends its cookie along from any page; it cannot lie about which page that was.
-    if !reads && credentials != Credentials::Bearer && !same_origin(&shared, request.headers()) {
+    if !reads
+        && credentials != Credentials::Bearer
+        && !same_origin(&shared, &caller, request.headers())
+    {
         return Err(Problem::new(StatusCode::FORBIDDEN, "this came from a page of another site"));
     }
     Ok(next.run(request).await)
@@ -64,10 +69,9 @@ async fn credentials(shared: &Shared, headers: &HeaderMap) -> Result<Credentials
     Ok(Credentials::None)
 }
 
-fn same_origin(shared: &Shared, headers: &HeaderMap) -> bool {
+fn same_origin(shared: &Shared, caller: &Caller, headers: &HeaderMap) -> bool {
     let Some(origin) = text(headers, header::ORIGIN) else { return false };
-    let here = text(headers, header::HOST).map(|host| format!("http://{host}"));
-    origin == shared.config.public_url || Some(origin) == here.as_deref()
+    origin == shared.config.public_url || Some(origin) == caller.origin.as_deref()
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
@@ -94,14 +98,18 @@ pub(super) struct Login {
 /// Takes the token and answers with the cookie.
 pub(super) async fn login(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     Form(login): Form<Login>,
 ) -> Result<Response, Problem> {
     let hash = shared.store.setting(ADMIN_TOKEN_HASH).await?;
     if !hash.is_some_and(|hash| token::matches(&login.token, &hash)) {
+        tracing::warn!(client = %caller.address, "a login with a wrong token");
         let page = Html(LoginPage { refused: true }.render()?);
         return Ok((StatusCode::UNAUTHORIZED, page).into_response());
     }
-    let secure = if shared.config.public_url.starts_with("https:") { "; Secure" } else { "" };
+    let mut names =
+        [Some(&*shared.config.public_url), caller.origin.as_deref()].into_iter().flatten();
+    let secure = if names.any(|name| name.starts_with("https:")) { "; Secure" } else { "" };
     let cookie = format!(
         "{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age=2592000{secure}",
         login.token

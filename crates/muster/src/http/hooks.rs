@@ -15,6 +15,7 @@ use muster_sys::clock;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::caller::Caller;
 use super::error::Problem;
 use crate::loops::Shared;
 use crate::store::deliveries::NewDelivery;
@@ -33,6 +34,7 @@ const RETRY_AFTER_S: &str = "30";
 /// `POST /webhooks/github` and `POST /event_handler`
 pub(super) async fn github(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -58,7 +60,7 @@ pub(super) async fn github(
     let body = read?;
     match verify(&github.secrets(), text(&headers, "x-hub-signature-256"), &body) {
         Signature::Right => {}
-        Signature::Missing if github.config.allow_unsigned => {}
+        Signature::Missing if github.config.allow_unsigned && caller.is_local() => {}
         Signature::Missing => {
             return Err(Problem::new(
                 StatusCode::UNAUTHORIZED,

@@ -5,6 +5,7 @@
 
 mod api;
 mod auth;
+mod caller;
 mod error;
 mod hooks;
 mod live;
@@ -22,6 +23,7 @@ use axum::routing::{delete, get, post};
 
 use crate::loops::Shared;
 
+pub(crate) use caller::{Network, Peer};
 pub(crate) use hooks::IN_FLIGHT_KIB;
 pub(crate) use tls::{TlsConfig, TlsListener};
 

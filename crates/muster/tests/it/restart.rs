@@ -130,13 +130,10 @@ fn each_database_has_one_server(database: Database) {
         }
     };
     assert_eq!(second.exit, Some(2), "{}", second.err);
-    match database {
-        Database::Sqlite => assert!(
-            second.err.contains("another muster server runs on the data folder"),
-            "{}",
-            second.err
-        ),
-        Database::Postgres => assert_snapshot!(second.err, @"error: another muster server uses this database: each needs its own"),
-    }
+    let why = match database {
+        Database::Sqlite => "another muster server runs on the data folder",
+        Database::Postgres => "another muster server uses this database: each needs its own",
+    };
+    assert!(second.err.contains(why), "{}", second.err);
     assert_eq!(server.muster(&["repo", "list"]).exit, Some(0));
 }
