@@ -1,21 +1,82 @@
 //! Logs: the spools that supervisors write, read for people.
 //!
-//! One function reads a growing log and one that is complete, live or later: by byte offset, whole
-//! records only.
+//! One function reads a growing log and one that is complete and [sealed], live or later: by byte offset,
+//! whole records only. A log is one of two files, `ID.ATTEMPT.log` while it grows and `….log.zst` sealed;
+//! the first counts while both are there.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+mod sealed;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use muster_runner::spool::Record;
 use muster_sys::clock;
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
+
+use sealed::Sealed;
 
 /// A result has at most the outputs of a job, a mebibyte, in JSON.
 const MAX_RESULT: u64 = 8 << 20;
 /// How much is read at once, and the longest record there can be.
 const CHUNK: u64 = 256 * 1024;
 const MAX_RECORD: u64 = 256 << 20;
+
+/// A shorter log is not worth sealing.
+const SEALED_FROM: u64 = 16 * 1024;
+/// What a sealed log's name ends with, after the name that it had.
+const SEALED: &str = ".zst";
+
+/// A log that is there.
+enum Log {
+    Growing(File),
+    Sealed(Sealed),
+}
+
+impl Log {
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return Ok(Some(Self::Growing(other?))),
+        }
+        match File::open(sealed_path(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => Ok(Some(Self::Sealed(Sealed::open(other?)?))),
+        }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::Growing(file) => Ok(file.metadata()?.len()),
+            Self::Sealed(sealed) => Ok(sealed.length()),
+        }
+    }
+
+    fn read(&mut self, from: u64, limit: u64) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Growing(file) => {
+                file.seek(SeekFrom::Start(from))?;
+                let mut chunk = Vec::new();
+                file.take(limit).read_to_end(&mut chunk)?;
+                Ok(chunk)
+            }
+            Self::Sealed(sealed) => sealed.read(from, limit),
+        }
+    }
+}
+
+fn sealed_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(SEALED);
+    name.into()
+}
+
+/// Returns the attempt, `ID.ATTEMPT`, whose log a file of this name is, sealed or not.
+pub(crate) fn attempt_of(name: &str) -> Option<&str> {
+    name.strip_suffix(SEALED).unwrap_or(name).strip_suffix(".log")
+}
 
 /// A line of a log, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,17 +104,14 @@ pub(crate) struct Piece {
 
 /// Reads the log from a byte offset on, at most one chunk; nothing where there is no log yet.
 pub(crate) fn read(path: &Path, from: u64) -> io::Result<Piece> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Piece { next: from, ..Piece::default() });
-        }
-        other => other?,
+    let Some(mut log) = Log::open(path)? else {
+        return Ok(Piece { next: from, ..Piece::default() });
     };
     // It was replaced by one line while somebody read it.
-    if from > file.metadata()?.len() {
+    if from > log.length()? {
         return Ok(Piece { next: from, complete: true, ..Piece::default() });
     }
-    let (chunk, whole) = whole_records(&mut file, from)?;
+    let (chunk, whole) = whole_records(&mut log, from)?;
     let mut piece = Piece { next: from + whole as u64, ..Piece::default() };
     for line in chunk[..whole].split_inclusive(|byte| *byte == b'\n') {
         match Record::parse(line.strip_suffix(b"\n").unwrap_or(line)) {
@@ -71,15 +129,13 @@ pub(crate) fn read(path: &Path, from: u64) -> io::Result<Piece> {
 
 /// Reads a chunk from a byte offset on; returns it and how much of it is whole records, which is more
 /// than nothing unless the last record is not written to its end yet.
-fn whole_records(file: &mut File, from: u64) -> io::Result<(Vec<u8>, usize)> {
-    if from >= file.metadata()?.len() {
+fn whole_records(log: &mut Log, from: u64) -> io::Result<(Vec<u8>, usize)> {
+    if from >= log.length()? {
         return Ok((Vec::new(), 0));
     }
     let mut limit = CHUNK;
     loop {
-        file.seek(SeekFrom::Start(from))?;
-        let mut chunk = Vec::new();
-        (&mut *file).take(limit).read_to_end(&mut chunk)?;
+        let chunk = log.read(from, limit)?;
         let whole = chunk.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let cut = whole == 0 && chunk.len() as u64 == limit;
         if !cut || limit >= MAX_RECORD {
@@ -91,12 +147,10 @@ fn whole_records(file: &mut File, from: u64) -> io::Result<(Vec<u8>, usize)> {
 
 /// Replaces a complete log by one line; one that is no longer than that stays.
 pub(crate) fn replace(path: &Path, line: &str) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
+    let Some(mut log) = Log::open(path)? else { return Ok(()) };
+    let length = log.length()?;
     // The result stays: that it is there is what says that a log is complete.
-    file.seek(SeekFrom::Start(length.saturating_sub(MAX_RESULT)))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
+    let tail = log.read(length.saturating_sub(MAX_RESULT), MAX_RESULT)?;
     let last = tail.strip_suffix(b"\n").unwrap_or(&tail).rsplit(|byte| *byte == b'\n').next();
     let result = last.filter(|last| matches!(Record::parse(last), Some(Record::Result(_))));
     let mut text = format!("o 0 {} {line}\n", clock::now_ms()).into_bytes();
@@ -109,20 +163,66 @@ pub(crate) fn replace(path: &Path, line: &str) -> io::Result<()> {
     }
     // Readers have the old one, or the new one, and never a part.
     let new = path.with_extension("new");
-    std::fs::write(&new, text)?;
-    std::fs::set_permissions(&new, file.metadata()?.permissions())?;
-    File::open(&new)?.sync_all()?;
-    std::fs::rename(new, path)
+    let mut file = OpenOptions::new();
+    let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(new, path)?;
+    remove_if_there(&sealed_path(path))
+}
+
+/// Seals a log that nobody writes to any more, and removes what it was; a short one, and one that is
+/// being written, stay as they are. Returns whether it was sealed.
+pub(crate) fn seal(path: &Path) -> io::Result<bool> {
+    let log = File::open(path)?;
+    if log.metadata()?.len() < SEALED_FROM {
+        return Ok(false);
+    }
+    // A supervisor that was given up may still be there.
+    if flock(&log, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(false);
+    }
+    let sealed = sealed_path(path);
+    let new = path.with_extension("new");
+    let out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut out = BufWriter::new(out);
+    sealed::seal(&log, &mut out)?;
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    if !is_same(&mut Log::Sealed(Sealed::open(File::open(&new)?)?), &mut Log::Growing(log))? {
+        fs::remove_file(new)?;
+        return Err(io::Error::other("what was sealed is not what was to be sealed"));
+    }
+    fs::rename(new, &sealed)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    fs::remove_file(path)?;
+    Ok(true)
+}
+
+fn is_same(one: &mut Log, other: &mut Log) -> io::Result<bool> {
+    let length = one.length()?;
+    let mut same = other.length()? == length;
+    let mut at = 0;
+    while same && at < length {
+        same = one.read(at, CHUNK)? == other.read(at, CHUNK)?;
+        at += CHUNK;
+    }
+    Ok(same)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// Reads a piece of a log as its steps wrote it, from a byte offset of the log on; returns it and where
 /// the next piece starts, which is the same offset at the end.
 pub(crate) fn raw(path: &Path, from: u64) -> io::Result<(Vec<u8>, u64)> {
-    let mut file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), from)),
-        other => other?,
-    };
-    let (chunk, whole) = whole_records(&mut file, from)?;
+    let Some(mut log) = Log::open(path)? else { return Ok((Vec::new(), from)) };
+    let (chunk, whole) = whole_records(&mut log, from)?;
     let mut out = Vec::new();
     for line in chunk[..whole].split_inclusive(|byte| *byte == b'\n') {
         if let Some(Record::Output { text, ends, .. }) =

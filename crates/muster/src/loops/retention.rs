@@ -1,7 +1,7 @@
 //! What is kept, and for how long: logs, webhooks, workspaces and mirrors.
 //!
-//! Runs and their verdicts stay. A log whose time is over is replaced by one line that says so; what
-//! belongs to nothing any more goes.
+//! Runs and their verdicts stay. A log that is complete is sealed; one whose time is over is replaced by
+//! one line that says so; what belongs to nothing any more goes.
 
 use std::collections::HashSet;
 use std::fs;
@@ -44,7 +44,7 @@ impl Retention {
     async fn logs(&self, running: &HashSet<String>) -> anyhow::Result<()> {
         let folder = self.shared.data.logs();
         let mut logs = tokio::task::spawn_blocking(move || listed(&folder)).await??;
-        logs.retain(|log| log.name.strip_suffix(".log").is_none_or(|of| !running.contains(of)));
+        logs.retain(|log| logs::attempt_of(&log.name).is_none_or(|of| !running.contains(of)));
         // The newest first: the room is theirs.
         logs.sort_by_key(|log| log.age_ms);
         let keep = self.shared.config.retention.clone();
@@ -52,9 +52,9 @@ impl Retention {
         for log in logs {
             let job = log.name.split('.').next().unwrap_or_default();
             // Also what a replacement that a crash has cut short has left.
-            let is_log = log.name.ends_with(".log");
-            let is_ours =
-                is_log && (log.age_ms <= FRESH_MS || self.shared.store.has_job(job).await?);
+            let attempt = logs::attempt_of(&log.name);
+            let is_ours = attempt.is_some()
+                && (log.age_ms <= FRESH_MS || self.shared.store.has_job(job).await?);
             let why = if !is_ours && log.age_ms > FRESH_MS {
                 None
             } else if log.age_ms > keep.log_days.saturating_mul(DAY_MS) {
@@ -66,11 +66,34 @@ impl Retention {
                 continue;
             };
             let path = log.path.clone();
-            let done = tokio::task::spawn_blocking(move || match why {
-                None => fs::remove_file(path),
-                Some(why) => logs::replace(&path, &format!("This log was removed: {why}.")),
+            let unsealed =
+                attempt.map(|attempt| self.shared.data.logs().join(format!("{attempt}.log")));
+            let done = tokio::task::spawn_blocking(move || match (why, unsealed) {
+                (Some(why), Some(log)) => {
+                    logs::replace(&log, &format!("This log was removed: {why}."))
+                }
+                (None, _) | (_, None) => fs::remove_file(path),
             });
             told(&log.path, done.await?);
+        }
+        Ok(())
+    }
+
+    /// Seals the logs of attempts that have ended.
+    async fn seal(&self) -> anyhow::Result<()> {
+        let folder = self.shared.data.logs();
+        let logs = tokio::task::spawn_blocking(move || listed(&folder)).await??;
+        // Asked after the logs were listed: an attempt that starts now is not among them.
+        let running = running(&self.shared).await?;
+        for log in logs {
+            let attempt = log.name.strip_suffix(".log");
+            if attempt.is_some_and(|attempt| !running.contains(attempt)) {
+                let path = log.path.clone();
+                let sealed = tokio::task::spawn_blocking(move || logs::seal(&path)).await?;
+                if let Err(error) = sealed {
+                    tracing::warn!(path = %log.path.display(), %error, "cannot be sealed");
+                }
+            }
         }
         Ok(())
     }
@@ -96,6 +119,12 @@ impl Retention {
     }
 }
 
+/// Returns the attempts that run, as `ID.ATTEMPT`.
+async fn running(shared: &Shared) -> anyhow::Result<HashSet<String>> {
+    let running = shared.store.running_attempts().await?;
+    Ok(running.into_iter().map(|of| format!("{}.{}", of.job_id, of.attempt)).collect())
+}
+
 /// Says what could not be removed; it holds up nothing else, and is tried again.
 fn told(path: &Path, done: io::Result<()>) {
     if let Err(error) = done {
@@ -105,10 +134,9 @@ fn told(path: &Path, done: io::Result<()>) {
 
 impl Step for Retention {
     async fn step(&mut self) -> anyhow::Result<Duration> {
+        self.seal().await?;
         let store = &self.shared.store;
-        let running = store.running_attempts().await?;
-        let running = running.into_iter().map(|of| format!("{}.{}", of.job_id, of.attempt));
-        let running: HashSet<String> = running.collect();
+        let running = running(&self.shared).await?;
         self.logs(&running).await?;
         self.folders(running).await?;
         let (keep, now) = (&self.shared.config.retention, clock::now_ms());

@@ -14,6 +14,7 @@ on_both! {
     a_killed_supervisor_is_a_new_attempt_and_leaves_nothing,
     a_job_whose_supervisor_keeps_dying_ends_with_that_reason,
     each_database_has_one_server,
+    a_log_that_is_complete_is_sealed_and_reads_the_same,
 }
 
 const SLOW: &str = "on: push\njobs:\n  slow:\n    runs-on: linux\n    steps:\n      - run: |\n          echo \"attempt of $RUNNER_TRACKING_ID\"\n          until test -e \"$HOME/../../../go\"; do sleep 0.01; done\n          echo went on\n";
@@ -136,4 +137,38 @@ fn each_database_has_one_server(database: Database) {
     };
     assert!(second.err.contains(why), "{}", second.err);
     assert_eq!(server.muster(&["repo", "list"]).exit, Some(0));
+}
+
+fn a_log_that_is_complete_is_sealed_and_reads_the_same(database: Database) {
+    let mut server = Server::start(database, "");
+    server.scene.workflow(
+        "on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{run: 'seq 100000; echo short >&2; echo café'}]\n",
+    );
+    let sha = server.push("main", "Long");
+    server.verdict(&sha);
+    let before = server.muster(&["log", "1"]).out;
+    assert!(before.lines().count() > 100_000, "{}", before.lines().count());
+    let logs = logs_of(&server);
+    let [(name, raw)] = &*logs else { panic!("{logs:?}") };
+    assert_eq!(name, "1.log");
+    server.kill_and_serve();
+    server.until("the log is sealed", |server| {
+        logs_of(server).iter().all(|(name, _)| name == "1.log.zst")
+    });
+    let logs = logs_of(&server);
+    let [(_, sealed)] = &*logs else { panic!("{logs:?}") };
+    assert!(*sealed < raw / 4, "{sealed} of {raw} bytes");
+    assert_eq!(server.muster(&["log", "1"]).out, before);
+    assert_eq!(server.muster(&["log", "-f", "1"]).out, before);
+    assert!(server.muster(&["rerun", "1"]).out.contains("attempt 2"));
+}
+
+/// Returns the logs' files: their names, without the job, and sizes.
+fn logs_of(server: &Server) -> Vec<(String, u64)> {
+    let listed = std::fs::read_dir(server.data().join("logs")).unwrap().flatten();
+    let of = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().unwrap();
+        (name.split_once('.').unwrap().1.to_owned(), entry.metadata().unwrap().len())
+    };
+    listed.map(of).collect()
 }
