@@ -11,13 +11,14 @@ struct Need {
     what_for: &'static str,
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     Need { program: "git", package: "git", what_for: "every test with a repository" },
     Need { program: "bash", package: "bash", what_for: "steps that name it" },
     Need { program: "bwrap", package: "bubblewrap", what_for: "jobs in a sandbox" },
     Need { program: "initdb", package: "postgresql", what_for: "every story on PostgreSQL" },
     Need { program: "openssl", package: "openssl", what_for: "a certificate to serve under" },
     Need { program: "setpriv", package: "util-linux", what_for: "PostgreSQL, which refuses root" },
+    Need { program: "ssh-keygen", package: "openssh-client", what_for: "a deploy key" },
     Need { program: "npm", package: "npm", what_for: "real webhook payloads" },
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
 ];

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 
 use crate::clock;
 use crate::sandbox::{Confined, Sandbox};
@@ -119,6 +119,23 @@ impl Program {
     #[must_use]
     pub fn dir(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);
+        self
+    }
+
+    /// Bounds each file that the program, or one that it starts, writes; above that it is killed by
+    /// `SIGXFSZ`.
+    #[must_use]
+    pub fn max_file(mut self, bytes: u64) -> Self {
+        // It can only be lowered.
+        let bound = rustix::process::getrlimit(Resource::Fsize).maximum;
+        let bytes = bound.map_or(bytes, |bound| bound.min(bytes));
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        let set = move || Ok(rustix::process::setrlimit(Resource::Fsize, limit)?);
+        #[expect(unsafe_code, reason = "one system call, on values that are there already")]
+        // SAFETY: between fork and exec nothing is allocated, locked or freed.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut self.command, set);
+        }
         self
     }
 

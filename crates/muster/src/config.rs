@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) poll_local_s: u64,
     /// Seconds between two looks at a repository elsewhere.
     pub(crate) poll_remote_s: u64,
+    /// MiB above which what a repository sends at once is refused.
+    pub(crate) max_fetch_mib: u64,
     /// After so many seconds without output a job is ended.
     pub(crate) idle_timeout_s: u64,
     /// Whether a stranger's commit runs, once it is approved, where there is no sandbox.
@@ -89,6 +91,10 @@ pub(crate) struct RetentionConfig {
     pub(crate) log_days: i64,
     /// MiB of all logs together, above which the oldest are removed.
     pub(crate) log_mib: u64,
+    /// Days after which the mirror of a repository that nothing happened in is removed.
+    pub(crate) mirror_days: i64,
+    /// MiB of all mirrors together, above which those that were idle longest are removed.
+    pub(crate) mirror_mib: u64,
     /// Days after which a webhook is forgotten; code hosts send again for three.
     pub(crate) delivery_days: i64,
     /// Days after which a commit that nobody has approved waits no more.
@@ -97,7 +103,14 @@ pub(crate) struct RetentionConfig {
 
 impl Default for RetentionConfig {
     fn default() -> Self {
-        Self { log_days: 90, log_mib: 10 << 10, delivery_days: 30, waiting_days: 30 }
+        Self {
+            log_days: 90,
+            log_mib: 10 << 10,
+            mirror_days: 90,
+            mirror_mib: 50 << 10,
+            delivery_days: 30,
+            waiting_days: 30,
+        }
     }
 }
 
@@ -121,6 +134,7 @@ impl Default for Config {
             labels: Vec::new(),
             poll_local_s: 2,
             poll_remote_s: 30,
+            max_fetch_mib: 10 << 10,
             idle_timeout_s: 3600,
             approved_without_sandbox: false,
             tls: None,

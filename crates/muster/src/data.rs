@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use muster_core::id::RepoId;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::git::DeployKey;
+
 /// The folder of one server.
 #[derive(Debug)]
 pub(crate) struct Data {
@@ -39,12 +41,12 @@ impl Data {
         fs::create_dir_all(folder).map_err(unusable)?;
         // Steps and supervisors run elsewhere; what is below must not depend on where we started.
         let folder = folder.canonicalize().map_err(unusable)?;
-        for below in ["backups", "jobs", "logs", "mirrors", "nudge", "tools"] {
+        for below in ["backups", "jobs", "keys", "logs", "mirrors", "nudge", "tools"] {
             fs::create_dir_all(folder.join(below)).map_err(unusable)?;
         }
         // Who else is on this machine may nudge, and see nothing. Jobs get what is theirs by mounts.
         set_mode(&folder, 0o711).map_err(unusable)?;
-        for below in ["backups", "jobs", "logs", "mirrors"] {
+        for below in ["backups", "jobs", "keys", "logs", "mirrors"] {
             set_mode(&folder.join(below), 0o700).map_err(unusable)?;
         }
         let lock = OpenOptions::new()
@@ -101,6 +103,13 @@ impl Data {
     /// Returns the mirror of a repository.
     pub(crate) fn mirror(&self, repository: &RepoId) -> PathBuf {
         self.mirrors().join(format!("{repository}.git"))
+    }
+
+    /// Returns the key that opens the repository of this name, made or not.
+    pub(crate) fn deploy_key(&self, name: &str) -> DeployKey {
+        let keys = self.folder.join("keys");
+        // No name has a plus sign.
+        DeployKey { file: keys.join(name.replace('/', "+")), known_hosts: keys.join("known_hosts") }
     }
 
     /// Returns the folder of all logs.

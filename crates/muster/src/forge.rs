@@ -137,19 +137,21 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::git::Git;
+    use crate::git::{Git, Remote};
 
     #[test]
     fn git_gets_the_token_through_the_helper() {
         let credentials =
             Credentials::new("x-access-token", &SecretString::from("s3cret".to_owned())).unwrap();
+        let helper = credentials.helper();
+        let remote = Remote::with_token("https://github.com".to_owned(), credentials);
         let filled = Git::new(Path::new("/"), "credential")
-            .credentials(Some(&credentials))
+            .to(&remote)
             .arg("fill")
             .input("protocol=https\nhost=github.com\n\n")
             .text()
             .unwrap();
         assert!(filled.contains("username=x-access-token\npassword=s3cret"), "{filled}");
-        assert!(!credentials.helper().contains("s3cret"));
+        assert!(!helper.contains("s3cret"));
     }
 }

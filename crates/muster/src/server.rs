@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{RwLock, Semaphore, broadcast, watch};
 
 use crate::config::{Config, IsolationConfig};
 use crate::data::Data;
@@ -63,6 +63,7 @@ impl Server {
             notices,
             cageless,
             inbox_room,
+            mirrors: RwLock::default(),
             wake: Wake::default(),
             grown,
         });

@@ -22,6 +22,9 @@ enum Command {
         /// A path on the server's machine, or a URL that git understands; without one the
         /// repository is at GitHub.
         location: Option<String>,
+        /// Make a key for this repository alone, which its code host must let in, and reach it by SSH.
+        #[arg(long, requires = "location")]
+        deploy_key: bool,
     },
     /// List the repositories.
     List,
@@ -36,14 +39,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let client = Client::new(&arguments.server)?;
     runtime()?.block_on(async {
         match &arguments.command {
-            Command::Add { name, location } => {
+            Command::Add { name, location, deploy_key } => {
                 // A path is meant from here, not from where the server was started.
                 let location =
                     location.as_ref().map(|location| match std::fs::canonicalize(location) {
                         Ok(path) => path.to_string_lossy().into_owned(),
                         Err(_) => location.clone(),
                     });
-                let body = json!({ "name": name, "location": location });
+                let body = json!({ "name": name, "location": location, "deploy_key": deploy_key });
                 client.post("/api/v1/repositories", &body).await?;
                 let place = location.unwrap_or_else(|| "GitHub".to_owned());
                 print(format!("watching {name} at {place}"));

@@ -7,8 +7,7 @@ use muster_core::change::Commit;
 use muster_core::id::Sha;
 use muster_workflow::trigger::ChangedFiles;
 
-use super::{Git, GitError, commit};
-use crate::forge::Credentials;
+use super::{Git, GitError, LIMIT, Remote, commit};
 
 /// What is mirrored: no other ref starts anything.
 const BRANCHES: &str = "+refs/heads/*:refs/heads/*";
@@ -17,6 +16,9 @@ const TAGS: &str = "+refs/tags/*:refs/tags/*";
 const NOTES: &str = "refs/notes/muster";
 /// Above this many files a difference is not listed: path filters pass then.
 const MAX_DIFF: usize = 10_000;
+/// More packs, or about so many objects outside of packs, are packed together.
+const MAX_PACKS: usize = 20;
+const MAX_LOOSE: usize = 2560;
 /// The largest workflow file that is read.
 const MAX_FILE: usize = 1 << 20;
 
@@ -30,9 +32,11 @@ pub(crate) struct RemoteRefs {
 }
 
 /// Asks a repository for its refs.
-pub(crate) fn ls_remote(location: &str) -> Result<RemoteRefs, GitError> {
+pub(crate) fn ls_remote(remote: &Remote) -> Result<RemoteRefs, GitError> {
     let answer = Git::new(Path::new("/"), "ls-remote")
-        .args(["--symref", "--end-of-options", location, "HEAD", "refs/heads/*", "refs/tags/*"])
+        .to(remote)
+        .args(["--symref", "--end-of-options", &*remote.location])
+        .args(["HEAD", "refs/heads/*", "refs/tags/*"])
         .text()?;
     let mut refs = Vec::new();
     let mut default_branch = None;
@@ -81,21 +85,55 @@ impl Mirror {
         Ok(Self { folder })
     }
 
-    /// Brings all branches and tags of `location` here, and the head of a pull request.
-    pub(crate) fn fetch(
-        &self,
-        location: &str,
-        pull_request: Option<i64>,
-        credentials: Option<&Credentials>,
-    ) -> Result<(), GitError> {
+    /// Brings all branches and tags of `remote` here, and the head of a pull request.
+    pub(crate) fn fetch(&self, remote: &Remote, pull_request: Option<i64>) -> Result<(), GitError> {
         let pull =
             pull_request.map(|number| format!("+refs/pull/{number}/head:refs/pull/{number}/head"));
         Git::new(&self.folder, "fetch")
-            .credentials(credentials)
+            .to(remote)
+            .at_most(remote.max_fetch)
             .args(["--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--end-of-options"])
-            .args([location, BRANCHES, TAGS])
+            .args([&*remote.location, BRANCHES, TAGS])
             .args(pull)
             .bytes()?;
+        Ok(())
+    }
+
+    /// Brings a commit here that no branch or tag has any more, where `remote` still gives it.
+    pub(crate) fn fetch_commit(&self, remote: &Remote, sha: &Sha) -> Result<(), GitError> {
+        Git::new(&self.folder, "fetch")
+            .to(remote)
+            .at_most(remote.max_fetch)
+            .args(["--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options"])
+            .args([&*remote.location, sha.as_str()])
+            .bytes()?;
+        Ok(())
+    }
+
+    /// Packs what many fetches have left, and removes what broken ones have. Nothing that was fetched goes:
+    /// a re-run may want a commit that no branch has any more.
+    pub(crate) fn tidy(&self) -> Result<(), GitError> {
+        let objects = self.folder.join("objects");
+        let names = |folder: PathBuf| -> Vec<String> {
+            let listed = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            listed.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        };
+        let packs = names(objects.join("pack"));
+        for part in packs.iter().filter(|name| name.starts_with("tmp_")) {
+            let path = objects.join("pack").join(part);
+            let changed = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+            let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+            if age.is_some_and(|age| age > LIMIT) {
+                // It is looked for again.
+                drop(std::fs::remove_file(path));
+            }
+        }
+        let packs = packs.iter().filter(|name| name.ends_with(".pack")).count();
+        // Objects are spread evenly: one folder of 256 stands for all.
+        if packs > MAX_PACKS || names(objects.join("17")).len() > MAX_LOOSE / 256 {
+            Git::new(&self.folder, "repack").args(["-d", "-q", "--geometric=2"]).bytes()?;
+            Git::new(&self.folder, "pack-refs").arg("--all").bytes()?;
+        }
         Ok(())
     }
 
@@ -247,15 +285,17 @@ impl Mirror {
         Ok(texts)
     }
 
-    /// Writes `notes`, one for each commit, to the repository at `location` itself.
+    /// Writes `notes`, one for each commit, to the repository at `remote` itself.
     pub(crate) fn write_notes(
         &self,
-        location: &str,
+        remote: &Remote,
         notes: &HashMap<Sha, String>,
     ) -> Result<(), GitError> {
         // Others may have written notes meanwhile; ours go on top of what is there.
         let fetched = Git::new(&self.folder, "fetch")
-            .args(["--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", location])
+            .to(remote)
+            .args(["--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options"])
+            .arg(&remote.location)
             .arg(format!("+{NOTES}:{NOTES}"))
             .bytes();
         match fetched {
@@ -275,7 +315,8 @@ impl Mirror {
                 .bytes()?;
         }
         Git::new(&self.folder, "push")
-            .args(["--quiet", "--end-of-options", location, &format!("{NOTES}:{NOTES}")])
+            .to(remote)
+            .args(["--quiet", "--end-of-options", &*remote.location, &format!("{NOTES}:{NOTES}")])
             .bytes()?;
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 pub(crate) mod hook;
 mod mirror;
+mod remote;
 mod work_tree;
 
 use std::path::Path;
@@ -14,14 +15,18 @@ use muster_core::id::Sha;
 use muster_sys::process::{ProcessError, Program};
 
 pub(crate) use mirror::{Merge, Mirror, ls_remote, remove_stale_locks};
+pub(crate) use remote::{DeployKey, Remote};
 pub(crate) use work_tree::WorkTree;
 
-use crate::forge::Credentials;
+use remote::Access;
 
 /// A command that takes longer is given up.
 const LIMIT: Duration = Duration::from_secs(600);
 /// The most that a command may print.
 const MAX_OUTPUT: usize = 256 << 20;
+
+/// What git says when the program that unpacks was killed by `SIGXFSZ`.
+const TOO_LARGE: &str = "died of signal 25";
 
 /// The configuration of every command.
 const CONFIG: [(&str, &str); 18] = [
@@ -61,6 +66,15 @@ pub(crate) enum GitError {
         /// What it wrote on standard error.
         message: String,
     },
+    /// It would take in more than it may.
+    #[error("the repository sends more than {mib} MiB at once (`max_fetch_mib`)")]
+    TooLarge {
+        /// The bound.
+        mib: u64,
+    },
+    /// There is no key for a repository.
+    #[error("no deploy key: {0}")]
+    Key(String),
     /// It answered something unexpected.
     #[error("git {command} answered `{answer}`, which is not understood")]
     Answer {
@@ -76,6 +90,8 @@ pub(crate) enum GitError {
 pub(crate) struct Git {
     program: Program,
     command: String,
+    /// What it may take in at once, in bytes.
+    bound: Option<u64>,
 }
 
 impl Git {
@@ -85,6 +101,7 @@ impl Git {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
             .env("LC_ALL", "C");
         program = program.env("GIT_CONFIG_COUNT", CONFIG.len().to_string());
         for (place, (key, value)) in CONFIG.into_iter().enumerate() {
@@ -92,12 +109,13 @@ impl Git {
                 .env(format!("GIT_CONFIG_KEY_{place}"), key)
                 .env(format!("GIT_CONFIG_VALUE_{place}"), value);
         }
-        Self { program: program.dir(folder).arg(command), command: command.to_owned() }
+        Self { program: program.dir(folder).arg(command), command: command.to_owned(), bound: None }
     }
 
-    /// Lends credentials to the command.
-    pub(crate) fn credentials(mut self, credentials: Option<&Credentials>) -> Self {
-        if let Some(credentials) = credentials {
+    /// Lends the command what opens a repository.
+    pub(crate) fn to(mut self, remote: &Remote) -> Self {
+        self.program = self.program.env("GIT_SSH_COMMAND", remote.ssh());
+        if let Access::Token(credentials) = &remote.access {
             let place = CONFIG.len();
             self.program = self
                 .program
@@ -105,6 +123,13 @@ impl Git {
                 .env(format!("GIT_CONFIG_KEY_{place}"), "credential.helper")
                 .env(format!("GIT_CONFIG_VALUE_{place}"), credentials.helper());
         }
+        self
+    }
+
+    /// Bounds what the command takes in at once.
+    pub(crate) fn at_most(mut self, bytes: u64) -> Self {
+        self.program = self.program.max_file(bytes);
+        self.bound = Some(bytes);
         self
     }
 
@@ -142,6 +167,9 @@ impl Git {
             return Ok(output.stdout);
         }
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if let Some(bytes) = self.bound.filter(|_| message.contains(TOO_LARGE)) {
+            return Err(GitError::TooLarge { mib: bytes >> 20 });
+        }
         Err(GitError::Refused { command: self.command, message })
     }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::Problem;
-use crate::git::ls_remote;
+use crate::git::{GitError, Mirror, Remote, ls_remote};
 use crate::logs;
 use crate::loops::Shared;
 use crate::store::jobs::{JobRow, StepRow};
@@ -49,6 +49,9 @@ pub(super) struct NewRepository {
     name: String,
     /// A path or URL; without one the repository is at GitHub.
     location: Option<String>,
+    /// Whether the repository is reached with a key of its own.
+    #[serde(default)]
+    deploy_key: bool,
 }
 
 /// `POST /api/v1/repositories`
@@ -74,17 +77,48 @@ pub(super) async fn add_repository(
         return Ok((StatusCode::CREATED, Json(json!({ "name": name }))));
     };
     let known = ["/", "https://", "http://", "ssh://", "git://", "file://"];
-    if !known.iter().any(|start| location.starts_with(start)) {
+    if !known.iter().any(|start| location.starts_with(start)) && !is_ssh(&location) {
         return Err(bad("a location is an absolute path or a URL that git understands"));
     }
-    let asked = location.clone();
-    let refs = tokio::task::spawn_blocking(move || ls_remote(&asked)).await;
-    let refs = refs.map_err(anyhow::Error::from)?;
-    let refs = refs.map_err(|error| bad(&format!("cannot look at {location}: {error}")))?;
+    if new.deploy_key && !is_ssh(&location) {
+        return Err(bad(
+            "a deploy key opens a repository that is reached by SSH, such as git@host:owner/name.git",
+        ));
+    }
+    let key = shared.data.deploy_key(&new.name);
+    let (asked, name) = (location.clone(), new.name.clone());
+    let looked = tokio::task::spawn_blocking(move || {
+        let public = new.deploy_key.then(|| key.public(&name)).transpose()?;
+        Ok::<_, GitError>((ls_remote(&Remote::new(asked, key)), public))
+    });
+    let (refs, public) = looked.await.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?;
+    let refs = refs.map_err(|error| {
+        let key = public.map(|key| {
+            format!(
+                "\nIts deploy key is\n{key}\nLet it in at the code host, with the right to write if \
+                 verdicts are to be notes there, and add the repository again."
+            )
+        });
+        bad(&format!("cannot look at {location}: {error}{}", key.unwrap_or_default()))
+    })?;
     let branch = refs.default_branch.unwrap_or_else(|| "main".to_owned());
     shared.store.add_repository(new.name.clone(), location, branch, None, clock::now_ms()).await?;
     shared.wake.watch.notify_one();
     Ok((StatusCode::CREATED, Json(json!({ "name": new.name }))))
+}
+
+/// Returns whether git reaches a location by SSH: a URL, or `user@host:path`.
+fn is_ssh(location: &str) -> bool {
+    let plain = |text: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        !text.is_empty() && !text.starts_with('-') && text.bytes().all(fits)
+    };
+    let short = || {
+        let (user, rest) = location.split_once('@')?;
+        let (host, path) = rest.split_once(':')?;
+        Some(plain(user) && plain(host) && !path.is_empty())
+    };
+    location.starts_with("ssh://") || short().unwrap_or(false)
 }
 
 /// Looks a repository up at GitHub and adds it; returns its name there.
@@ -139,8 +173,12 @@ pub(super) async fn remove_repository(
     let id = id.ok_or_else(|| Problem::not_found(format!("repository `{name}`")))?;
     // Its jobs are told to end.
     shared.wake.drive.notify_one();
-    let mirror = shared.data.mirror(&id);
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(mirror)).await;
+    let (mirror, key) = (shared.data.mirror(&id), shared.data.deploy_key(&name));
+    let removed = tokio::task::spawn_blocking(move || {
+        key.remove()?;
+        std::fs::remove_dir_all(mirror)
+    });
+    let removed = removed.await;
     match removed.map_err(anyhow::Error::from)? {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(StatusCode::NO_CONTENT),
@@ -217,12 +255,41 @@ pub(super) async fn rerun(
     Path(number): Path<i64>,
     rerun: Option<Json<Rerun>>,
 ) -> Result<Json<Value>, Problem> {
-    find(&shared, number).await?;
+    let run = find(&shared, number).await?;
+    let _mirrors = shared.mirrors.read().await;
+    bring_back(&shared, &run).await?;
     let failed = rerun.map(|Json(rerun)| rerun).unwrap_or_default().failed;
     let attempt = shared.store.rerun(number, failed, clock::now_ms()).await?;
     shared.wake.drive.notify_one();
     shared.wake.deliver.notify_one();
     Ok(Json(json!({ "run": number, "attempt": attempt })))
+}
+
+/// Fetches the commit of a run again where the mirror is without it, or was removed.
+async fn bring_back(shared: &Shared, run: &RunRow) -> Result<(), Problem> {
+    let sha = Sha::parse(&run.tested_sha).map_err(anyhow::Error::from)?;
+    let repositories = shared.store.repositories().await?;
+    let repository = repositories.iter().find(|found| found.name == run.repository);
+    let repository = repository.ok_or_else(|| Problem::not_found(run.repository.clone()))?;
+    let (mirror, remote) = (shared.data.mirror(&repository.id()), shared.remote(repository)?);
+    let pull_request = run.pull_request;
+    let wanted = sha.clone();
+    let there = tokio::task::spawn_blocking(move || {
+        let mirror = Mirror::open(mirror)?;
+        if !mirror.has(&wanted) {
+            mirror.fetch(&remote, pull_request)?;
+            if !mirror.has(&wanted) {
+                mirror.fetch_commit(&remote, &wanted)?;
+            }
+        }
+        Ok::<_, GitError>(())
+    });
+    there.await.map_err(anyhow::Error::from)?.map_err(|error| {
+        let message = format!(
+            "commit {sha} is not on this server any more, and cannot be fetched again: {error}; push it anew"
+        );
+        Problem::new(StatusCode::CONFLICT, message)
+    })
 }
 
 /// `GET /api/v1/commits/SHA`: what the commit shows, and what became of its workflow files.

@@ -8,13 +8,13 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::id::{RepoId, Sha};
+use muster_core::id::RepoId;
 use muster_forge::github::{ClientError, StatusUpdate};
 use muster_sys::clock;
 
+use super::notes::Notes;
 use super::{Shared, Step};
 use crate::forge::GitHub;
-use crate::git::Mirror;
 use crate::store::reports::Unsent;
 use crate::store::repositories::Repository;
 use crate::store::settings::GITHUB_QUIET_UNTIL;
@@ -34,54 +34,14 @@ const NEVER: i64 = i64::MAX;
 
 pub(super) struct Deliver {
     shared: Arc<Shared>,
+    notes: Notes,
     /// When the next write to GitHub may be.
     next_write_at: i64,
 }
 
 impl Deliver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, next_write_at: 0 }
-    }
-
-    /// Sends all that is due of one repository of plain git.
-    async fn write_notes(&self, repository: &Repository, due: Vec<Unsent>) -> anyhow::Result<()> {
-        let id = repository.id();
-        let mut notes = HashMap::new();
-        for report in &due {
-            let sha = Sha::parse(&report.sha)?;
-            if let Entry::Vacant(place) = notes.entry(sha) {
-                let note = self.note(&id, place.key()).await?;
-                place.insert(note);
-            }
-        }
-        let mirror = self.shared.data.mirror(&id);
-        let location = repository.location.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            Mirror::open(mirror)?.write_notes(&location, &notes)
-        });
-        let now = clock::now_ms();
-        match written.await? {
-            Ok(()) => self.shared.store.reports_sent(due, now).await?,
-            Err(error) => {
-                tracing::warn!(repo.name = repository.name, %error, "cannot write verdicts");
-                for report in due {
-                    let next = now + backoff(report.failures);
-                    self.shared.store.report_failed(&report, error.to_string(), next).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes all that a commit shows: the verdicts are few, and a note holds them all.
-    async fn note(&self, id: &RepoId, sha: &Sha) -> anyhow::Result<String> {
-        let reports = self.shared.store.reports_of(id, sha).await?;
-        let url = &self.shared.config.public_url;
-        let lines = reports.iter().map(|report| {
-            let Unsent { context, state, description, path, .. } = report;
-            format!("{context}: {state} ({description}) {url}{path}\n")
-        });
-        Ok(lines.collect())
+        Self { notes: Notes::new(Arc::clone(&shared)), shared, next_write_at: 0 }
     }
 
     /// Sets one commit status.
@@ -157,8 +117,8 @@ impl Deliver {
             }
         }
         for (id, due) in notes {
-            if let Some(Some(repository)) = repositories.get(&id) {
-                self.write_notes(repository, due).await?;
+            if let Some(Some(repository)) = repositories.remove(&id) {
+                self.notes.write(repository, due);
             }
         }
         let shared = Arc::clone(&self.shared);
@@ -181,7 +141,8 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn backoff(failures: i64) -> i64 {
+/// Returns how long to wait before the next try.
+pub(super) fn backoff(failures: i64) -> i64 {
     millis(Duration::from_secs(1 << failures.clamp(0, 16)).min(MAX_WAIT))
 }
 

@@ -8,25 +8,30 @@
 mod deliver;
 mod drive;
 mod intake;
+mod lanes;
+mod notes;
 mod notify;
 mod plan;
 mod retention;
 mod start;
 mod watch;
 
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use muster_sys::watch::Nudges;
-use tokio::sync::{Notify, Semaphore, broadcast, watch as watch_channel};
+use tokio::sync::{Notify, RwLock, Semaphore, broadcast, watch as watch_channel};
 
 use crate::config::Config;
 use crate::data::Data;
 use crate::forge::GitHub;
+use crate::git::Remote;
 use crate::notices::Channels;
 use crate::store::Store;
+use crate::store::repositories::Repository;
 use crate::task;
 
 /// What the loops and the pages share.
@@ -42,9 +47,28 @@ pub(crate) struct Shared {
     pub(crate) cageless: Option<String>,
     /// Room for the bodies of webhooks that are being read, in KiB.
     pub(crate) inbox_room: Semaphore,
+    /// Read while something needs a mirror and no stored run says so yet; written to remove one.
+    pub(crate) mirrors: RwLock<()>,
     pub(crate) wake: Wake,
     /// Tells that the log of a job, by its id, has grown.
     pub(crate) grown: broadcast::Sender<String>,
+}
+
+impl Shared {
+    /// Returns where a repository is, with what opens it.
+    pub(crate) fn remote(&self, repository: &Repository) -> io::Result<Remote> {
+        let remote = match &self.github {
+            // By the name that it has now: somebody else may have taken the old one.
+            Some(github) if repository.is_at_github() => {
+                Remote::with_token(github.location(&repository.name), github.credentials()?)
+            }
+            _ => {
+                let key = self.data.deploy_key(&repository.name);
+                Remote::new(repository.location.clone(), key)
+            }
+        };
+        Ok(remote.at_most(self.config.max_fetch_mib))
+    }
 }
 
 /// How the loops are nudged.

@@ -19,18 +19,26 @@ use muster_workflow::{cibuild, plan, read};
 
 use serde_json::Value as Json;
 
+use super::lanes::Lanes;
 use super::{Shared, Step};
-use crate::forge::Credentials;
-use crate::git::{GitError, Merge, Mirror};
+use crate::git::{GitError, Merge, Mirror, Remote};
 use crate::store::events::{Decision, FileVerdict, Outcome, PendingEvent};
 use crate::store::repositories::Repository;
 use crate::store::runs::{Group, NewRun};
+use crate::task;
 
 /// How many events are taken at once, and how many workflow files one commit may have.
 const EVENTS: i64 = 32;
 const MAX_FILES: usize = 500;
 
 pub(super) struct Plan {
+    planner: Planner,
+    lanes: Lanes,
+}
+
+/// Decides events.
+#[derive(Clone)]
+struct Planner {
     shared: Arc<Shared>,
 }
 
@@ -72,11 +80,7 @@ impl From<Outcome> for Nothing {
     }
 }
 
-impl Plan {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
+impl Planner {
     /// Decides an event; `None` when its repository cannot be reached now.
     async fn decide(&self, event: &PendingEvent) -> anyhow::Result<Option<Decision>> {
         let nothing = |outcome| Decision { outcome, files: Vec::new(), runs: Vec::new() };
@@ -152,6 +156,20 @@ impl Plan {
         Ok(())
     }
 
+    /// Decides events of one repository, one after the other. What is wrong with one must not hold up the
+    /// others.
+    async fn process_all(&self, events: Vec<PendingEvent>) {
+        for event in events {
+            // Until runs are stored that say so, nothing else shows that the mirror is needed.
+            let _mirrors = self.shared.mirrors.read().await;
+            let Err(error) = self.process(&event).await else { continue };
+            if let Err(error) = self.try_later(&event, &error).await {
+                // It is still pending, and taken up again.
+                tracing::error!(event.number, error = format!("{error:#}"), "not decided");
+            }
+        }
+    }
+
     /// Computes how far the change is trusted, or why it is not to be tested, now or at all.
     async fn trust(&self, event: &PendingEvent) -> anyhow::Result<Result<Trust, Outcome>> {
         let ignored = |code: &str, text: String| Ok(Err(Outcome::Ignored(Reason::new(code, text))));
@@ -204,13 +222,9 @@ impl Plan {
     ) -> anyhow::Result<Result<Subject, Nothing>> {
         let mirror = self.shared.data.mirror(&event.repository);
         let change = event.change.clone();
-        let fetch = match &self.shared.github {
-            Some(github) if repository.is_at_github() => {
-                // By the name that it has now: somebody else may have taken the old one.
-                Some((github.location(&repository.name), github.credentials()?))
-            }
-            _ => None,
-        };
+        // What is watched was fetched when it was looked at.
+        let fetch =
+            repository.is_at_github().then(|| self.shared.remote(repository)).transpose()?;
         Ok(tokio::task::spawn_blocking(move || subject(mirror, &change, fetch)).await?)
     }
 
@@ -397,29 +411,35 @@ fn title(workflow: &Workflow, contexts: &Contexts, subject: &str) -> String {
     named.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| subject.to_owned())
 }
 
+impl Plan {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { planner: Planner { shared }, lanes: Lanes::default() }
+    }
+}
+
 impl Step for Plan {
     async fn step(&mut self) -> anyhow::Result<Duration> {
-        loop {
-            let events = self.shared.store.pending_events(clock::now_ms(), EVENTS).await?;
-            if events.is_empty() {
-                return Ok(Duration::from_secs(1));
-            }
-            for event in events {
-                // What is wrong with one event must not hold up the others.
-                if let Err(error) = self.process(&event).await {
-                    self.try_later(&event, &error).await?;
-                }
-            }
+        while self.lanes.has_room() {
+            let store = &self.planner.shared.store;
+            let events = store.pending_events(clock::now_ms(), &self.lanes.busy(), EVENTS).await?;
+            let Some(first) = events.first() else { break };
+            let repository = first.repository.clone();
+            let Some(lane) = self.lanes.enter(&repository) else { break };
+            let its_own = events.into_iter().filter(|event| event.repository == repository);
+            let (planner, its_own) = (self.planner.clone(), its_own.collect());
+            drop(task::spawn("plan", async move {
+                planner.process_all(its_own).await;
+                lane.leave();
+                // There may be more of it.
+                planner.shared.wake.plan.notify_one();
+            }));
         }
+        Ok(Duration::from_secs(1))
     }
 }
 
 /// Brings the commit of a change here and reads what it has to run.
-fn subject(
-    mirror: PathBuf,
-    change: &Change,
-    fetch: Option<(String, Credentials)>,
-) -> Result<Subject, Nothing> {
+fn subject(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Result<Subject, Nothing> {
     let dead = |code: &str, text: String| Nothing::Decided(Outcome::Dead(Reason::new(code, text)));
     let unreadable =
         |error: GitError| dead("unreadable", format!("the commit cannot be read: {error}"));
@@ -431,8 +451,8 @@ fn subject(
     let Some(sha) = change.sha() else {
         return Err(Outcome::Ignored(Reason::new("unwanted", "a deletion starts nothing")).into());
     };
-    if let Some((location, credentials)) = fetch {
-        let fetched = mirror.fetch(&location, pull.map(|pull| pull.number), Some(&credentials));
+    if let Some(remote) = fetch {
+        let fetched = mirror.fetch(&remote, pull.map(|pull| pull.number));
         fetched.map_err(|error| match error {
             GitError::Refused { message, .. } if message.contains("couldn't find remote ref") => {
                 Nothing::Missing(sha.clone())

@@ -3,7 +3,7 @@
 //! Runs and their verdicts stay. A log that is complete is sealed; one whose time is over is replaced by
 //! one line that says so; what belongs to nothing any more goes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_sys::{clock, files};
+use tokio::sync::RwLockWriteGuard;
 
 use super::{Shared, Step};
+use crate::git::Mirror;
 use crate::logs;
 
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_secs(3600);
 /// How many webhooks are forgotten in one transaction.
 const PORTION: i64 = 500;
+/// How often a moment is looked for in which mirrors can be removed.
+const TRIES: usize = 200;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 const DAY_MS: i64 = 24 * 3600 * 1000;
 /// What seems to belong to nothing may only just have been made.
 const FRESH_MS: i64 = 3600 * 1000;
@@ -98,6 +103,61 @@ impl Retention {
         Ok(())
     }
 
+    /// Tidies the mirrors, and removes those of repositories in which nothing has happened for long, or
+    /// that have no room.
+    async fn mirrors(&self) -> anyhow::Result<()> {
+        let data = &self.shared.data;
+        let keep = &self.shared.config.retention;
+        let mirrors: Vec<_> = self
+            .shared
+            .store
+            .repositories()
+            .await?
+            .iter()
+            .map(|found| data.mirror(&found.id()))
+            .collect();
+        let sizes = tokio::task::spawn_blocking(move || {
+            let mut sizes = HashMap::new();
+            for folder in mirrors.into_iter().filter(|folder| folder.is_dir()) {
+                if let Err(error) = Mirror::open(folder.clone()).and_then(|mirror| mirror.tidy()) {
+                    tracing::warn!(path = %folder.display(), %error, "cannot be tidied");
+                }
+                sizes.insert(folder.clone(), size(&folder));
+            }
+            sizes
+        });
+        let mut sizes = sizes.await?;
+        let Some(_alone) = self.alone_with_mirrors().await else { return Ok(()) };
+        let mut excess = sizes.values().sum::<u64>().saturating_sub(keep.mirror_mib << 20);
+        let old = clock::now_ms().saturating_sub(keep.mirror_days.saturating_mul(DAY_MS));
+        for (repository, last) in self.shared.store.idle_repositories().await? {
+            let mirror = data.mirror(&repository);
+            let Some(bytes) = sizes.remove(&mirror) else { continue };
+            if last >= old && excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(bytes);
+            tracing::info!(path = %mirror.display(), bytes, "a mirror is removed");
+            // Under another name it is no mirror of anything, and goes with those.
+            let gone = mirror.with_extension("gone");
+            told(&mirror, fs::rename(&mirror, &gone));
+            drop(tokio::task::spawn_blocking(move || told(&gone, files::remove_tree(&gone))));
+        }
+        Ok(())
+    }
+
+    /// Waits for a moment in which nothing is done with a mirror. Nobody has to wait for us: where there
+    /// is none, there is another time.
+    async fn alone_with_mirrors(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        for _ in 0..TRIES {
+            if let Ok(alone) = self.shared.mirrors.try_write() {
+                return Some(alone);
+            }
+            tokio::time::sleep(BETWEEN_TRIES).await;
+        }
+        None
+    }
+
     /// Removes the folders of attempts that do not run any more, which a crash leaves, and the mirrors of
     /// repositories that are not watched any more.
     async fn folders(&self, running: HashSet<String>) -> anyhow::Result<()> {
@@ -139,6 +199,7 @@ impl Step for Retention {
         let running = running(&self.shared).await?;
         self.logs(&running).await?;
         self.folders(running).await?;
+        self.mirrors().await?;
         let (keep, now) = (&self.shared.config.retention, clock::now_ms());
         let ago = |days: i64| now.saturating_sub(days.saturating_mul(DAY_MS));
         let text = format!("nobody approved it within {} days", keep.waiting_days);
@@ -149,6 +210,13 @@ impl Step for Retention {
         while store.forget_deliveries(ago(keep.delivery_days), PORTION).await? > 0 {}
         Ok(EVERY)
     }
+}
+
+/// Returns the bytes of all files below a folder.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| entry.metadata().ok().map(|of| (entry.path(), of)));
+    sizes.map(|(path, of)| if of.is_dir() { size(&path) } else { of.len() }).sum()
 }
 
 fn listed(folder: &Path) -> io::Result<Vec<Old>> {

@@ -12,33 +12,46 @@ use muster_core::change::{Change, GitRef};
 use muster_core::id::Sha;
 use muster_sys::clock;
 
+use super::lanes::Lanes;
 use super::{Shared, Step};
-use crate::git::{Mirror, ls_remote};
+use crate::git::{Mirror, Remote, ls_remote};
 use crate::store::repositories::{Look, Repository};
+use crate::task;
 
 /// More refs than this in one repository are not watched.
 const MAX_REFS: usize = 50_000;
 
 pub(super) struct Watch {
-    shared: Arc<Shared>,
+    looker: Looker,
+    lanes: Lanes,
     /// When each repository elsewhere is looked at next.
     due: HashMap<String, Instant>,
 }
 
 impl Watch {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, due: HashMap::new() }
+        Self { looker: Looker { shared }, lanes: Lanes::default(), due: HashMap::new() }
     }
+}
 
+/// Looks at repositories.
+#[derive(Clone)]
+struct Looker {
+    shared: Arc<Shared>,
+}
+
+impl Looker {
+    /// Looks at a repository and stores what happened.
     async fn look(&self, repository: &Repository) -> anyhow::Result<()> {
         let id = repository.id();
         let stored = self.shared.store.refs(&id).await?;
-        let (location, known) = (repository.location.clone(), stored.clone());
+        let remote = self.shared.remote(repository)?;
+        let _mirrors = self.shared.mirrors.read().await;
         let (first, default_branch) =
             (repository.seen_at.is_none(), repository.default_branch.clone());
         let mirror = self.shared.data.mirror(&id);
         let look = tokio::task::spawn_blocking(move || {
-            look(&location, mirror, &known, first, &default_branch)
+            look(&remote, mirror, &stored, first, &default_branch)
         });
         let Some(look) = look.await?? else { return Ok(()) };
         let happened = !look.changes.is_empty();
@@ -49,13 +62,25 @@ impl Watch {
         }
         Ok(())
     }
+
+    /// Looks at a repository; what keeps it from being seen is stored too.
+    async fn try_look(&self, repository: &Repository) -> anyhow::Result<()> {
+        let Err(error) = self.look(repository).await else { return Ok(()) };
+        let problem = format!("{error:#}");
+        if repository.problem.as_deref() != Some(&problem) {
+            tracing::warn!(repo.name = repository.name, problem, "cannot look at the repository");
+            self.shared.store.record_failed_look(&repository.id(), problem).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Step for Watch {
     async fn step(&mut self) -> anyhow::Result<Duration> {
-        let config = &self.shared.config;
+        let shared = &self.looker.shared;
+        let config = &shared.config;
         let now = clock::monotonic();
-        for repository in self.shared.store.repositories().await? {
+        for repository in shared.store.repositories().await? {
             if repository.is_at_github() {
                 continue;
             }
@@ -64,19 +89,19 @@ impl Step for Watch {
             if !local && !due {
                 continue;
             }
+            let Some(lane) = self.lanes.enter(&repository.id()) else { continue };
             let until = now + Duration::from_secs(config.poll_remote_s);
             self.due.insert(repository.location.clone(), until);
-            if let Err(error) = self.look(&repository).await {
-                let problem = format!("{error:#}");
-                if repository.problem.as_deref() != Some(&problem) {
-                    tracing::warn!(
-                        repo.name = repository.name,
-                        problem,
-                        "cannot look at the repository"
-                    );
-                    self.shared.store.record_failed_look(&repository.id(), problem).await?;
+            let looker = self.looker.clone();
+            drop(task::spawn("look", async move {
+                if let Err(error) = looker.try_look(&repository).await {
+                    tracing::error!(error = format!("{error:#}"), "a look is not stored");
                 }
-            }
+                // What was looked at may have changed since.
+                if lane.leave() {
+                    looker.shared.wake.watch.notify_one();
+                }
+            }));
         }
         Ok(Duration::from_secs(config.poll_local_s))
     }
@@ -84,13 +109,13 @@ impl Step for Watch {
 
 /// Compares a repository with what is known of it; `None` where nothing differs.
 fn look(
-    location: &str,
+    remote: &Remote,
     mirror: std::path::PathBuf,
     known: &[(String, Sha)],
     first: bool,
     default_branch: &str,
 ) -> anyhow::Result<Option<Look>> {
-    let there = ls_remote(location)?;
+    let there = ls_remote(remote)?;
     let branch = there.default_branch.unwrap_or_else(|| default_branch.to_owned());
     if there.refs.len() > MAX_REFS {
         anyhow::bail!("it has {} branches and tags, more than {MAX_REFS}", there.refs.len());
@@ -99,7 +124,7 @@ fn look(
         return Ok(None);
     }
     let mirror = Mirror::open(mirror)?;
-    mirror.fetch(location, None, None).context("cannot fetch")?;
+    mirror.fetch(remote, None).context("cannot fetch")?;
     // What was fetched is what counts: the list may have changed since it was read.
     let refs = mirror.refs()?;
     // What was there before muster came starts nothing.

@@ -325,24 +325,30 @@ impl Store {
         .await
     }
 
-    /// Returns the events that wait and are due, none of which another of its ref is before, the oldest
-    /// first, at most `limit`.
+    /// Returns the events that wait and are due, none of which another of its ref is before and none of a
+    /// repository in `without`, the oldest first, at most `limit`.
     pub(crate) async fn pending_events(
         &self,
         now: i64,
+        without: &[RepoId],
         limit: i64,
     ) -> Result<Vec<PendingEvent>, StoreError> {
-        let rows: Vec<(String, i64, String, String, i64)> = sqlx::query_as(
+        let others: String = (0..without.len())
+            .map(|place| format!(" AND repository_id <> ${}", place + 3))
+            .collect();
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "SELECT id, number, repository_id, change, failures FROM events \
              WHERE outcome = 'pending' AND next_try_at <= $1 AND NOT EXISTS \
              (SELECT 1 FROM events o WHERE o.repository_id = events.repository_id \
              AND o.subject = events.subject AND o.outcome = 'pending' AND o.number < events.number) \
-             ORDER BY number LIMIT $2",
-        )
+             {others} ORDER BY number LIMIT $2"
+        )))
         .bind(now)
-        .bind(limit)
-        .fetch_all(self.reads())
-        .await?;
+        .bind(limit);
+        for repository in without {
+            query = query.bind(repository.as_str());
+        }
+        let rows: Vec<(String, i64, String, String, i64)> = query.fetch_all(self.reads()).await?;
         rows.into_iter()
             .map(|(id, number, repository, change, failures)| {
                 let change =

@@ -134,6 +134,21 @@ impl Store {
         Ok(query.fetch_all(self.reads()).await?)
     }
 
+    /// Returns the repositories that nothing is open of, and when something was last, the longest ago
+    /// first.
+    pub(crate) async fn idle_repositories(&self) -> Result<Vec<(RepoId, i64)>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT id, last FROM (SELECT r.id, COALESCE((SELECT MAX(COALESCE(u.concluded_at, \
+             u.created_at)) FROM runs u WHERE u.repository_id = r.id), r.added_at) AS last \
+             FROM repositories r WHERE NOT EXISTS (SELECT 1 FROM runs u \
+             WHERE u.repository_id = r.id AND u.conclusion IS NULL) AND NOT EXISTS \
+             (SELECT 1 FROM events e WHERE e.repository_id = r.id AND e.outcome = 'pending')) AS idle \
+             ORDER BY last",
+        );
+        let rows: Vec<(String, i64)> = query.fetch_all(self.reads()).await?;
+        Ok(rows.into_iter().map(|(id, last)| (RepoId::new(id), last)).collect())
+    }
+
     /// Returns the repository with this id.
     pub(crate) async fn repository(&self, id: &RepoId) -> Result<Option<Repository>, StoreError> {
         let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(

@@ -123,6 +123,9 @@ pub(crate) struct RunRow {
     #[sqlx(rename = "ref")]
     pub(crate) git_ref: String,
     pub(crate) sha: String,
+    /// What is checked out: of a pull request muster's own merge.
+    pub(crate) tested_sha: String,
+    pub(crate) pull_request: Option<i64>,
     pub(crate) unserved: String,
     pub(crate) cancel_text: Option<String>,
     pub(crate) conclusion: Option<String>,
@@ -131,8 +134,9 @@ pub(crate) struct RunRow {
 }
 
 const COLUMNS: &str = "r.id, r.number, p.name AS repository, r.run_number, r.attempt, r.path, \
-     r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.unserved, r.cancel_text, r.conclusion, \
-     r.created_at, r.concluded_at FROM runs r JOIN repositories p ON p.id = r.repository_id";
+     r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.tested_sha, r.pull_request, r.unserved, \
+     r.cancel_text, r.conclusion, r.created_at, r.concluded_at \
+     FROM runs r JOIN repositories p ON p.id = r.repository_id";
 
 /// A run that is to run again: id, attempt, repository, commit, conclusion, concurrency group.
 type RerunRow = (String, i64, String, String, Option<String>, Option<String>);

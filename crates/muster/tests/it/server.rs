@@ -89,11 +89,32 @@ impl Server {
         }
     }
 
+    /// Makes a program that the server finds before the machine's own.
+    pub(crate) fn program(&self, name: &str, script: &str) {
+        let path = self.programs().join(name);
+        std::fs::create_dir_all(self.programs()).unwrap();
+        std::fs::write(&path, script).unwrap();
+        let runs = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path, runs).unwrap();
+    }
+
+    /// Returns the folder of those programs.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.folder.path().join("programs")
+    }
+
+    fn path(&self) -> std::ffi::OsString {
+        let machine = std::env::var_os("PATH").unwrap_or_default();
+        let all = std::iter::once(self.programs()).chain(std::env::split_paths(&machine));
+        std::env::join_paths(all).unwrap()
+    }
+
     fn try_serve(&mut self, listen: &str) -> bool {
         let mut talk = Program::new(env!("CARGO_BIN_EXE_muster"))
             .args(["serve", "--listen", listen])
             .dir(self.folder.path())
             .env("HOME", self.folder.path())
+            .env("PATH", self.path())
             .env("MUSTER_LOG", "error")
             .converse()
             .unwrap();

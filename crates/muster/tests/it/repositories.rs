@@ -1,0 +1,157 @@
+//! Repositories that are watched: by key, removed again, too large, and their mirrors.
+
+use insta::assert_snapshot;
+
+use crate::database::{Database, on_both};
+use crate::server::Server;
+
+on_both! {
+    a_deploy_key_opens_a_repository,
+    a_mirror_that_went_is_fetched_again,
+    what_is_too_large_is_refused_with_the_reason,
+}
+
+const GREEN: &str =
+    "on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{run: 'echo tested'}]\n";
+
+/// Stands for SSH and the machine behind it: it lets in who has the right key, and runs git there.
+const SSH: &str = r#"#!/bin/sh
+folder=$(dirname "$0")
+for word; do
+    case $word in
+        IdentityFile=*) key=$(echo "${word#IdentityFile=}" | tr -d '"') ;;
+    esac
+done
+echo "$@" >>"$folder/calls"
+shown=$(ssh-keygen -y -P '' -f "$key" | cut -d ' ' -f 2)
+if test -n "$shown" && grep -q "$shown" "$folder/authorized"; then
+    exec sh -c "$word"
+fi
+echo 'git@code.example.org: Permission denied (publickey).' >&2
+exit 255
+"#;
+
+fn a_deploy_key_opens_a_repository(database: Database) {
+    let server = Server::start_without_repository(database, "poll_remote_s = 1\n");
+    server.program("ssh", SSH);
+    std::fs::write(server.programs().join("authorized"), "").unwrap();
+    let location = format!("git@code.example.org:{}", server.origin.display());
+    let add = ["repo", "add", "team/app", &location, "--deploy-key"];
+    let refused = server.muster(&add);
+    assert_eq!(refused.exit, Some(2));
+    let key = refused.err.lines().find(|line| line.starts_with("ssh-ed25519 ")).unwrap();
+    let said = refused.err.replace(key, "[key]").replace(&location, "[location]");
+    assert_snapshot!(said, @"
+    error: cannot look at [location]: git ls-remote failed: git@code.example.org: Permission denied (publickey).
+    fatal: Could not read from remote repository.
+
+    Please make sure you have the correct access rights
+    and the repository exists.
+    Its deploy key is
+    [key]
+    Let it in at the code host, with the right to write if verdicts are to be notes there, and add the repository again.
+    ");
+    assert!(key.ends_with(" muster team/app"), "{key}");
+    // The same key, let in by then.
+    std::fs::write(server.programs().join("authorized"), key).unwrap();
+    let added = server.muster(&add);
+    assert_eq!(added.exit, Some(0), "{}", added.err);
+    server.scene.workflow(GREEN);
+    server.until("it has been seen", |server| {
+        let mirrors = std::fs::read_dir(server.data().join("mirrors")).unwrap();
+        mirrors.count() == 1
+    });
+    let sha = server.push("main", "By key");
+    assert_snapshot!(server.verdict(&sha), @"
+    muster success: 1 successful
+    test success: Successful
+    .github/workflows/ci.yml ran
+    ");
+    // Its verdict is a note there, written with that key too.
+    server.until("the note is there", |server| {
+        let calls = std::fs::read_to_string(server.programs().join("calls")).unwrap();
+        calls.contains("git-receive-pack")
+    });
+    let calls = std::fs::read_to_string(server.programs().join("calls")).unwrap();
+    assert!(calls.contains("IdentitiesOnly=yes") && calls.contains("BatchMode=yes"), "{calls}");
+    // A key is of no use to what is not reached by SSH.
+    let path = server.origin.to_string_lossy();
+    let useless = server.muster(&["repo", "add", "other", &path, "--deploy-key"]);
+    assert_snapshot!(useless.err, @"error: a deploy key opens a repository that is reached by SSH, such as git@host:owner/name.git");
+    assert_eq!(server.muster(&["repo", "remove", "team/app"]).exit, Some(0));
+    assert_eq!(server.muster(&["repo", "list"]).out, "");
+    let keys = std::fs::read_dir(server.data().join("keys")).unwrap().flatten();
+    let keys: Vec<_> = keys.map(|key| key.file_name()).collect();
+    assert!(keys.is_empty(), "{keys:?}");
+    assert_eq!(std::fs::read_dir(server.data().join("mirrors")).unwrap().count(), 0);
+    assert_snapshot!(server.muster(&["repo", "remove", "team/app"]).err, @"error: there is no repository `team/app`");
+}
+
+fn a_mirror_that_went_is_fetched_again(database: Database) {
+    let mut server = Server::start(database, "");
+    server.scene.workflow(GREEN);
+    let sha = server.push("main", "First");
+    server.verdict(&sha);
+    server.configure("[retention]\nmirror_days = 0\n");
+    server.kill_and_serve();
+    let mirrors =
+        |server: &Server| std::fs::read_dir(server.data().join("mirrors")).unwrap().count();
+    server.until("the mirror is gone", |server| mirrors(server) == 0);
+    let again = server.muster(&["rerun", "1"]);
+    assert_eq!(again.exit, Some(0), "{}", again.err);
+    server.until("it ran again", |server| server.muster(&["log", "1"]).out.contains("tested"));
+    server.scene.file("second", "");
+    let next = server.push("main", "Second");
+    assert_snapshot!(server.verdict(&next), @"
+    muster success: 1 successful
+    test success: Successful
+    .github/workflows/ci.yml ran
+    ");
+    // The note is the last that a mirror is needed for.
+    server.until("the note is there", |server| {
+        let noted = crate::scene::git_in(&server.origin, &["notes", "--ref=muster", "list"]);
+        noted.lines().count() == 2
+    });
+    // What nobody has any more cannot be run again, and that is said.
+    server.kill_and_serve();
+    server.until("the mirror is gone", |server| mirrors(server) == 0);
+    server.scene.git(&["commit", "--quiet", "--amend", "--message", "Instead"]);
+    let origin = server.origin.to_string_lossy().into_owned();
+    server.scene.git(&["push", "--quiet", "--force", &origin, "HEAD:refs/heads/main"]);
+    crate::scene::git_in(&server.origin, &["reflog", "expire", "--expire=now", "--all"]);
+    crate::scene::git_in(&server.origin, &["gc", "--quiet", "--prune=now"]);
+    let gone = server.muster(&["rerun", "2"]);
+    assert_eq!(gone.exit, Some(2));
+    assert!(gone.err.contains("is not on this server any more"), "{}", gone.err);
+}
+
+fn what_is_too_large_is_refused_with_the_reason(database: Database) {
+    let server = Server::start(database, "max_fetch_mib = 1\n");
+    server.scene.workflow(GREEN);
+    let mut random = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random.to_be_bytes()[0]
+    })
+    .take(3 << 20)
+    .collect();
+    std::fs::write(server.scene.path().join("noise"), noise).unwrap();
+    server.push("main", "Large");
+    let mut listed = String::new();
+    server.until("the problem is told", |server| {
+        listed = server.muster(&["repo", "list"]).out;
+        listed.contains("problem")
+    });
+    let origin = server.origin.to_string_lossy().into_owned();
+    assert_snapshot!(listed.replace(&origin, "[origin]"), @"team/app  [origin]  problem: cannot fetch: the repository sends more than 1 MiB at once (`max_fetch_mib`)");
+    // Nothing of it stays, and the repository is heard again when it is gone.
+    server.scene.git(&["rm", "--quiet", "--force", "noise"]);
+    server.scene.git(&["commit", "--quiet", "--amend", "--message", "Small"]);
+    server.scene.file("small", "");
+    let sha = server.push("main", "Smaller");
+    assert_snapshot!(server.verdict(&sha), @"
+    muster success: 1 successful
+    test success: Successful
+    .github/workflows/ci.yml ran
+    ");
+}
