@@ -65,6 +65,10 @@ struct Inner {
     /// What the next calls are answered with instead: a status and a number of seconds to wait.
     answers: Vec<(u16, Option<u64>)>,
     deliveries: u64,
+    /// The contexts that `main` requires: by protection, and by a ruleset.
+    required: (Vec<String>, Vec<String>),
+    /// The webhooks; none where the token may not see them.
+    hooks: Option<Vec<Value>>,
     /// Counts up with each change of a pull request: its `updated_at`.
     ticks: u64,
 }
@@ -93,6 +97,9 @@ impl FakeGitHub {
         let router = Router::new()
             .route("/repos/{owner}/{name}", get(repository))
             .route("/repos/{owner}/{name}/statuses/{sha}", post(set_status))
+            .route("/repos/{owner}/{name}/branches/{branch}", get(branch))
+            .route("/repos/{owner}/{name}/rules/branches/{branch}", get(rules))
+            .route("/repos/{owner}/{name}/hooks", get(hooks))
             .fallback(unknown)
             .layer(from_fn_with_state(Arc::clone(&inner), as_described))
             .with_state(Arc::clone(&inner));
@@ -154,6 +161,23 @@ impl FakeGitHub {
             .values()
             .map(|status| format!("{} {}: {}\n", status.context, status.state, status.description));
         lines.collect()
+    }
+
+    /// Requires contexts of `main`: by branch protection, and by a ruleset.
+    pub fn require(&self, protection: &[&str], ruleset: &[&str]) {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        self.inner().required = (owned(protection), owned(ruleset));
+    }
+
+    /// Adds a webhook, and lets the token see them. `last` is what the last one was answered.
+    pub fn add_hook(&self, url: &str, active: bool, events: &[&str], last: Option<u16>) {
+        let hook = json!({
+            "active": active,
+            "events": events,
+            "config": {"url": url, "content_type": "json"},
+            "last_response": {"code": last, "status": "", "message": last.map(|_| "Answered")},
+        });
+        self.inner().hooks.get_or_insert_default().insert(0, hook);
     }
 
     /// Answers the next call with `status` instead, and asks for `retry_after` seconds of quiet.
@@ -343,6 +367,52 @@ async fn repository(
         return refuse(StatusCode::NOT_FOUND, "Not Found");
     }
     Json(json!({"id": 4711, "full_name": "team/app", "default_branch": "main"})).into_response()
+}
+
+async fn branch(
+    State(inner): Shared,
+    UrlPath((_, _, branch)): UrlPath<(String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let mut inner = lock(&inner);
+    if let Err(refused) = enter(&mut inner, &headers, "GET branch") {
+        return *refused;
+    }
+    let contexts = &inner.required.0;
+    let protection = json!({
+        "enabled": !contexts.is_empty(),
+        "required_status_checks": {"enforcement_level": "everyone", "contexts": contexts, "checks": []},
+    });
+    Json(json!({"name": branch, "protected": !contexts.is_empty(), "protection": protection}))
+        .into_response()
+}
+
+async fn rules(State(inner): Shared, headers: HeaderMap) -> Response {
+    let mut inner = lock(&inner);
+    if let Err(refused) = enter(&mut inner, &headers, "GET rules") {
+        return *refused;
+    }
+    let checks: Vec<Value> =
+        inner.required.1.iter().map(|context| json!({ "context": context })).collect();
+    let mut rules = vec![json!({"type": "deletion"})];
+    if !checks.is_empty() {
+        rules.push(json!({
+            "type": "required_status_checks",
+            "parameters": {"required_status_checks": checks, "strict_required_status_checks_policy": false},
+        }));
+    }
+    Json(rules).into_response()
+}
+
+async fn hooks(State(inner): Shared, headers: HeaderMap) -> Response {
+    let mut inner = lock(&inner);
+    if let Err(refused) = enter(&mut inner, &headers, "GET hooks") {
+        return *refused;
+    }
+    match &inner.hooks {
+        Some(hooks) => Json(hooks.clone()).into_response(),
+        None => refuse(StatusCode::NOT_FOUND, "Not Found"),
+    }
 }
 
 async fn set_status(

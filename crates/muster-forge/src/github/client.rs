@@ -53,6 +53,36 @@ pub struct Repository {
     pub default_branch: String,
 }
 
+/// A webhook of a repository.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Webhook {
+    /// Whether it is sent at all.
+    pub active: bool,
+    /// Which events it is sent for; `*` is all.
+    pub events: Vec<String>,
+    /// Where it leads.
+    pub config: WebhookConfig,
+    /// What the last one was answered.
+    pub last_response: LastResponse,
+}
+
+/// Where a webhook leads.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WebhookConfig {
+    /// The address.
+    #[serde(default)]
+    pub url: String,
+}
+
+/// What the last webhook was answered.
+#[derive(Debug, Clone, Deserialize)]
+pub struct LastResponse {
+    /// The answer's status; none before the first.
+    pub code: Option<u16>,
+    /// GitHub's words on it.
+    pub message: Option<String>,
+}
+
 /// A commit status to be set.
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusUpdate {
@@ -131,7 +161,54 @@ impl Client {
     ///
     /// When it is not there for this token, or GitHub does not answer.
     pub async fn repository(&self, name: &str, now_s: i64) -> Result<Repository, ClientError> {
-        let (answer, _) = self.send(Method::GET, &format!("/repos/{name}"), None, now_s).await?;
+        self.get(&format!("/repos/{name}"), now_s).await
+    }
+
+    /// Returns the contexts that a branch requires before something is merged into it, by branch
+    /// protection or by rulesets.
+    ///
+    /// # Errors
+    ///
+    /// When the branch is not there for this token, or GitHub does not answer.
+    pub async fn required_contexts(
+        &self,
+        name: &str,
+        branch: &str,
+        now_s: i64,
+    ) -> Result<Vec<String>, ClientError> {
+        let branch = segment(branch);
+        let path = format!("/repos/{name}/branches/{branch}");
+        let protected: Json = self.get(&path, now_s).await?;
+        let path = format!("/repos/{name}/rules/branches/{branch}?per_page=100");
+        let rules: Json = self.get(&path, now_s).await?;
+        let classic = protected.pointer("/protection/required_status_checks/contexts");
+        let classic = classic.and_then(Json::as_array).into_iter().flatten();
+        let checks = rules.as_array().into_iter().flatten().filter_map(|rule| {
+            rule.pointer("/parameters/required_status_checks").and_then(Json::as_array)
+        });
+        let checks = checks.flatten().map(|check| &check["context"]);
+        let mut contexts: Vec<String> =
+            classic.chain(checks).filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        contexts.sort();
+        contexts.dedup();
+        Ok(contexts)
+    }
+
+    /// Returns the first hundred webhooks of a repository.
+    ///
+    /// # Errors
+    ///
+    /// When the token may not see them (it needs `admin:repo_hook`), or GitHub does not answer.
+    pub async fn webhooks(&self, name: &str, now_s: i64) -> Result<Vec<Webhook>, ClientError> {
+        self.get(&format!("/repos/{name}/hooks?per_page=100"), now_s).await
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        now_s: i64,
+    ) -> Result<T, ClientError> {
+        let (answer, _) = self.send(Method::GET, path, None, now_s).await?;
         answer.json().await.map_err(ClientError::Unreachable)
     }
 
@@ -186,6 +263,17 @@ impl Client {
         }
         Err(ClientError::Refused { status: status.as_u16(), message })
     }
+}
+
+/// Writes a name as one segment of a path.
+fn segment(name: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    name.bytes().map(byte).collect()
 }
 
 fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Option<T> {

@@ -6,6 +6,8 @@ mod decode;
 mod tests;
 mod webhook;
 
-pub use client::{Client, ClientError, Limits, Repository, StatusUpdate};
+pub use client::{
+    Client, ClientError, LastResponse, Limits, Repository, StatusUpdate, Webhook, WebhookConfig,
+};
 pub use decode::{Decoded, decode};
 pub use webhook::{BodyError, Signature, payload, verify};

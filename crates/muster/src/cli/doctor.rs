@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use muster_core::report::ROLL_UP;
+use muster_forge::github::{ClientError, Webhook};
 use muster_sys::clock;
 
 use super::client::{Client, ServerArguments};
@@ -33,6 +35,10 @@ struct Findings {
 }
 
 impl Findings {
+    fn note(what: &str, text: &str) {
+        print(format!("note  {what}: {text}"));
+    }
+
     fn of(&mut self, what: &str, found: anyhow::Result<String>) {
         match found {
             Ok(found) => print(format!("ok    {what}: {found}")),
@@ -58,13 +64,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
                 Err(error) => return findings.of("GitHub", Err(error)),
             };
             if config.listen.ip().is_loopback() {
-                print("note  GitHub: `listen` is a loopback address, which GitHub cannot reach by itself");
+                Findings::note(
+                    "GitHub",
+                    "`listen` is a loopback address, which GitHub cannot reach by itself",
+                );
             }
             for name in &arguments.repositories {
-                findings.of(&format!("GitHub, {name}"), repository(&opened, name).await);
+                repository(&mut findings, &opened, name, &config.public_url).await;
             }
         }
         findings.of("server", server(arguments).await);
+        findings.of("outbox", outbox(arguments).await);
     });
     Ok(if findings.wrong == 0 { GREEN } else { RED })
 }
@@ -112,10 +122,82 @@ fn sandbox(config: &Config) -> anyhow::Result<String> {
     }
 }
 
-async fn repository(github: &GitHub, name: &str) -> anyhow::Result<String> {
-    let found = github.client.repository(name, clock::now_ms() / 1000).await;
-    let found = found.context("the token must read its contents and write its commit statuses")?;
-    Ok(format!("found, default branch `{}`", found.default_branch))
+/// Looks at the three things that were clicked at GitHub: the token, the webhook, the required status.
+async fn repository(findings: &mut Findings, github: &GitHub, name: &str, public_url: &str) {
+    let now = clock::now_ms() / 1000;
+    let found = github.client.repository(name, now).await;
+    let branch = found.as_ref().map(|found| found.default_branch.clone()).ok();
+    let found = found.context("the token must read its contents and write its commit statuses");
+    findings.of(
+        &format!("GitHub, {name}"),
+        found.map(|found| format!("found, default branch `{}`", found.default_branch)),
+    );
+    let Some(branch) = branch else { return };
+    let what = format!("GitHub, {name}, webhook");
+    match github.client.webhooks(name, now).await {
+        Ok(webhooks) => findings.of(&what, webhook(&webhooks, public_url)),
+        Err(ClientError::Refused { status: 403 | 404, .. }) => Findings::note(
+            &what,
+            "the token may not see it (`admin:repo_hook`): look at its Recent Deliveries",
+        ),
+        Err(error) => findings.of(&what, Err(error.into())),
+    }
+    let what = format!("GitHub, {name}, required status");
+    match github.client.required_contexts(name, &branch, now).await {
+        Ok(contexts) if contexts.iter().any(|context| context == ROLL_UP) => {
+            findings.of(&what, Ok(format!("`{branch}` requires {}", contexts.join(", "))));
+        }
+        Ok(contexts) => {
+            let others = match contexts.join(", ") {
+                none if none.is_empty() => "no status".to_owned(),
+                others => format!("only {others}"),
+            };
+            let text = format!(
+                "`{branch}` requires {others}: what is red for muster can be merged; require `{ROLL_UP}`"
+            );
+            Findings::note(&what, &text);
+        }
+        Err(error) => findings.of(&what, Err(error.into())),
+    }
+}
+
+/// Judges the webhook that leads to a muster server.
+fn webhook(webhooks: &[Webhook], public_url: &str) -> anyhow::Result<String> {
+    let paths = ["/webhooks/github", "/event_handler"];
+    let ours = |hook: &&Webhook| paths.iter().any(|path| hook.config.url.ends_with(path));
+    let Some(hook) = webhooks.iter().find(ours) else {
+        let public_url = if public_url.is_empty() { "<public_url>" } else { public_url };
+        bail!("there is none that leads here: add one to {public_url}/webhooks/github");
+    };
+    let url = &hook.config.url;
+    if !hook.active {
+        bail!("{url} is switched off");
+    }
+    for event in ["push", "pull_request"] {
+        if !hook.events.iter().any(|name| name == event || name == "*") {
+            bail!("{url} is not sent for `{event}`");
+        }
+    }
+    match (hook.last_response.code, &hook.last_response.message) {
+        (None | Some(0), _) => Ok(format!("{url}, not sent yet")),
+        (Some(200..=299), _) => Ok(format!("{url}, the last one was taken")),
+        (Some(code), message) => {
+            bail!("{url} was answered {code}: {}", message.as_deref().unwrap_or("without a word"))
+        }
+    }
+}
+
+/// Asks the running server what it cannot tell.
+async fn outbox(arguments: &Arguments) -> anyhow::Result<String> {
+    let client = Client::new(&arguments.server)?;
+    let answer = client.get("/api/v1/outbox").await?;
+    let rows =
+        ["reports", "notices"].into_iter().filter_map(|list| answer[list].as_array()).flatten();
+    let given_up = rows.filter(|row| row["fate"] == "given up").count();
+    if given_up > 0 {
+        bail!("{given_up} verdicts or notices are given up: `muster outbox` lists them");
+    }
+    Ok("nothing is given up".to_owned())
 }
 
 /// Asks the running server what it knows to be wrong.

@@ -58,6 +58,8 @@ enum Command {
     Rerun(runs::RerunArguments),
     /// List webhooks and what became of them.
     Deliveries(runs::DeliveriesArguments),
+    /// List verdicts and notices that have still to be told, or are given up.
+    Outbox(runs::OutboxArguments),
     /// Let a stranger's commit run, which waits for it.
     Approve(runs::ApproveArguments),
     /// End the shadow of a repository: its jobs report under their own names.
@@ -88,6 +90,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Cancel(arguments) => runs::cancel(&arguments),
         Command::Rerun(arguments) => runs::rerun(&arguments),
         Command::Deliveries(arguments) => runs::deliveries(&arguments),
+        Command::Outbox(arguments) => runs::outbox(&arguments),
         Command::Approve(arguments) => runs::approve(&arguments),
         Command::Adopt(arguments) => runs::adopt(&arguments),
         Command::Why(arguments) => runs::why(&arguments),

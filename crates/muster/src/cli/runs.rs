@@ -66,6 +66,12 @@ pub(crate) struct DeliveriesArguments {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct OutboxArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct AdoptArguments {
     #[command(flatten)]
     server: ServerArguments,
@@ -205,6 +211,32 @@ pub(crate) fn deliveries(arguments: &DeliveriesArguments) -> anyhow::Result<u8> 
             };
             let (event, outcome) = (word(delivery, "event"), word(delivery, "outcome"));
             print(format!("{} {event} {outcome}{times}{why}", delivery["id"]));
+        }
+        Ok(GREEN)
+    })
+}
+
+pub(crate) fn outbox(arguments: &OutboxArguments) -> anyhow::Result<u8> {
+    let client = Client::new(&arguments.server)?;
+    runtime()?.block_on(async {
+        let answer = client.get("/api/v1/outbox").await?;
+        for (list, what, state) in
+            [("reports", "context", "state"), ("notices", "branch", "verdict")]
+        {
+            for row in answer[list].as_array().into_iter().flatten() {
+                let why = match word(row, "problem") {
+                    "" => String::new(),
+                    why => format!(": {why}"),
+                };
+                print(format!(
+                    "{}: {} {} of {} at {}{why}",
+                    word(row, "fate"),
+                    word(row, what),
+                    word(row, state),
+                    word(row, "repository"),
+                    word(row, "sha"),
+                ));
+            }
         }
         Ok(GREEN)
     })

@@ -22,6 +22,9 @@ use crate::store::jobs::{JobRow, StepRow};
 use crate::store::reports::Unsent;
 use crate::store::runs::RunRow;
 
+/// How many rows of the outbox are shown, of each kind.
+const OUTBOX: i64 = 200;
+
 /// `GET /api/v1/repositories`
 pub(super) async fn repositories(
     State(shared): State<Arc<Shared>>,
@@ -183,6 +186,36 @@ pub(super) async fn remove_repository(
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(StatusCode::NO_CONTENT),
     }
+}
+
+/// `GET /api/v1/outbox`: what has still to be told, and what is given up.
+pub(super) async fn outbox(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+    let reports = shared.store.outstanding_reports(OUTBOX).await?;
+    let reports = reports.iter().map(|report| {
+        json!({
+            "repository": report.repository,
+            "sha": report.sha,
+            "context": report.context,
+            "state": report.state,
+            "fate": report.fate(),
+            "failures": report.failures,
+            "problem": report.problem,
+        })
+    });
+    let notices = shared.store.untold_notices(OUTBOX).await?;
+    let notices = notices.iter().map(|notice| {
+        json!({
+            "repository": notice.repository,
+            "sha": notice.sha,
+            "branch": notice.branch,
+            "verdict": notice.verdict,
+            "fate": notice.fate(),
+            "failures": notice.failures,
+            "problem": notice.problem,
+        })
+    });
+    let (reports, notices): (Vec<Value>, Vec<Value>) = (reports.collect(), notices.collect());
+    Ok(Json(json!({ "reports": reports, "notices": notices })))
 }
 
 /// `GET /api/v1/deliveries`: webhooks and what became of them, the newest last.

@@ -1,4 +1,4 @@
-//! The pages, simple now: runs, one run, one job with its log, one commit.
+//! The pages, simple now: runs, one run, one job with its log, one commit, webhooks, the outbox.
 
 use std::sync::Arc;
 
@@ -10,11 +10,16 @@ use super::api::{CommitFacts, find_commit, find_job};
 use super::error::Problem;
 use crate::logs::{self, Line};
 use crate::loops::Shared;
+use crate::store::deliveries::DeliveryRow;
 use crate::store::jobs::{JobRow, StepRow};
+use crate::store::notices::Untold;
+use crate::store::reports::Outstanding;
 use crate::store::runs::RunRow;
 
 /// How many runs the home page shows.
 const RUNS: i64 = 50;
+/// How many rows the pages of webhooks and of the outbox have.
+const ROWS: i64 = 200;
 /// How many bytes of a log stand in the page itself; the rest comes after it.
 const LOG_BYTES: u64 = 2 << 20;
 
@@ -97,6 +102,33 @@ pub(super) async fn job(
     let attempts = attempts.len();
     let live = job.job.state.conclusion().is_none();
     Ok(Html(JobPage { job, run, steps, attempt, attempts, lines, next, live }.render()?))
+}
+
+#[derive(Template)]
+#[template(path = "deliveries.html")]
+struct DeliveriesPage {
+    deliveries: Vec<DeliveryRow>,
+}
+
+/// `GET /deliveries`
+pub(super) async fn deliveries(State(shared): State<Arc<Shared>>) -> Result<Html<String>, Problem> {
+    let mut deliveries = shared.store.newest_deliveries(ROWS).await?;
+    deliveries.reverse();
+    Ok(Html(DeliveriesPage { deliveries }.render()?))
+}
+
+#[derive(Template)]
+#[template(path = "outbox.html")]
+struct OutboxPage {
+    reports: Vec<Outstanding>,
+    notices: Vec<Untold>,
+}
+
+/// `GET /outbox`
+pub(super) async fn outbox(State(shared): State<Arc<Shared>>) -> Result<Html<String>, Problem> {
+    let reports = shared.store.outstanding_reports(ROWS).await?;
+    let notices = shared.store.untold_notices(ROWS).await?;
+    Ok(Html(OutboxPage { reports, notices }.render()?))
 }
 
 #[derive(Template)]

@@ -15,7 +15,7 @@ use muster_sys::clock;
 use super::notes::Notes;
 use super::{Shared, Step};
 use crate::forge::GitHub;
-use crate::store::reports::Unsent;
+use crate::store::reports::{NEVER, Unsent};
 use crate::store::repositories::Repository;
 use crate::store::settings::GITHUB_QUIET_UNTIL;
 
@@ -29,8 +29,6 @@ const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_secs(1);
 /// The wait after a refusal that an administrator may mend, such as a right that is missing.
 const AFTER_REFUSAL: Duration = Duration::from_secs(600);
-/// A report that GitHub will never take is a dead letter until its state changes.
-const NEVER: i64 = i64::MAX;
 
 pub(super) struct Deliver {
     shared: Arc<Shared>,

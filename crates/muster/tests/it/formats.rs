@@ -41,11 +41,13 @@ fn the_page_of_formats_shows_what_is_answered(database: Database) {
     server.scene.workflow("name: CI\non: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{name: Say it, run: echo said}]\n");
     let sha = server.push("main", "Say it");
     server.verdict(&sha);
+    server.until("all is told", |server| server.muster(&["outbox"]).out.is_empty());
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats.md");
     let page = std::fs::read_to_string(page).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = reqwest::Client::new();
-    let paths = ["repositories", "runs", "runs/1", &format!("commits/{sha}"), "deliveries"];
+    let paths =
+        ["repositories", "runs", "runs/1", &format!("commits/{sha}"), "deliveries", "outbox"];
     for path in paths {
         let url = format!("{}/api/v1/{path}", server.url);
         let answer = runtime.block_on(async {

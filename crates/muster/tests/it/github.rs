@@ -21,6 +21,7 @@ on_both! {
     the_front_door_takes_only_what_is_signed,
     limits_are_obeyed_across_a_restart,
     the_doctor_says_what_is_wrong,
+    what_cannot_be_told_is_shown,
 }
 
 const CI: &str = "on: [push, pull_request]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps: [{uses: actions/checkout@v4}, {run: ./test}]\n";
@@ -392,16 +393,61 @@ fn the_doctor_says_what_is_wrong(database: Database) {
         });
         lines.collect()
     };
-    let well = story.server.muster(&["doctor", "team/app"]);
+    let asked = |story: &Story| story.server.muster(&["doctor", "team/app"]);
+    let well = asked(&story);
     assert_snapshot!(lines(&well), @"
     ok    git: …
     ok    data folder: …
     ok    sandbox: `isolation` is `none`: steps run as this user
     note  GitHub: `listen` is a loopback address, which GitHub cannot reach by itself
     ok    GitHub, team/app: found, default branch `main`
+    note  GitHub, team/app, webhook: the token may not see it (`admin:repo_hook`): look at its Recent Deliveries
+    note  GitHub, team/app, required status: `main` requires no status: what is red for muster can be merged; require `muster`
     ok    server: 1 repositories, 0 webhooks received
+    ok    outbox: nothing is given up
     ");
     assert_eq!(well.exit, Some(0));
+    // Each of the three things that are clicked at GitHub, wrong and right.
+    let about_github = |story: &Story| -> String {
+        let done = asked(story);
+        let lines = done.out.lines().filter(|line| line.contains("team/app, "));
+        lines.map(|line| format!("{line}\n")).collect::<String>() + &format!("{:?}", done.exit)
+    };
+    let all = ["push", "pull_request"];
+    story.github.require(&["lint"], &[]);
+    story.github.add_hook("https://chat.example.org/github", true, &all, Some(200));
+    assert_snapshot!(about_github(&story), @"
+    WRONG GitHub, team/app, webhook: there is none that leads here: add one to <public_url>/webhooks/github
+    note  GitHub, team/app, required status: `main` requires only lint: what is red for muster can be merged; require `muster`
+    Some(1)
+    ");
+    let hook = "https://ci.example.org/webhooks/github";
+    story.github.require(&["lint"], &["muster"]);
+    story.github.add_hook(hook, false, &all, None);
+    assert_snapshot!(about_github(&story), @"
+    WRONG GitHub, team/app, webhook: https://ci.example.org/webhooks/github is switched off
+    ok    GitHub, team/app, required status: `main` requires lint, muster
+    Some(1)
+    ");
+    story.github.add_hook(hook, true, &["push"], None);
+    assert_snapshot!(about_github(&story), @"
+    WRONG GitHub, team/app, webhook: https://ci.example.org/webhooks/github is not sent for `pull_request`
+    ok    GitHub, team/app, required status: `main` requires lint, muster
+    Some(1)
+    ");
+    story.github.add_hook(hook, true, &all, Some(502));
+    assert_snapshot!(about_github(&story), @"
+    WRONG GitHub, team/app, webhook: https://ci.example.org/webhooks/github was answered 502: Answered
+    ok    GitHub, team/app, required status: `main` requires lint, muster
+    Some(1)
+    ");
+    story.github.add_hook(hook, true, &["*"], Some(202));
+    assert_snapshot!(about_github(&story), @"
+    ok    GitHub, team/app, webhook: https://ci.example.org/webhooks/github, the last one was taken
+    ok    GitHub, team/app, required status: `main` requires lint, muster
+    Some(0)
+    ");
+    assert_eq!(story.github.faults(), Vec::<String>::new());
     let ill = story.server.muster(&["doctor", "team/gone"]);
     assert_snapshot!(lines(&ill), @"
     ok    git: …
@@ -410,6 +456,42 @@ fn the_doctor_says_what_is_wrong(database: Database) {
     note  GitHub: `listen` is a loopback address, which GitHub cannot reach by itself
     WRONG GitHub, team/gone: the token must read its contents and write its commit statuses: GitHub refuses (404): Not Found
     ok    server: 1 repositories, 0 webhooks received
+    ok    outbox: nothing is given up
     ");
     assert_eq!(ill.exit, Some(1));
+}
+
+fn what_cannot_be_told_is_shown(database: Database) {
+    let story = Story::start(database);
+    let server = &story.server;
+    server.scene.workflow(
+        "on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{run: 'until test -e \"$HOME/../../../go\"; do sleep 0.01; done'}]\n",
+    );
+    let sha = story.commit("refs/heads/main", "Gated");
+    story.deliver("push", &story.github.push("main", Some(&story.main), &sha, "Gated"));
+    server.until("both are pending", |_| story.github.shown(&sha).lines().count() == 2);
+    assert_eq!(server.muster(&["outbox"]).out, "");
+    // GitHub will never take the verdicts.
+    story.github.answer_next(422, None);
+    story.github.answer_next(422, None);
+    std::fs::write(server.data().join("go"), "").unwrap();
+    let mut outbox = String::new();
+    server.until("they are given up", |server| {
+        outbox = server.muster(&["outbox"]).out;
+        outbox.matches("given up").count() == 2
+    });
+    assert_snapshot!(outbox.replace(&sha, "[sha]"), @"
+    given up: muster success of team/app at [sha]: GitHub refuses (422): as the test asked
+    given up: muster / test success of team/app at [sha]: GitHub refuses (422): as the test asked
+    ");
+    let doctor = server.muster(&["doctor"]);
+    assert!(
+        doctor.out.contains("WRONG outbox: 2 verdicts or notices are given up"),
+        "{}",
+        doctor.out
+    );
+    assert_eq!(doctor.exit, Some(1));
+    // What changes is told anew.
+    assert_eq!(server.muster(&["rerun", "1"]).exit, Some(0));
+    server.until("all is told", |server| server.muster(&["outbox"]).out.is_empty());
 }
