@@ -11,7 +11,7 @@ struct Need {
     what_for: &'static str,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need { program: "git", package: "git", what_for: "every test with a repository" },
     Need { program: "bash", package: "bash", what_for: "steps that name it" },
     Need { program: "bwrap", package: "bubblewrap", what_for: "jobs in a sandbox" },
@@ -20,11 +20,17 @@ const NEEDS: [Need; 9] = [
     Need { program: "setpriv", package: "util-linux", what_for: "PostgreSQL, which refuses root" },
     Need { program: "ssh-keygen", package: "openssh-client", what_for: "a deploy key" },
     Need { program: "npm", package: "npm", what_for: "real webhook payloads" },
+    Need { program: "chromium", package: "chromium", what_for: "pages in a browser" },
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
 ];
 
-/// Packages of the npm registry whose data tests read.
-const NPM_PACKAGES: [&str; 2] = ["@octokit/openapi@23.0.2", "@octokit/webhooks-examples@7.6.1"];
+/// Packages of the npm registry that tests read or drive a browser with.
+const NPM_PACKAGES: [&str; 4] = [
+    "@octokit/openapi@23.0.2",
+    "@octokit/webhooks-examples@7.6.1",
+    "axe-core@4.14.1",
+    "playwright-core@1.65.1",
+];
 
 /// Installs the data packages into the target folder, once.
 pub(crate) fn install_data() -> anyhow::Result<()> {

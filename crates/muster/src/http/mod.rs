@@ -64,6 +64,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             get(|| asset("text/css", include_str!("../../assets/style.css"))),
         )
         .route(
+            "/assets/icon.svg",
+            get(|| asset("image/svg+xml", include_str!("../../assets/icon.svg"))),
+        )
+        .route(
             "/assets/log.js",
             get(|| asset("text/javascript", include_str!("../../assets/log.js"))),
         )

@@ -133,6 +133,14 @@ pub(crate) struct RunRow {
     pub(crate) concluded_at: Option<i64>,
 }
 
+impl RunRow {
+    /// Returns the branch, tag or `refs/pull/5/merge` that it is for, as people say it.
+    pub(crate) fn ref_name(&self) -> &str {
+        let of = |kind| self.git_ref.strip_prefix(kind);
+        of("refs/heads/").or_else(|| of("refs/tags/")).unwrap_or(&self.git_ref)
+    }
+}
+
 const COLUMNS: &str = "r.id, r.number, p.name AS repository, r.run_number, r.attempt, r.path, \
      r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.tested_sha, r.pull_request, r.unserved, \
      r.cancel_text, r.conclusion, r.created_at, r.concluded_at \

@@ -7,6 +7,7 @@ mod demo;
 mod formats;
 mod github;
 mod hook;
+mod pages;
 mod repositories;
 mod restart;
 mod run;
