@@ -34,6 +34,9 @@ const PROJECTS: [(&str, &str); 20] = [
     ("version_check", "0.9.5"),
     ("walkdir", "2.5.0"),
 ];
+/// What is red when its commands are given by hand, too, and why.
+const RED_BY_HAND: [(&str, &str); 1] =
+    [("shlex", "the published source has no `fuzz/`, and the newest clippy objects to a line")];
 /// A project that takes longer is stopped, and is as good as red.
 const LIMIT: Duration = Duration::from_secs(300);
 /// What programs say when they do not get to a host.
@@ -53,6 +56,8 @@ const END: &str = "<!-- real-projects: end -->\n";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Became {
     Green,
+    /// Green but for jobs whose labels nothing here serves.
+    GreenHere(String),
     Red(String),
     Refused(String),
     Nothing(String),
@@ -63,6 +68,9 @@ impl Became {
     fn cell(&self) -> String {
         match self {
             Self::Green => "green".to_owned(),
+            Self::GreenHere(labels) => {
+                format!("green, but for {labels}, which nothing here serves")
+            }
             Self::Red(why) => format!("red: {why}"),
             Self::Refused(why) => format!("refused: {why}"),
             Self::Nothing(why) => format!("nothing ran: {why}"),
@@ -73,7 +81,7 @@ impl Became {
     /// What would have to be there for it to be green.
     fn blocked_by(&self) -> Option<String> {
         match self {
-            Self::Green => None,
+            Self::Green | Self::GreenHere(_) => None,
             Self::Red(why) | Self::Refused(why) | Self::Nothing(why) => {
                 Some(why.split(" (").next().unwrap_or(why).to_owned())
             }
@@ -96,11 +104,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let mut cells = Vec::new();
         for (place, isolation) in ["none", "sandbox"].into_iter().enumerate() {
             let became = judge(&top, &tree, isolation)?;
-            green[place] += usize::from(became == Became::Green);
+            green[place] += usize::from(became.blocked_by().is_none());
             if isolation == "sandbox" {
                 *blocks.entry(became.blocked_by().unwrap_or_default()).or_default() += 1;
             }
-            cells.push(became.cell().replace('|', "\\|"));
+            let by_hand =
+                RED_BY_HAND.iter().find(|(of, _)| of == name && matches!(became, Became::Red(_)));
+            let by_hand = by_hand.map(|(_, why)| format!("; the same by hand: {why}"));
+            cells.push((became.cell() + &by_hand.unwrap_or_default()).replace('|', "\\|"));
         }
         crate::say(&format!("{name} {version}: {}", cells.join(" · ")));
         writeln!(table, "| {name} {version} | {} |", cells.join(" | "))?;
@@ -224,6 +235,9 @@ fn judge(top: &Path, tree: &Path, isolation: &str) -> anyhow::Result<Became> {
     let said = said + &String::from_utf8_lossy(&output.stderr);
     Ok(match output.status.code() {
         Some(0) => Became::Green,
+        Some(1 | 2) if green_here(&said).is_some() => {
+            Became::GreenHere(green_here(&said).unwrap_or_default())
+        }
         Some(1) => Became::Red(why_red(&said)),
         _ => why_not(&said),
     })
@@ -232,6 +246,31 @@ fn judge(top: &Path, tree: &Path, isolation: &str) -> anyhow::Result<Became> {
 fn rustup_home() -> PathBuf {
     let home = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(".rustup");
     std::env::var_os("RUSTUP_HOME").map_or_else(home, PathBuf::from)
+}
+
+/// Returns the labels that no runner serves, where all other jobs are green.
+fn green_here(said: &str) -> Option<String> {
+    let conclusions = ["success", "failure", "error", "cancelled", "timed_out", "skipped"];
+    let jobs = said.lines().filter_map(|line| {
+        let words =
+            line.strip_prefix("  ")?.split("  ").map(str::trim).filter(|word| !word.is_empty());
+        let words: Vec<&str> = words.collect();
+        let conclusion = words.iter().position(|word| conclusions.contains(word))?;
+        Some((words[conclusion], words.get(conclusion + 1).copied().unwrap_or_default()))
+    });
+    let mut labels = Vec::new();
+    let mut green = 0;
+    for (conclusion, why) in jobs {
+        match (conclusion, why.strip_prefix("no runner serves the label ")) {
+            ("success", _) => green += 1,
+            ("skipped", _) => {}
+            (_, Some(label)) => labels.push(label.to_owned()),
+            _ => return None,
+        }
+    }
+    labels.sort();
+    labels.dedup();
+    (green > 0 && !labels.is_empty()).then(|| labels.join(", "))
 }
 
 /// Names what the first step that failed had said last, in the words that order the work.

@@ -13,9 +13,8 @@ use muster_sys::files;
 use muster_sys::process::{ProcessError, Program, Running};
 use muster_sys::sandbox::{self, Bind, Layers, Layout, Limits, Sandbox, SandboxError};
 
-use crate::spec::{Cage, Isolation, JobSpec, Source, Tool};
+use crate::spec::{Cage, Content, HOME, Isolation, JobSpec, Seed, Source, Tool};
 
-const HOME: &str = "/home/runner";
 const TEMP: &str = "/home/runner/work/_temp";
 const TOOL_CACHE: &str = "/opt/hostedtoolcache";
 const REPOSITORY: &str = "/opt/muster/repository";
@@ -173,11 +172,16 @@ impl Ground {
         for made in workspace.ancestors().take_while(|made| *made != work) {
             std::os::unix::fs::chown(made, user, user)?;
         }
+        let home = folder("home")?;
+        let mut planted = Vec::new();
+        for seed in &cage.home {
+            planted.extend(plant(&home, seed, user)?);
+        }
         let writable = |from: PathBuf, to: &str| Bind { from, to: to.into(), writable: true };
         let inside_work = Path::new(HOME).join("work");
         let inside_workspace = in_work(&inside_work, spec);
         let mut binds = vec![
-            writable(folder("home")?, HOME),
+            writable(home, HOME),
             Bind { from: work.clone(), to: inside_work, writable: true },
             writable(temp.clone(), TEMP),
             writable(folder("tmp")?, "/tmp"),
@@ -191,6 +195,7 @@ impl Ground {
         fixed.extend(settings(&spec.folder, cage.network)?);
         fixed.extend(repository(spec)?);
         fixed.push(read_only(&spec.program, MUSTER));
+        fixed.extend(planted);
         fixed.extend(cage.tools.iter().map(|tool| read_only(&tool.from, &tool.to)));
         links.push(("/var/tmp".into(), "/tmp".into()));
         let known = |tool: &Tool| Some((tool.known_as.clone()?, tool.to.clone()));
@@ -336,6 +341,31 @@ impl Ground {
         // What cannot be removed is removed with the job's folder by who made it.
         drop(files::remove_tree(&self.work));
     }
+}
+
+/// Puts something into the home of a job that does not run yet; returns what has to be bound there.
+fn plant(home: &Path, seed: &Seed, user: Option<u32>) -> io::Result<Option<Bind>> {
+    let path = home.join(&seed.path);
+    for folder in seed.path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+        let folder = home.join(folder);
+        if !folder.is_dir() {
+            fs::create_dir(&folder)?;
+            std::os::unix::fs::chown(&folder, user, user)?;
+        }
+    }
+    match &seed.content {
+        Content::Link(to) => std::os::unix::fs::symlink(to, &path)?,
+        Content::Text(text) => fs::write(&path, text)?,
+        // To another user a file of ours is closed, in whatever folder.
+        Content::Program(from) if user.is_some() && fs::hard_link(from, &path).is_ok() => {
+            return Ok(None);
+        }
+        Content::Program(from) => {
+            return Ok(Some(read_only(from, Path::new(HOME).join(&seed.path))));
+        }
+    }
+    std::os::unix::fs::lchown(&path, user, user)?;
+    Ok(None)
 }
 
 /// Returns the workspace in the folder `work`: twice the repository's name, as at GitHub.

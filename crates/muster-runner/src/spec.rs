@@ -73,6 +73,8 @@ pub struct Cage {
     pub environment: Vec<(String, String)>,
     /// Folders with programs that are no part of the system.
     pub tools: Vec<Tool>,
+    /// What its home starts with.
+    pub home: Vec<Seed>,
     /// Whether it shares this machine's network.
     pub network: bool,
     /// The most bytes of memory that its processes use together.
@@ -90,6 +92,29 @@ pub struct Tool {
     pub to: PathBuf,
     /// A path by which its programs call each other, that has to lead there too.
     pub known_as: Option<PathBuf>,
+}
+
+/// The home of a sandboxed job, as its steps see it.
+pub const HOME: &str = "/home/runner";
+
+/// Something that is in a job's home before its first step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// Where, from the home on: names alone, each of which is made.
+    pub path: PathBuf,
+    /// What is there.
+    pub content: Content,
+}
+
+/// What a job's home starts with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// A link to a path inside.
+    Link(PathBuf),
+    /// A file with this text.
+    Text(String),
+    /// A program of this machine, which the job may replace and not change.
+    Program(PathBuf),
 }
 
 /// A repository on this machine and the commit that a run is about.

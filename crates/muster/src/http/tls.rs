@@ -22,8 +22,6 @@ use crate::task;
 /// How long a client may take to agree on how to talk, and how many may do so at once.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HANDSHAKES: usize = 256;
-/// How often the files are looked at.
-const RENEWAL: Duration = Duration::from_secs(60);
 
 /// The files of a certificate.
 #[derive(Debug, Clone, Deserialize)]
@@ -79,22 +77,10 @@ async fn accept(
 ) {
     let mut acceptor = TlsAcceptor::from(config);
     let mut changed = changed_at(&files);
-    let mut look = tokio::time::interval(RENEWAL);
     let room = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let connection = tokio::select! {
             connection = tcp.accept() => connection,
-            _ = look.tick() => {
-                let now = changed_at(&files);
-                if now != changed {
-                    match load(&files) {
-                        Ok(config) => (acceptor, changed) = (TlsAcceptor::from(config), now),
-                        // The old one goes on; half of a renewal may be written.
-                        Err(error) => tracing::error!(error = format!("{error:#}"), "certificate"),
-                    }
-                }
-                continue;
-            }
             () = done.closed() => return,
         };
         let Ok((stream, address)) = connection else {
@@ -102,6 +88,15 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let now = changed_at(&files);
+        if now != changed {
+            match load(&files) {
+                Ok(config) => acceptor = TlsAcceptor::from(config),
+                // The old one goes on; half of a renewal may be written.
+                Err(error) => tracing::error!(error = format!("{error:#}"), "certificate"),
+            }
+            changed = now;
+        }
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let (acceptor, done) = (acceptor.clone(), done.clone());
         drop(task::spawn("handshake", async move {

@@ -106,6 +106,7 @@ pub(crate) fn isolation(
         group,
         environment,
         tools: toolbox.tools,
+        home: toolbox.home,
         network: member && sandbox.network,
         memory_bytes: sandbox.memory_mib << 20,
         processes: sandbox.processes,

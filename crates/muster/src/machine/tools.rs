@@ -1,14 +1,16 @@
 //! Programs of this machine that are no part of its system, and how a sandboxed job reaches them.
 //!
 //! What PATH names below a home (rustup, nvm, pyenv) is shown to the job under `/opt/muster/tools`, read
-//! only, without the rest of the home; PATH and the variables of those version managers point there.
+//! only, without the rest of the home; PATH and the variables of those version managers point there. A
+//! job may add toolchains by rustup all the same: they go into its own home, where links lead to those that
+//! are installed.
 
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use muster_runner::spec::Tool;
+use muster_runner::spec::{Content, HOME, Seed, Tool};
 
 /// Where such folders are inside.
 const TOOLS: &str = "/opt/muster/tools";
@@ -16,6 +18,8 @@ const TOOLS: &str = "/opt/muster/tools";
 const SYSTEM: [&str; 4] = ["/usr", "/bin", "/sbin", "/nix/store"];
 /// Folders of `/opt` that are muster's own inside.
 const OWN: [&str; 2] = ["hostedtoolcache", "muster"];
+/// The program that all of its other names lead to.
+const RUSTUP: &str = "rustup";
 /// The PATH of who is not trusted with more.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -23,6 +27,8 @@ const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 #[derive(Debug, Default)]
 pub(super) struct Toolbox {
     pub(super) tools: Vec<Tool>,
+    /// What of them is in the job's home.
+    pub(super) home: Vec<Seed>,
     pub(super) environment: Vec<(String, String)>,
 }
 
@@ -30,7 +36,7 @@ impl Toolbox {
     /// Returns the system's programs alone.
     pub(super) fn system() -> Self {
         let path = ("PATH".to_owned(), SYSTEM_PATH.to_owned());
-        Self { tools: Vec::new(), environment: vec![path] }
+        Self { environment: vec![path], ..Self::default() }
     }
 
     /// Returns the programs that this process's PATH leads to, and the folders `more`.
@@ -83,7 +89,10 @@ impl Toolbox {
         if folder == root("CARGO_HOME", ".cargo").join("bin") {
             let rustup = root("RUSTUP_HOME", ".rustup");
             if rustup.is_dir() {
-                let inside = self.manager("RUSTUP_HOME", &rustup, "rustup");
+                let inside = tools.join("rustup");
+                if self.add(&rustup, inside.clone()) {
+                    self.rustup(&rustup, &inside);
+                }
                 // A toolchain may be a link to another, by its full path.
                 if has_links(&rustup.join("toolchains"))
                     && let Some(tool) = self.tools.iter_mut().find(|tool| tool.to == inside)
@@ -93,7 +102,7 @@ impl Toolbox {
             }
             let inside = tools.join("cargo/bin");
             self.add(folder, inside.clone());
-            return vec![inside];
+            return vec![self.cargo(folder, &inside)];
         }
         // Below `/opt` a program has its libraries beside it.
         if let Ok(below) = folder.strip_prefix("/opt")
@@ -107,6 +116,54 @@ impl Toolbox {
         let inside = tools.join(self.tools.len().to_string());
         self.add(folder, inside.clone());
         vec![inside]
+    }
+
+    /// Gives the job a `RUSTUP_HOME` of its own, with what is installed in `rustup`.
+    fn rustup(&mut self, rustup: &Path, inside: &Path) {
+        let mut plant = |path: PathBuf, content| self.home.push(Seed { path, content });
+        let own = Path::new(".rustup");
+        let names = |folder: &str| {
+            let entries = fs::read_dir(rustup.join(folder)).into_iter().flatten().flatten();
+            entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<_>>()
+        };
+        for toolchain in names("toolchains") {
+            plant(own.join(&toolchain), Content::Link(inside.join(&toolchain)));
+        }
+        for hash in names("update-hashes") {
+            if let Ok(text) = fs::read_to_string(rustup.join(&hash)) {
+                plant(own.join(&hash), Content::Text(text));
+            }
+        }
+        let mut settings = fs::read_to_string(rustup.join("settings.toml")).unwrap_or_default();
+        // rustup itself is not the job's, and cannot be changed by it.
+        if !settings.contains("auto_self_update") {
+            settings.insert_str(0, "auto_self_update = \"disable\"\n");
+        }
+        plant(own.join("settings.toml"), Content::Text(settings));
+        let variable = Path::new(HOME).join(own).to_string_lossy().into_owned();
+        self.environment.push(("RUSTUP_HOME".to_owned(), variable));
+    }
+
+    /// Gives the job a folder of its own for what `cargo install` builds, with links to the programs in
+    /// `folder`; returns where it is inside.
+    fn cargo(&mut self, folder: &Path, inside: &Path) -> PathBuf {
+        let own = Path::new(".cargo/bin");
+        let path = Path::new(HOME).join(own);
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for name in entries.map(|entry| entry.file_name()) {
+            let from = folder.join(&name);
+            let is_rustup = fs::read_link(&from).is_ok_and(|to| to == Path::new(RUSTUP));
+            let content = if name == RUSTUP {
+                // It puts newer versions of itself in its own place.
+                Content::Program(from)
+            } else if is_rustup {
+                Content::Link(RUSTUP.into())
+            } else {
+                Content::Link(inside.join(&name))
+            };
+            self.home.push(Seed { path: own.join(name), content });
+        }
+        path
     }
 
     /// Shows the folder of a version manager, and says where it is.

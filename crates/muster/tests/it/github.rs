@@ -1,5 +1,9 @@
 //! Beside GitHub, with a personal access token.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use insta::assert_snapshot;
 use muster_testkit::{FakeGitHub, PullRequest, SECRET};
 use serde_json::json;
@@ -19,6 +23,7 @@ on_both! {
     an_approved_fork_runs_in_a_sandbox_without_network,
     a_fork_waits_for_the_approval_of_each_commit,
     the_front_door_takes_only_what_is_signed,
+    what_there_is_no_room_for_is_asked_to_come_again,
     limits_are_obeyed_across_a_restart,
     the_doctor_says_what_is_wrong,
     what_cannot_be_told_is_shown,
@@ -494,4 +499,34 @@ fn what_cannot_be_told_is_shown(database: Database) {
     // What changes is told anew.
     assert_eq!(server.muster(&["rerun", "1"]).exit, Some(0));
     server.until("all is told", |server| server.muster(&["outbox"]).out.is_empty());
+}
+
+fn what_there_is_no_room_for_is_asked_to_come_again(database: Database) {
+    let story = Story::start(database);
+    let address = story.server.url.strip_prefix("http://").unwrap();
+    // Bodies of the largest size, of which nothing comes; there is room for 256 MiB. Each stays open, for
+    // which of them was too many is not known before.
+    let mut slow = Vec::new();
+    let mut refused = String::new();
+    story.server.until("one is refused", |_| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let length = 25 << 20;
+        write!(stream, "POST /webhooks/github HTTP/1.1\r\nhost: ci\r\nx-github-event: push\r\ncontent-length: {length}\r\n\r\n").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        slow.push(stream);
+        for stream in &mut slow {
+            let mut answer = vec![0; 4096];
+            if let Ok(read) = stream.read(&mut answer) {
+                refused = String::from_utf8_lossy(&answer[..read]).into_owned();
+            }
+        }
+        !refused.is_empty()
+    });
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.contains("retry-after: 30"), "{refused}");
+    assert!(slow.len() > 10, "{} were too many", slow.len());
+    // For a small one there is room all the same.
+    story.deliver("push", &story.github.push("main", None, &story.main, "Start"));
+    drop(slow);
+    story.verdict(&story.main);
 }

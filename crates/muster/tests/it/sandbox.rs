@@ -369,3 +369,66 @@ fn no_job_outlives_its_bounds() {
         "import os, signal, time\nchild = os.fork()\nif child == 0:\n    os.setpgid(0, 0)\n    time.sleep(1000)\ntime.sleep(0.2)\nfor number in (2, 15): signal.signal(number, signal.SIG_IGN)\nos.setpgid(0, child)\ntime.sleep(1000)",
     );
 }
+
+/// A job may install toolchains by rustup; they are its own, beside links to those of the machine.
+#[test]
+fn rustup_has_a_home_in_the_job() {
+    if !there_can_be_one() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write(".cargo/bin/rustc", "#!/bin/sh\ncat \"$RUSTUP_HOME/toolchains/one/version\"\n");
+    write(".cargo/bin/rustup", "#!/bin/sh\necho rustup of the machine\n");
+    std::os::unix::fs::symlink("rustup", home.path().join(".cargo/bin/cargo")).unwrap();
+    write(".rustup/toolchains/one/version", "rustc of the machine\n");
+    write(".rustup/update-hashes/one", "0123");
+    write(".rustup/settings.toml", "default_toolchain = \"one\"\n");
+    let scene = Scene::new();
+    scene.workflow(&workflow(
+        r#"rustc; echo "$RUSTUP_HOME"; cat "$RUSTUP_HOME/settings.toml" "$RUSTUP_HOME/update-hashes/one"; echo
+echo changed 2> /dev/null > "$RUSTUP_HOME/toolchains/one/version" || echo the machine has not changed
+cargo; command -v cargo rustc; (echo changed > ~/.cargo/bin/rustup) 2> /dev/null || echo nor has rustup
+echo 'echo installed' > ~/.cargo/bin/tool; chmod +x ~/.cargo/bin/tool; tool
+mkdir "$RUSTUP_HOME/toolchains/two" && echo 'default_toolchain = "two"' > "$RUSTUP_HOME/settings.toml"
+ls "$RUSTUP_HOME/toolchains""#,
+    ));
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", home.path().join(".cargo/bin").display());
+    let ran = Program::new(env!("CARGO_BIN_EXE_muster"))
+        .args(["run", "--isolation", "sandbox"])
+        .dir(scene.path())
+        .env("HOME", home.path())
+        .env("PATH", path)
+        .output(Duration::from_secs(30), 1 << 20)
+        .unwrap();
+    let done = Done {
+        exit: ran.status.code(),
+        out: String::from_utf8_lossy(&ran.stdout).into_owned(),
+        err: String::from_utf8_lossy(&ran.stderr).into_owned(),
+    };
+    assert_eq!(done.exit, Some(0), "{}{}", done.out, done.err);
+    assert_snapshot!(output(&done), @r#"
+    Checked out [sha] at refs/heads/main
+    rustc of the machine
+    /home/runner/.rustup
+    auto_self_update = "disable"
+    default_toolchain = "one"
+    0123
+    the machine has not changed
+    rustup of the machine
+    /home/runner/.cargo/bin/cargo
+    /home/runner/.cargo/bin/rustc
+    nor has rustup
+    installed
+    one
+    two
+    "#);
+    let toolchains = fs::read_dir(home.path().join(".rustup/toolchains")).unwrap();
+    assert_eq!(toolchains.count(), 1);
+}

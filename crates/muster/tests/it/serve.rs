@@ -479,6 +479,14 @@ fn a_certificate_from_files_is_served(database: Database) {
             .block_on(async { client.get(url).send().await.map(|answer| answer.status().as_u16()) })
     };
     assert_eq!(health(&pem).unwrap(), 200);
+    // A renewed certificate is the one that is shown from then on.
+    let renewed = certificate("renewed");
+    assert_eq!(health(&renewed).unwrap(), 200);
+    assert!(health(&pem).is_err());
+    let pem = renewed;
+    // Half of a renewal leaves what there was.
+    std::fs::write(folder.path().join("cert.pem"), "half").unwrap();
+    assert_eq!(health(&pem).unwrap(), 200);
     // Plain HTTP gets no answer, and holds up nobody.
     let plain = std::net::TcpStream::connect(server.url.trim_start_matches("https://")).unwrap();
     assert_eq!(health(&pem).unwrap(), 200);
