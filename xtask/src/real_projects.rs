@@ -108,8 +108,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
             if isolation == "sandbox" {
                 *blocks.entry(became.blocked_by().unwrap_or_default()).or_default() += 1;
             }
-            let by_hand =
-                RED_BY_HAND.iter().find(|(of, _)| of == name && matches!(became, Became::Red(_)));
+            let by_hand = RED_BY_HAND.iter().find(|(of, _)| {
+                of == name
+                    && matches!(&became, Became::Red(why) if why.starts_with("a step failed"))
+            });
             let by_hand = by_hand.map(|(_, why)| format!("; the same by hand: {why}"));
             cells.push((became.cell() + &by_hand.unwrap_or_default()).replace('|', "\\|"));
         }

@@ -14,6 +14,7 @@ use crate::http::{IN_FLIGHT_KIB, Peer, TlsListener};
 use crate::loops::{Loops, Shared, Wake};
 use crate::notices::Channels;
 use crate::store::Store;
+use crate::task::Errands;
 use crate::{git, http, machine, task};
 
 /// How many notices of growing logs may wait for a slow reader.
@@ -64,6 +65,7 @@ impl Server {
             cageless,
             inbox_room,
             mirrors: RwLock::default(),
+            errands: Errands::default(),
             wake: Wake::default(),
             grown,
         });
@@ -91,7 +93,7 @@ impl Server {
     /// Ends the server. Jobs go on; the next server takes them up.
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
-        self.loops.stop().await;
+        self.loops.stop(&self.shared.errands).await;
         // Somebody following a live log must not keep the server.
         self.http.abort();
         self.shared.store.close().await;

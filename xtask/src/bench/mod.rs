@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: design figures, measured on the release binary.
 //!
-//! Each figure is printed with its target and, where one was measured, a rival's. Nothing here fails:
+//! Each figure is printed with its target and, where one was measured, a rival's: `act` here and now where
+//! it is installed, the others as they were found elsewhere. Nothing here fails:
 //! a machine that is busy is no bug. Medians; open loop where load is offered.
 
 mod language;
@@ -27,7 +28,7 @@ pub(crate) struct Figure {
     value: f64,
     unit: &'static str,
     target: Target,
-    rival: Option<&'static str>,
+    rival: Option<String>,
 }
 
 /// A name and what measures it.
@@ -45,8 +46,8 @@ impl Figure {
         Self { name, value, unit, target, rival: None }
     }
 
-    fn rival(mut self, rival: &'static str) -> Self {
-        self.rival = Some(rival);
+    fn rival(mut self, rival: impl Into<String>) -> Self {
+        self.rival = Some(rival.into());
         self
     }
 
@@ -76,7 +77,7 @@ impl Figure {
             return;
         }
         let mark = if self.is_reached() { "ok  " } else { "MISS" };
-        let rival = self.rival.map(|rival| format!("   ({rival})")).unwrap_or_default();
+        let rival = self.rival.as_ref().map(|rival| format!("   ({rival})")).unwrap_or_default();
         println!(
             "{mark} {:<34} {:>10.2} {:<6} {sign} {bound}{rival}",
             self.name, self.value, self.unit

@@ -49,6 +49,15 @@ pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
     let (child, url, ready) = serve(bench.folder.path())?;
     (bench.child, bench.url) = (child, url);
     figures.push(Figure::new("ready again after kill -9", ready, "ms", Target::AtMost(2000.0)));
+    bench.fill()?;
+    bench.child.kill()?;
+    bench.child.wait()?;
+    let (child, url, ready) = serve(bench.folder.path())?;
+    (bench.child, bench.url) = (child, url);
+    let figure = Figure::new("ready again, 1 GiB database", ready, "ms", Target::AtMost(2000.0));
+    figures.push(figure);
+    let resident = bench.resident_mib()?;
+    figures.push(Figure::new("then resident", resident, "MiB", Target::AtMost(30.0)));
     bench.child.kill()?;
     bench.child.wait()?;
     Ok(figures)
@@ -189,7 +198,7 @@ impl Bench {
         let offered = RATE * SECONDS;
         let mut times = runtime.block_on(open_loop(Arc::clone(&sender), offered));
         let accepted = times.len() as u64;
-        let (most, seconds) = runtime.block_on(closed_loop(sender));
+        let (most, seconds) = runtime.block_on(closed_loop(sender, "closed"));
         let lost = (accepted + most).saturating_sub(self.stored()? - before);
         #[expect(clippy::cast_precision_loss, reason = "small counts")]
         let (rate, lost, unanswered) =
@@ -217,6 +226,25 @@ impl Bench {
             Figure::new("webhooks refused at 500/s", unanswered, "", Target::AtMost(0.0)),
             Figure::new("webhooks lost", lost, "", Target::AtMost(0.0)),
         ])
+    }
+
+    /// Sends webhooks until the database has a gibibyte. The server is in the middle of it when this ends.
+    fn fill(&self) -> anyhow::Result<()> {
+        let database = self.folder.path().join("muster-data/muster.db");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let mut round = 0;
+        while std::fs::metadata(&database)?.len() < 1 << 30 {
+            round += 1;
+            let sender = Sender {
+                http: reqwest::Client::new(),
+                url: format!("{}/webhooks/github", self.url),
+            };
+            let (taken, _) =
+                runtime.block_on(closed_loop(Arc::new(sender), &format!("fill{round}")));
+            anyhow::ensure!(taken > 0, "the server takes nothing any more");
+        }
+        Ok(())
     }
 
     /// Returns how many webhooks are stored.
@@ -267,16 +295,16 @@ async fn open_loop(sender: Arc<Sender>, count: u64) -> Vec<f64> {
 }
 
 /// Sends as fast as some connections can; returns how many were taken, and the seconds.
-async fn closed_loop(sender: Arc<Sender>) -> (u64, f64) {
+async fn closed_loop(sender: Arc<Sender>, name: &str) -> (u64, f64) {
     let start = clock::monotonic();
     let mut tasks = tokio::task::JoinSet::new();
     for connection in 0..SENDERS {
-        let sender = Arc::clone(&sender);
+        let (sender, name) = (Arc::clone(&sender), format!("{name}-{connection}"));
         tasks.spawn(async move {
             let mut taken = 0_u64;
             let mut number = 0_u64;
             while start.elapsed() < Duration::from_secs(SECONDS) {
-                taken += u64::from(sender.send(format!("closed-{connection}-{number}")).await);
+                taken += u64::from(sender.send(format!("{name}-{number}")).await);
                 number += 1;
             }
             taken

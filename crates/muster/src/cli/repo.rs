@@ -55,7 +55,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
                 let answer = client.get("/api/v1/repositories").await?;
                 for repository in answer["repositories"].as_array().into_iter().flatten() {
                     let text = |key: &str| repository[key].as_str().unwrap_or_default();
+                    let unseen = text("kind") == "git" && repository["seen_at"].is_null();
                     let problem = match text("problem") {
+                        "" if unseen => "  not looked at yet".to_owned(),
                         "" => String::new(),
                         problem => format!("  problem: {problem}"),
                     };

@@ -37,7 +37,9 @@ pub(super) async fn repositories(
                 "id": repository.number,
                 "name": repository.name,
                 "location": repository.location,
+                "kind": repository.kind(),
                 "default_branch": repository.default_branch,
+                "seen_at": repository.seen_at,
                 "problem": repository.problem,
             })
         })

@@ -5,24 +5,21 @@
 //! from where they were taken.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use muster_core::concurrency::{Member, next};
 use muster_core::id::Attempt;
 use muster_core::labels::Labels;
 use muster_core::run::{Conclusion, Effect, Job, JobState, Reason};
-use muster_runner::spec::{JobConclusion, JobResult, StepEvent};
-use muster_runner::spool::Record;
-use muster_sys::{clock, files, sandbox, tree};
+use muster_runner::spec::{JobConclusion, JobResult};
+use muster_sys::clock;
 use muster_workflow::read;
 use muster_workflow::workflow::Workflow;
-use rustix::fs::{FlockOperation, flock};
 
 use super::start::{self, Start};
+use super::supervisor::Supervisor;
 use super::{Shared, Step};
 use crate::machine;
 use crate::store::jobs::Taken;
@@ -30,14 +27,6 @@ use crate::store::runs::{ActiveRun, Order};
 
 /// How often a job whose supervisor was lost is tried again.
 const MAX_LOST: u32 = 3;
-/// How much of a spool is taken at once, and the longest record there can be.
-const CHUNK: usize = 4 << 20;
-const MAX_RECORD: usize = 256 << 20;
-/// A supervisor that was told to stop and goes on for longer is killed. What runs although its job was
-/// cancelled has five minutes.
-const UNANSWERED: Duration = Duration::from_secs(360);
-/// What a lost supervisor's steps left running has so long to die.
-const CLEAN_UP: Duration = Duration::from_secs(5);
 
 pub(super) struct Drive {
     shared: Arc<Shared>,
@@ -53,32 +42,6 @@ pub(super) struct Drive {
 struct Live {
     active: ActiveRun,
     workflow: Workflow,
-}
-
-/// The supervisor of an attempt, alive or not: its spool says what became of the job.
-struct Supervisor {
-    run_id: String,
-    job_id: String,
-    attempt: i64,
-    spool: File,
-    /// How far the spool has been taken over.
-    taken: u64,
-    /// When it was told to stop, once it was.
-    told: Option<Instant>,
-    /// Whether its run is gone with its repository: it is ended, and nothing of it is stored.
-    is_orphan: bool,
-    /// Its process, when this server started it.
-    child: Option<std::process::Child>,
-}
-
-/// What a spool has that was not taken yet.
-#[derive(Default)]
-struct News {
-    to: u64,
-    steps: Vec<StepEvent>,
-    result: Option<JobResult>,
-    /// Nobody writes to it any more, and there is no result.
-    lost: bool,
 }
 
 impl Drive {
@@ -189,16 +152,11 @@ impl Drive {
             let path = self.shared.data.log(&attempt.job_id, attempt.attempt);
             let spool = start::open_log(&path)?;
             tracing::info!(job.id = attempt.job_id, attempt.attempt, "attached");
-            self.supervisors.push(Supervisor {
-                run_id: attempt.run_id,
-                job_id: attempt.job_id,
-                attempt: attempt.attempt,
-                spool,
-                taken: u64::try_from(attempt.taken).unwrap_or(0),
-                told: None,
-                is_orphan: false,
-                child: None,
-            });
+            let taken = u64::try_from(attempt.taken).unwrap_or(0);
+            let (run_id, job_id) = (attempt.run_id, attempt.job_id);
+            let mut supervisor = Supervisor::new(run_id, job_id, attempt.attempt, spool);
+            supervisor.taken = taken;
+            self.supervisors.push(supervisor);
         }
         self.loaded = true;
         Ok(())
@@ -248,8 +206,14 @@ impl Drive {
             }
             self.supervisors[place].taken = news.to;
             if over {
-                let mut supervisor = self.supervisors.swap_remove(place);
-                self.clean_up(&mut supervisor, news.lost).await;
+                let supervisor = self.supervisors.swap_remove(place);
+                let clean_up = supervisor.clean_up(&self.shared.data, news.lost);
+                // A large workspace takes its time, and nobody has to wait for that; what a lost attempt
+                // left running must be gone before the next one starts.
+                let done = self.shared.errands.spawn("clean-up", clean_up);
+                if news.lost {
+                    done.await?;
+                }
             } else {
                 place += 1;
             }
@@ -401,16 +365,10 @@ impl Drive {
                 self.save(run_id, &[place], None, Vec::new()).await?;
                 match ready.spawn(&self.shared) {
                     Ok((child, spool)) => {
-                        self.supervisors.push(Supervisor {
-                            run_id: run_id.to_owned(),
-                            job_id: ready.job_id,
-                            attempt: i64::from(attempt.0),
-                            spool,
-                            taken: 0,
-                            told: None,
-                            is_orphan: false,
-                            child: Some(child),
-                        });
+                        let (run_id, attempt) = (run_id.to_owned(), i64::from(attempt.0));
+                        let mut supervisor = Supervisor::new(run_id, ready.job_id, attempt, spool);
+                        supervisor.child = Some(child);
+                        self.supervisors.push(supervisor);
                         Ok(())
                     }
                     Err(error) => {
@@ -443,66 +401,18 @@ impl Drive {
 
     /// Tells supervisors to stop whose jobs are to end.
     fn tell(&mut self) {
-        for supervisor in self.supervisors.iter_mut() {
+        for supervisor in &mut self.supervisors {
             let reason = if supervisor.is_orphan {
-                "its repository was removed".to_owned()
+                "its repository was removed"
             } else {
                 let Some(live) = self.runs.get(&supervisor.run_id) else { continue };
                 let place = live.active.job_ids.iter().position(|id| *id == supervisor.job_id);
                 match place.map(|place| &live.active.run.jobs[place].state) {
-                    Some(JobState::Running { stopping: Some(reason), .. }) => reason.text.clone(),
+                    Some(JobState::Running { stopping: Some(reason), .. }) => &*reason.text,
                     _ => continue,
                 }
             };
-            match (supervisor.told, &mut supervisor.child) {
-                (None, _) => {
-                    let folder = self.shared.data.job(&supervisor.job_id, supervisor.attempt);
-                    // One that cannot be told yet is told at the next step.
-                    let told = start::order(&folder, &reason).is_ok();
-                    supervisor.told = if told { Some(clock::monotonic()) } else { None };
-                }
-                // It does not answer: its job has stopped it, say.
-                (Some(since), Some(child)) if since.elapsed() > UNANSWERED => {
-                    drop(child.kill());
-                }
-                (Some(_), _) => {}
-            }
-        }
-    }
-
-    /// Removes what an attempt leaves on the machine.
-    async fn clean_up(&self, supervisor: &mut Supervisor, lost: bool) {
-        if let Some(child) = &mut supervisor.child {
-            // Its result is in the spool already.
-            drop(child.wait());
-        }
-        let folder = self.shared.data.job(&supervisor.job_id, supervisor.attempt);
-        // Nobody is nudged any more; one that is not there was never made.
-        drop(std::fs::remove_file(
-            self.shared.data.nudges().join(format!("job-{}", supervisor.job_id)),
-        ));
-        let group = start::group(&supervisor.job_id, supervisor.attempt);
-        let mark = start::tracking_id(&supervisor.job_id, supervisor.attempt);
-        let done = tokio::task::spawn_blocking(move || {
-            let left =
-                if lost { tree::kill_marked(start::TRACKING_VARIABLE, &mark, CLEAN_UP) } else { 0 };
-            if lost {
-                sandbox::forget(&group);
-            }
-            (left, files::remove_tree(&folder))
-        });
-        match done.await {
-            Ok((0, Ok(()))) => {}
-            Ok((left, removed)) => {
-                let error = removed.err().map(|error| error.to_string());
-                tracing::warn!(
-                    job.id = supervisor.job_id,
-                    left,
-                    error,
-                    "a job left something behind"
-                );
-            }
-            Err(error) => tracing::error!(%error, "clean-up panicked"),
+            supervisor.stop(&self.shared.data, reason);
         }
     }
 }
@@ -528,52 +438,6 @@ impl Step for Drive {
         } else {
             Duration::from_millis(500)
         })
-    }
-}
-
-impl Supervisor {
-    /// Reads what is new in the spool, whole records only.
-    fn news(&mut self) -> anyhow::Result<News> {
-        // Whether anybody writes must be known before the end is read, or the last words are missed.
-        let written_to = match flock(&self.spool, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {
-                flock(&self.spool, FlockOperation::Unlock)?;
-                false
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => true,
-            Err(error) => return Err(error.into()),
-        };
-        let mut news = News { to: self.taken, ..News::default() };
-        let mut limit = CHUNK;
-        loop {
-            self.spool.seek(SeekFrom::Start(news.to))?;
-            let mut chunk = Vec::new();
-            (&mut self.spool).take(limit as u64).read_to_end(&mut chunk)?;
-            let whole = chunk.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            if whole == 0 && chunk.len() == limit && limit < MAX_RECORD {
-                // A record that is longer than a chunk: a summary, or outputs.
-                limit *= 2;
-                continue;
-            }
-            for line in chunk[..whole].split_inclusive(|byte| *byte == b'\n') {
-                let line = line.strip_suffix(b"\n").unwrap_or(line);
-                // Only events and the result concern the store; the rest is read where it is shown.
-                if !matches!(line.first(), Some(b'e' | b'r')) {
-                    continue;
-                }
-                match Record::parse(line) {
-                    Some(Record::Step(event)) => news.steps.push(event),
-                    Some(Record::Result(result)) => news.result = Some(result),
-                    Some(Record::Output { .. }) | None => {}
-                }
-            }
-            news.to += whole as u64;
-            if chunk.len() < limit || whole == 0 {
-                break;
-            }
-        }
-        news.lost = !written_to && news.result.is_none();
-        Ok(news)
     }
 }
 

@@ -14,6 +14,7 @@ mod notify;
 mod plan;
 mod retention;
 mod start;
+mod supervisor;
 mod watch;
 
 use std::io;
@@ -32,7 +33,7 @@ use crate::git::Remote;
 use crate::notices::Channels;
 use crate::store::Store;
 use crate::store::repositories::Repository;
-use crate::task;
+use crate::task::{self, Errands};
 
 /// What the loops and the pages share.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     /// Read while something needs a mirror and no stored run says so yet; written to remove one.
     pub(crate) mirrors: RwLock<()>,
     pub(crate) wake: Wake,
+    /// What the loops have started and do not wait for.
+    pub(crate) errands: Errands,
     /// Tells that the log of a job, by its id, has grown.
     pub(crate) grown: broadcast::Sender<String>,
 }
@@ -96,6 +99,8 @@ trait Step: Send + 'static {
     fn step(&mut self) -> impl Future<Output = anyhow::Result<Duration>> + Send;
 }
 
+/// How long a server that ends waits for what its loops have started.
+const LAST_ERRANDS: Duration = Duration::from_secs(10);
 /// How long a loop rests after a step that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -117,14 +122,15 @@ impl Loops {
         Ok(Self { stop, tasks })
     }
 
-    /// Ends all loops after the step that each is in. Jobs go on without us.
-    pub(crate) async fn stop(self) {
+    /// Ends all loops after the step that each is in, and what they have started. Jobs go on without us.
+    pub(crate) async fn stop(self, errands: &Errands) {
         self.stop.send_replace(true);
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a loop ended badly");
             }
         }
+        errands.finish(LAST_ERRANDS).await;
     }
 }
 

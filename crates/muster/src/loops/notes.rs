@@ -14,7 +14,6 @@ use super::lanes::Lanes;
 use crate::git::{GitError, Mirror, Remote};
 use crate::store::reports::Unsent;
 use crate::store::repositories::Repository;
-use crate::task;
 
 /// Writes notes.
 pub(super) struct Notes {
@@ -37,7 +36,7 @@ impl Notes {
     pub(super) fn write(&self, repository: Repository, due: Vec<Unsent>) {
         let Some(lane) = self.lanes.enter(&repository.id()) else { return };
         let writer = self.writer.clone();
-        drop(task::spawn("notes", async move {
+        drop(self.writer.shared.errands.spawn("notes", async move {
             if let Err(error) = writer.try_write(&repository, due).await {
                 // What is due still is, and is tried again.
                 tracing::error!(error = format!("{error:#}"), "verdicts are not written");

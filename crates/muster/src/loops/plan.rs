@@ -25,7 +25,6 @@ use crate::git::{GitError, Merge, Mirror, Remote};
 use crate::store::events::{Decision, FileVerdict, Outcome, PendingEvent};
 use crate::store::repositories::Repository;
 use crate::store::runs::{Group, NewRun};
-use crate::task;
 
 /// How many events are taken at once, and how many workflow files one commit may have.
 const EVENTS: i64 = 32;
@@ -427,7 +426,8 @@ impl Step for Plan {
             let Some(lane) = self.lanes.enter(&repository) else { break };
             let its_own = events.into_iter().filter(|event| event.repository == repository);
             let (planner, its_own) = (self.planner.clone(), its_own.collect());
-            drop(task::spawn("plan", async move {
+            let errands = &self.planner.shared.errands;
+            drop(errands.spawn("plan", async move {
                 planner.process_all(its_own).await;
                 lane.leave();
                 // There may be more of it.

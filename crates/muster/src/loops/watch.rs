@@ -16,7 +16,6 @@ use super::lanes::Lanes;
 use super::{Shared, Step};
 use crate::git::{Mirror, Remote, ls_remote};
 use crate::store::repositories::{Look, Repository};
-use crate::task;
 
 /// More refs than this in one repository are not watched.
 const MAX_REFS: usize = 50_000;
@@ -93,7 +92,7 @@ impl Step for Watch {
             let until = now + Duration::from_secs(config.poll_remote_s);
             self.due.insert(repository.location.clone(), until);
             let looker = self.looker.clone();
-            drop(task::spawn("look", async move {
+            drop(shared.errands.spawn("look", async move {
                 if let Err(error) = looker.try_look(&repository).await {
                     tracing::error!(error = format!("{error:#}"), "a look is not stored");
                 }

@@ -5,7 +5,7 @@ use muster_core::id::RepoId;
 use muster_core::run::Reason;
 use sqlx::AnyConnection;
 
-use super::{Store, StoreError, events, new_id, next_number};
+use super::{Store, StoreError, events, new_id, next_number, repositories};
 
 /// A webhook to be stored.
 #[derive(Debug)]
@@ -191,6 +191,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |db| {
             Box::pin(async move {
+                let changed = settled.iter().filter_map(|(_, outcome)| match outcome {
+                    DeliveryOutcome::Accepted(repository, _) => Some(repository.as_str()),
+                    DeliveryOutcome::Ignored(_) | DeliveryOutcome::Dead(_) => None,
+                });
+                repositories::hold(db, &changed.collect::<Vec<_>>()).await?;
                 for (id, outcome) in settled {
                     settle(db, &id, outcome, now).await?;
                 }

@@ -6,7 +6,7 @@ use muster_core::run::Reason;
 use sqlx::AnyConnection;
 
 use super::runs::{NewRun, insert as insert_run};
-use super::{Store, StoreError, new_id, next_number, reports};
+use super::{Store, StoreError, new_id, next_number, reports, repositories};
 
 /// An event that waits for its outcome.
 #[derive(Debug)]
@@ -125,6 +125,25 @@ async fn close(db: &mut AnyConnection, repository: &RepoId, number: i64) -> Resu
     Ok(())
 }
 
+/// Holds the repositories of the events that wait and for which `condition` on `$1` is true.
+async fn hold_waiting<'q, T>(
+    db: &mut AnyConnection,
+    condition: &'static str,
+    value: T,
+) -> Result<(), StoreError>
+where
+    T: sqlx::Encode<'q, sqlx::Any> + sqlx::Type<sqlx::Any> + Send + 'q,
+{
+    let ids: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT DISTINCT repository_id FROM events WHERE outcome = 'waiting' AND {condition}"
+    )))
+    .bind(value)
+    .fetch_all(&mut *db)
+    .await?;
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    repositories::hold(db, &ids).await
+}
+
 /// Ends what waits for the approval of a commit that is not the head of its pull request any more, or
 /// of one that is closed.
 pub(super) async fn end_waiting(
@@ -171,6 +190,7 @@ impl Store {
     ) -> Result<usize, StoreError> {
         self.write(move |db| {
             Box::pin(async move {
+                hold_waiting(db, "received_at < $1", before).await?;
                 let mut ended: Vec<(String, String)> = sqlx::query_as(
                     "UPDATE events SET outcome = 'dead', reason_code = 'expired', reason_text = $2 \
                      WHERE outcome = 'waiting' AND received_at < $1 RETURNING repository_id, sha",
@@ -179,7 +199,6 @@ impl Store {
                 .bind(text)
                 .fetch_all(&mut *db)
                 .await?;
-                // Whoever folds several takes them in the same order.
                 ended.sort_unstable();
                 for (repository, sha) in &ended {
                     let sha = Sha::parse(sha).map_err(|error| StoreError::Unreadable {
@@ -199,6 +218,7 @@ impl Store {
     pub(crate) async fn approve(&self, sha: Sha, now: i64) -> Result<u64, StoreError> {
         self.write(move |db| {
             Box::pin(async move {
+                hold_waiting(db, "sha = $1", sha.as_str()).await?;
                 let mut repositories: Vec<String> = sqlx::query_scalar(
                     "UPDATE events SET outcome = 'pending', reason_code = NULL, reason_text = NULL \
                      WHERE sha = $1 AND outcome = 'waiting' RETURNING repository_id",
@@ -206,7 +226,6 @@ impl Store {
                 .bind(sha.as_str())
                 .fetch_all(&mut *db)
                 .await?;
-                // Always in the same order, so that two at once cannot wait for each other.
                 repositories.sort();
                 for repository in &repositories {
                     sqlx::query(

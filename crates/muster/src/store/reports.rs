@@ -11,7 +11,7 @@ use muster_core::report::{
 use muster_core::run::{Job, Reason};
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Store, StoreError, notices};
+use super::{Store, StoreError, notices, repositories};
 
 /// A report, as far as sending it goes.
 #[derive(Debug, Clone, FromRow)]
@@ -75,12 +75,8 @@ pub(super) async fn refresh(
     sha: &Sha,
     now: i64,
 ) -> Result<(), StoreError> {
-    // Two folds of one commit at the same time would each miss what the other's transaction changes;
-    // whoever holds the row goes first. (SQLite has one writer anyway.)
-    sqlx::query("UPDATE repositories SET number = number WHERE id = $1")
-        .bind(repository.as_str())
-        .execute(&mut *db)
-        .await?;
+    // Two folds of one commit at the same time would each miss what the other's transaction changes.
+    repositories::hold(db, &[repository.as_str()]).await?;
     let facts = facts(db, repository, sha).await?;
     let mut pending: Vec<String> = sqlx::query_scalar(
         "SELECT context FROM reports WHERE repository_id = $1 AND sha = $2 AND state = 'pending'",

@@ -32,6 +32,11 @@ impl Repository {
         RepoId::new(self.id.as_str())
     }
 
+    /// Returns `github`, or `git` for any other.
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
     /// Returns true when it lies at GitHub, and is heard of by webhooks.
     pub(crate) fn is_at_github(&self) -> bool {
         self.kind == "github"
@@ -52,6 +57,24 @@ pub(crate) struct Look {
     pub(crate) default_branch: String,
     /// What happened since the last look.
     pub(crate) changes: Vec<Change>,
+}
+
+/// Keeps others from changing what belongs to these repositories until the transaction ends: whoever
+/// holds one goes first. (SQLite has one writer anyway.)
+///
+/// A transaction that changes events which another may change too holds their repositories before it
+/// does, all at once: two that took them one by one could wait for each other.
+pub(super) async fn hold(db: &mut AnyConnection, ids: &[&str]) -> Result<(), StoreError> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    for id in ids {
+        sqlx::query("UPDATE repositories SET number = number WHERE id = $1")
+            .bind(id)
+            .execute(&mut *db)
+            .await?;
+    }
+    Ok(())
 }
 
 const COLUMNS: &str = "id, number, name, kind, location, adopted, default_branch, seen_at, problem";

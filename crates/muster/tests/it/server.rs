@@ -32,7 +32,7 @@ impl Server {
         let origin = server.origin.to_string_lossy().into_owned();
         let added = server.muster(&["repo", "add", "team/app", &origin]);
         assert_eq!(added.exit, Some(0), "{}", added.err);
-        server.until("the repository has been seen", |server| server.data_has("mirrors"));
+        server.until("the repository has been seen", Self::has_seen);
         let hooked = server.muster(&["init", "--hook", &origin]);
         assert_eq!(hooked.exit, Some(0), "{}", hooked.err);
         server
@@ -210,12 +210,10 @@ impl Server {
         self.folder.path().join("muster-data")
     }
 
-    fn data_has(&self, below: &str) -> bool {
-        // A look is recorded after the mirror was filled.
-        let listed = self.muster(&["repo", "list"]);
-        let made =
-            std::fs::read_dir(self.data().join(below)).is_ok_and(|mut dir| dir.next().is_some());
-        made && listed.out.contains("team/app")
+    /// Returns whether the repository has been looked at: what is pushed from then on runs.
+    pub(crate) fn has_seen(&self) -> bool {
+        let listed = self.muster(&["repo", "list"]).out;
+        listed.contains("team/app") && !listed.contains("not looked at yet")
     }
 }
 
