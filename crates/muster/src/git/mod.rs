@@ -16,7 +16,7 @@ use muster_sys::process::{ProcessError, Program};
 
 pub(crate) use mirror::{Merge, Mirror, ls_remote, remove_stale_locks};
 pub(crate) use remote::{DeployKey, Remote};
-pub(crate) use work_tree::WorkTree;
+pub(crate) use work_tree::{Head, WorkTree};
 
 use remote::Access;
 

@@ -17,6 +17,22 @@ pub(crate) struct WorkTree {
     pub(crate) own_git_dir: PathBuf,
 }
 
+/// What HEAD names.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Nothing before the first commit.
+    pub(crate) commit: Option<Committed>,
+    /// The branch that is checked out.
+    pub(crate) branch: Option<String>,
+}
+
+/// A commit and its files.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) commit: Sha,
+    tree: Sha,
+}
+
 impl WorkTree {
     /// Finds the work tree around `folder`.
     pub(crate) fn find(folder: &Path) -> Result<Self, GitError> {
@@ -30,19 +46,32 @@ impl WorkTree {
         }
     }
 
-    /// Returns the commit that HEAD names; `None` before the first one.
-    pub(crate) fn head(&self) -> Option<Sha> {
-        Git::new(&self.top, "rev-parse").args(["--verify", "--quiet", "HEAD^{commit}"]).sha().ok()
-    }
-
-    /// Returns the branch that is checked out.
-    pub(crate) fn branch(&self) -> Option<String> {
-        Git::new(&self.top, "symbolic-ref").args(["--quiet", "--short", "HEAD"]).text().ok()
+    /// Returns what HEAD names.
+    pub(crate) fn head(&self) -> Head {
+        let asked = Git::new(&self.top, "rev-parse")
+            .args(["HEAD^{commit}", "HEAD^{tree}", "--symbolic-full-name", "HEAD"])
+            .text();
+        if let Ok(answer) = asked {
+            let mut lines = answer.lines();
+            let mut sha = || Sha::parse(lines.next()?).ok();
+            if let (Some(commit), Some(tree)) = (sha(), sha()) {
+                let branch = lines.next().and_then(|name| name.strip_prefix("refs/heads/"));
+                let branch = branch.map(str::to_owned);
+                return Head { commit: Some(Committed { commit, tree }), branch };
+            }
+        }
+        // Before the first commit there is a branch at most.
+        let branch = Git::new(&self.top, "symbolic-ref").args(["--quiet", "--short", "HEAD"]);
+        Head { commit: None, branch: branch.text().ok() }
     }
 
     /// Makes a commit of all files as they are, uncommitted changes and new files included, but for
     /// those that git ignores. Its objects go to `objects`; the repository is not touched.
-    pub(crate) fn snapshot(&self, objects: &Path, parent: Option<&Sha>) -> Result<Sha, GitError> {
+    pub(crate) fn snapshot(
+        &self,
+        objects: &Path,
+        parent: Option<&Committed>,
+    ) -> Result<Sha, GitError> {
         let index = objects.join("index");
         // With the work tree's own index to start from, unchanged files need not be read.
         drop(std::fs::copy(self.own_git_dir.join("index"), &index));
@@ -64,11 +93,10 @@ impl WorkTree {
             .env("GIT_COMMITTER_NAME", "muster")
             .env("GIT_COMMITTER_EMAIL", "muster@localhost");
         if let Some(parent) = parent {
-            let same = Git::new(&self.top, "rev-parse").arg(format!("{parent}^{{tree}}")).sha()?;
-            if same == tree {
-                return Ok(parent.clone());
+            if parent.tree == tree {
+                return Ok(parent.commit.clone());
             }
-            commit = commit.args(["-p", parent.as_str()]);
+            commit = commit.args(["-p", parent.commit.as_str()]);
         }
         commit.sha()
     }

@@ -25,7 +25,7 @@ use self::find::WorkflowFile;
 use self::screen::Screen;
 use super::{CANNOT_RUN, GREEN, RED, complain};
 use crate::config::{IsolationConfig, SandboxConfig};
-use crate::git::{self, WorkTree};
+use crate::git::{self, Head, WorkTree};
 use crate::machine;
 
 #[derive(Debug, clap::Args)]
@@ -73,8 +73,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         .tempdir()
         .context("cannot make a folder for the run")?;
     let scratch = Scratch(scratch.keep());
-    let source = snapshot(&tree, scratch.path(), arguments.in_place)?;
-    let (planned, refused) = plan_all(&tree, files, arguments, &source, &mut screen)?;
+    let head = tree.head();
+    let source = snapshot(&tree, &head, scratch.path(), arguments.in_place)?;
+    let change = change(&tree, &head, &source)?;
+    let (planned, refused) = plan_all(&tree, files, arguments, &change, &mut screen)?;
     let nothing = planned.is_empty();
     let engine = Engine {
         folder: scratch.path().to_owned(),
@@ -117,17 +119,21 @@ impl Drop for Scratch {
 }
 
 /// Makes the commit that checkouts get: HEAD, or all files as they are on top of it.
-fn snapshot(tree: &WorkTree, scratch: &Path, in_place: bool) -> anyhow::Result<Source> {
-    let head = tree.head();
+fn snapshot(
+    tree: &WorkTree,
+    head: &Head,
+    scratch: &Path,
+    in_place: bool,
+) -> anyhow::Result<Source> {
     let objects = scratch.join("objects");
     std::fs::create_dir(&objects).context("cannot make a folder for the snapshot")?;
-    let sha = match (&head, in_place) {
-        (Some(head), true) => head.clone(),
-        _ => tree
+    let sha = match (&head.commit, in_place) {
+        (Some(head), true) => head.commit.clone(),
+        (head, _) => tree
             .snapshot(&objects, head.as_ref())
             .context("cannot take a snapshot of the work tree")?,
     };
-    let branch = tree.branch().unwrap_or_else(|| "HEAD".to_owned());
+    let branch = head.branch.as_deref().unwrap_or("HEAD");
     Ok(Source {
         git_dir: tree.git_dir.clone(),
         extra_objects: Some(objects),
@@ -143,11 +149,10 @@ fn plan_all(
     tree: &WorkTree,
     files: Vec<WorkflowFile>,
     arguments: &Arguments,
-    source: &Source,
+    change: &Change,
     screen: &mut Screen,
 ) -> anyhow::Result<(Vec<Planned>, usize)> {
-    let sha = Sha::parse(&source.sha)?;
-    let change = change(tree, source, &sha)?;
+    let sha = change.sha().context("the snapshot is no commit")?;
     let mut planned = Vec::new();
     let mut refused = 0;
     let mut jobs_found = false;
@@ -174,7 +179,7 @@ fn plan_all(
                 never.join(", ")
             ));
         }
-        let mut entry = match plan_one(tree, file, workflow, &change, &sha) {
+        let mut entry = match plan_one(tree, file, workflow, change, sha) {
             Ok(entry) => entry,
             Err((file, problems)) => {
                 refused += 1;
@@ -250,9 +255,10 @@ fn select(planned: &mut Planned, id: &str) -> bool {
 }
 
 /// Returns the push that the run pretends happened: the snapshot, on the branch checked out.
-fn change(tree: &WorkTree, source: &Source, sha: &Sha) -> anyhow::Result<Change> {
-    let before = tree.head();
-    let head = git::commit(&tree.top, source.extra_objects.as_deref(), sha);
+fn change(tree: &WorkTree, head: &Head, source: &Source) -> anyhow::Result<Change> {
+    let before = head.commit.as_ref().map(|head| head.commit.clone());
+    let sha = Sha::parse(&source.sha)?;
+    let head = git::commit(&tree.top, source.extra_objects.as_deref(), &sha);
     let head = head.context("cannot read the snapshot")?;
     let git_ref =
         GitRef::parse(&source.git_ref).unwrap_or_else(|| GitRef::Branch("HEAD".to_owned()));
