@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
 use super::{GREEN, print, runtime};
 use crate::config::Config;
+use crate::logs;
 use crate::store::Store;
 use crate::store::backup::Copy;
 
@@ -34,28 +36,49 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         runtime()?.block_on(Store::back_up(config.database.as_deref(), &database, copy))?;
     print(format!("database: {}", copied.display()));
     // After the database: what it knows of is there. Logs only grow.
-    let logs = copy_logs(&config.data.join("logs"), &folder.join("logs"))?;
-    print(format!("logs: {logs} in {}", folder.join("logs").display()));
+    for (what, below) in [("logs", "logs"), ("deploy keys", "keys")] {
+        let to = folder.join(below);
+        let count = copy_files(&config.data.join(below), &to)?;
+        print(format!("{what}: {count} in {}", to.display()));
+    }
     print("Mirrors are fetched again; secrets that muster.toml names are not in it.");
     Ok(GREEN)
 }
 
-/// Copies all logs as long as they are now; returns how many.
-fn copy_logs(from: &Path, to: &Path) -> anyhow::Result<usize> {
-    fs::create_dir(to).with_context(|| format!("cannot make {}", to.display()))?;
+/// Copies all files of a folder, as long as they are now, for us alone; returns how many.
+fn copy_files(from: &Path, to: &Path) -> anyhow::Result<usize> {
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(to)
+        .with_context(|| format!("cannot make {}", to.display()))?;
     let mut count = 0;
     let at = || format!("cannot read {}", from.display());
-    for entry in fs::read_dir(from).with_context(at)? {
-        let entry = entry.with_context(at)?;
-        match fs::copy(entry.path(), to.join(entry.file_name())) {
+    let entries = match fs::read_dir(from) {
+        // A server of an older version has not made it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other.with_context(at)?,
+    };
+    for entry in entries {
+        let path = entry.with_context(at)?.path();
+        let copied = match copy(&path, to) {
+            // It was sealed in this very moment.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                copy(&logs::sealed_path(&path), to)
+            }
+            other => other,
+        };
+        match copied {
             Ok(_) => count += 1,
-            // Its time was over in this very moment.
+            // Its time was over.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot copy {}", entry.path().display()));
+                return Err(error).with_context(|| format!("cannot copy {}", path.display()));
             }
         }
     }
     Ok(count)
+}
+
+fn copy(file: &Path, to: &Path) -> io::Result<u64> {
+    fs::copy(file, to.join(file.file_name().unwrap_or_default()))
 }

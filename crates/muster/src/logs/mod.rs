@@ -67,7 +67,8 @@ impl Log {
     }
 }
 
-fn sealed_path(path: &Path) -> PathBuf {
+/// Returns the file that a log is once it is sealed.
+pub(crate) fn sealed_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(SEALED);
     name.into()
