@@ -65,6 +65,23 @@ impl WorkTree {
         Head { commit: None, branch: branch.text().ok() }
     }
 
+    /// Returns the branch that others are merged into, and the commit that it is at: what `origin` calls
+    /// its default, else `main` or `master`.
+    pub(crate) fn default_branch(&self) -> Option<(String, Sha)> {
+        let remote = Git::new(&self.top, "symbolic-ref")
+            .args(["--quiet", "refs/remotes/origin/HEAD"])
+            .text()
+            .ok();
+        let named = remote.into_iter().chain(["main", "master"].map(|n| format!("refs/heads/{n}")));
+        named.into_iter().find_map(|full| {
+            let spec = format!("{full}^{{commit}}");
+            let verify = ["--verify", "--quiet", "--end-of-options", &spec];
+            let sha = Git::new(&self.top, "rev-parse").args(verify).sha().ok()?;
+            let of = |folder| full.strip_prefix(folder).map(str::to_owned);
+            Some((of("refs/remotes/origin/").or_else(|| of("refs/heads/"))?, sha))
+        })
+    }
+
     /// Makes a commit of all files as they are, uncommitted changes and new files included, but for
     /// those that git ignores. Its objects go to `objects`; the repository is not touched.
     pub(crate) fn snapshot(

@@ -403,3 +403,40 @@ jobs:
     assert!(done.out.contains("│ went on\n"));
     assert_eq!(done.out.matches("background").count(), 300_000 / "background\n".len());
 }
+
+#[test]
+fn a_pull_request_to_the_default_branch_is_pretended() {
+    let scene = Scene::new();
+    scene.workflow(
+        "on:\n  pull_request:\n    branches: [main]\njobs:\n  test:\n    runs-on: linux\n    steps:\n      \
+         - uses: actions/checkout@v4\n      \
+         - run: echo \"$GITHUB_EVENT_NAME $GITHUB_BASE_REF $GITHUB_HEAD_REF $GITHUB_REF ${{ github.event.pull_request.title }}\"\n",
+    );
+    scene.commit("Start");
+    scene.git(&["switch", "--quiet", "--create", "topic"]);
+    scene.file("more", "");
+    scene.commit("Add more");
+    let story =
+        |args: &[&str]| scene.muster(&[&["run", "--isolation", "none"], args].concat()).story();
+    assert_snapshot!(story(&[]), @"
+    .github/workflows/ci.yml: not run: `on` does not name `push`
+    nothing to run
+    exit 2
+    ");
+    assert_snapshot!(story(&["--event", "pull_request"]), @r#"
+    .github/workflows/ci.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/pull/1/merge
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run echo "$GITHUB_EVENT_NAME $GITHUB_BASE_REF $GITHUB_HEAD_REF $GITHUB_REF Add more"
+    │ pull_request main topic refs/pull/1/merge Add more
+    ✓ Run echo "$GITHUB_EVENT_NAME $GITHUB_BASE_REF $GITHUB_HEAD_REF $GITHUB_REF Add more" [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+    exit 0
+    "#);
+    let unknown = scene.muster(&["run", "--event", "release"]);
+    assert!(unknown.err.contains("possible values: push, pull_request"), "{}", unknown.err);
+    assert_eq!(unknown.exit, Some(2));
+}

@@ -10,7 +10,9 @@ mod screen;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use muster_core::change::{Change, GitRef, Person, RunFacts, github_context};
+use muster_core::change::{
+    Change, GitRef, Person, PullRequest, PullRequestAction, RunFacts, github_context,
+};
 use muster_core::id::Sha;
 use muster_core::run::Run;
 use muster_runner::spec::Source;
@@ -39,15 +41,24 @@ pub(crate) struct Arguments {
     /// Run only this workflow file, whether or not the event starts it.
     #[arg(short = 'W', long, value_name = "FILE")]
     workflow: Option<PathBuf>,
-    /// The event to run for.
-    #[arg(long, value_name = "NAME", default_value = "push", value_parser = ["push"])]
-    event: String,
+    /// The event to run for: a push of the branch that is checked out, or a pull request from it to the
+    /// default branch.
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = EventKind::Push)]
+    event: EventKind,
     /// Run only this job and those that it needs.
     #[arg(long, value_name = "ID")]
     job: Option<String>,
     /// Run in the work tree itself instead of in an empty workspace.
     #[arg(long)]
     in_place: bool,
+}
+
+/// What the run pretends happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum EventKind {
+    Push,
+    PullRequest,
 }
 
 /// A workflow that will run.
@@ -74,8 +85,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         .context("cannot make a folder for the run")?;
     let scratch = Scratch(scratch.keep());
     let head = tree.head();
-    let source = snapshot(&tree, &head, scratch.path(), arguments.in_place)?;
-    let change = change(&tree, &head, &source)?;
+    let mut source = snapshot(&tree, &head, scratch.path(), arguments.in_place)?;
+    let change = change(&tree, head, &source, arguments.event)?;
+    source.git_ref = change.full_ref();
     let (planned, refused) = plan_all(&tree, files, arguments, &change, &mut screen)?;
     let nothing = planned.is_empty();
     let engine = Engine {
@@ -211,10 +223,16 @@ fn plan_one(
     let name = tree.top.file_name().map(|name| name.to_string_lossy().into_owned());
     let repository = format!("local/{}", name.unwrap_or_else(|| "repository".to_owned()));
     let git_ref = change.full_ref();
+    let default_branch = match change {
+        Change::PullRequest(pull) => &pull.base_ref,
+        Change::Push { .. } | Change::Delete { .. } => {
+            git_ref.strip_prefix("refs/heads/").unwrap_or("main")
+        }
+    };
     let facts = RunFacts {
         tested: sha,
         repository: &repository,
-        default_branch: git_ref.strip_prefix("refs/heads/").unwrap_or("main"),
+        default_branch,
         repository_url: &tree.top.to_string_lossy(),
         server_url: "https://github.com",
         api_url: "https://api.github.com",
@@ -254,14 +272,43 @@ fn select(planned: &mut Planned, id: &str) -> bool {
     planned.run.jobs.iter().any(|job| job.id.eq_ignore_ascii_case(id))
 }
 
-/// Returns the push that the run pretends happened: the snapshot, on the branch checked out.
-fn change(tree: &WorkTree, head: &Head, source: &Source) -> anyhow::Result<Change> {
-    let before = head.commit.as_ref().map(|head| head.commit.clone());
+/// Returns what the run pretends happened: a push of the snapshot to the branch that is checked out, or a
+/// pull request with it.
+fn change(
+    tree: &WorkTree,
+    head: Head,
+    source: &Source,
+    event: EventKind,
+) -> anyhow::Result<Change> {
     let sha = Sha::parse(&source.sha)?;
-    let head = git::commit(&tree.top, source.extra_objects.as_deref(), &sha);
-    let head = head.context("cannot read the snapshot")?;
-    let git_ref =
-        GitRef::parse(&source.git_ref).unwrap_or_else(|| GitRef::Branch("HEAD".to_owned()));
+    let commit = git::commit(&tree.top, source.extra_objects.as_deref(), &sha);
+    let commit = commit.context("cannot read the snapshot")?;
+    let before = head.commit.map(|head| head.commit);
     let sender = std::env::var("USER").ok().map(|login| Person { id: None, login });
-    Ok(Change::Push { git_ref, before, head, forced: false, sender })
+    if event == EventKind::Push {
+        let git_ref =
+            GitRef::parse(&source.git_ref).unwrap_or_else(|| GitRef::Branch("HEAD".to_owned()));
+        return Ok(Change::Push { git_ref, before, head: commit, forced: false, sender });
+    }
+    let head_ref = head.branch.unwrap_or_else(|| "HEAD".to_owned());
+    let base = tree.default_branch();
+    let (base_ref, base) = match base {
+        Some(base) => base,
+        None => (head_ref.clone(), before.unwrap_or_else(|| sha.clone())),
+    };
+    let author = sender.unwrap_or(Person { id: None, login: commit.author_name });
+    Ok(Change::PullRequest(PullRequest {
+        number: 1,
+        action: PullRequestAction::Opened,
+        title: commit.message.lines().next().unwrap_or_default().to_owned(),
+        draft: false,
+        updated_at: commit.timestamp,
+        sender: author.clone(),
+        author,
+        head: sha,
+        head_ref,
+        from_fork: false,
+        base,
+        base_ref,
+    }))
 }
