@@ -105,11 +105,22 @@ impl Data {
         self.mirrors().join(format!("{repository}.git"))
     }
 
-    /// Returns the key that opens the repository of this name, made or not.
-    pub(crate) fn deploy_key(&self, name: &str) -> DeployKey {
-        let keys = self.folder.join("keys");
-        // No name has a plus sign.
-        DeployKey { file: keys.join(name.replace('/', "+")), known_hosts: keys.join("known_hosts") }
+    /// Returns the key that opens a repository, made or not.
+    pub(crate) fn deploy_key(&self, repository: &RepoId) -> DeployKey {
+        self.key(&format!("{repository}"))
+    }
+
+    /// Returns the key for a repository that is to be added under this name, made or not.
+    pub(crate) fn new_key(&self, name: &str) -> DeployKey {
+        // No name has a plus sign, and no id starts with one.
+        self.key(&format!("+{}", name.replace('/', "+")))
+    }
+
+    fn key(&self, folder: &str) -> DeployKey {
+        DeployKey {
+            folder: self.folder.join("keys").join(folder),
+            known_hosts: self.folder.join("known_hosts"),
+        }
     }
 
     /// Returns the folder of all logs.

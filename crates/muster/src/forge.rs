@@ -76,7 +76,7 @@ impl GitHub {
         }
         if config.allow_unsigned && !loopback {
             bail!(
-                "[github] `allow_unsigned` is only for a server that listens on a loopback address"
+                "[github] `allow_unsigned` is only for a server that listens on a loopback address, and has no `trusted_proxies`"
             );
         }
         let client = Client::new(&config.api_url, token.clone())?;

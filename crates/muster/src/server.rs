@@ -43,7 +43,8 @@ impl Server {
         git::remove_stale_locks(&data.mirrors()).context("cannot look through the mirrors")?;
         let store =
             Store::open(config.database.as_deref(), &data.database(), &data.backups()).await?;
-        let loopback = config.listen.ip().is_loopback();
+        // Behind a proxy nobody can tell who is on this machine.
+        let loopback = config.listen.ip().is_loopback() && config.trusted_proxies.is_empty();
         let github =
             config.github.as_ref().map(|config| GitHub::open(config, loopback)).transpose()?;
         let cageless = tokio::task::spawn_blocking(machine::try_sandbox).await?.err();

@@ -157,6 +157,12 @@ async fn repository(findings: &mut Findings, github: &GitHub, name: &str, public
             );
             Findings::note(&what, &text);
         }
+        Err(ClientError::Refused { status: 403 | 404, .. }) => Findings::note(
+            &what,
+            &format!(
+                "the token may not see what `{branch}` requires: it should require `{ROLL_UP}`"
+            ),
+        ),
         Err(error) => findings.of(&what, Err(error.into())),
     }
 }
@@ -164,7 +170,14 @@ async fn repository(findings: &mut Findings, github: &GitHub, name: &str, public
 /// Judges the webhook that leads to a muster server.
 fn webhook(webhooks: &[Webhook], public_url: &str) -> anyhow::Result<String> {
     let paths = ["/webhooks/github", "/event_handler"];
-    let ours = |hook: &&Webhook| paths.iter().any(|path| hook.config.url.ends_with(path));
+    // Without `public_url` the path is all that can be told from.
+    let here = public_url;
+    let ours = |hook: &&Webhook| {
+        let url = &hook.config.url;
+        paths.iter().any(|path| {
+            if here.is_empty() { url.ends_with(path) } else { *url == format!("{here}{path}") }
+        })
+    };
     let Some(hook) = webhooks.iter().find(ours) else {
         let public_url = if public_url.is_empty() { "<public_url>" } else { public_url };
         bail!("there is none that leads here: add one to {public_url}/webhooks/github");

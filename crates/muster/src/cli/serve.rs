@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{GREEN, print, runtime, until_terminated};
 use crate::config::Config;
@@ -29,7 +30,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     if let Some(data) = &arguments.data {
         config.data.clone_from(data);
     }
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
         let listener = server::bind(config.listen).await?;
         if config.public_url.is_empty() {
             let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -47,5 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             return Err(StoreError::Taken.into());
         }
         Ok(GREEN)
-    })
+    });
+    // A git command that hangs is nothing to wait for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
 }

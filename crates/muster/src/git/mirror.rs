@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use muster_core::change::Commit;
 use muster_core::id::Sha;
@@ -19,6 +20,8 @@ const MAX_DIFF: usize = 10_000;
 /// More packs, or about so many objects outside of packs, are packed together.
 const MAX_PACKS: usize = 20;
 const MAX_LOOSE: usize = 2560;
+/// A repository that does not say its refs in this time is given up, until the next look.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
 /// The largest workflow file that is read.
 const MAX_FILE: usize = 1 << 20;
 
@@ -35,6 +38,7 @@ pub(crate) struct RemoteRefs {
 pub(crate) fn ls_remote(remote: &Remote) -> Result<RemoteRefs, GitError> {
     let answer = Git::new(Path::new("/"), "ls-remote")
         .to(remote)
+        .within(LOOK_LIMIT)
         .args(["--symref", "--end-of-options", &*remote.location])
         .args(["HEAD", "refs/heads/*", "refs/tags/*"])
         .text()?;
@@ -89,24 +93,43 @@ impl Mirror {
     pub(crate) fn fetch(&self, remote: &Remote, pull_request: Option<i64>) -> Result<(), GitError> {
         let pull =
             pull_request.map(|number| format!("+refs/pull/{number}/head:refs/pull/{number}/head"));
-        Git::new(&self.folder, "fetch")
+        let fetched = Git::new(&self.folder, "fetch")
             .to(remote)
             .at_most(remote.max_fetch)
             .args(["--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--end-of-options"])
             .args([&*remote.location, BRANCHES, TAGS])
             .args(pull)
-            .bytes()?;
+            .bytes();
+        self.drop_oversized(remote, &fetched);
+        fetched?;
         Ok(())
+    }
+
+    /// Removes what a fetch that was too large has left, which is as large as it may be.
+    fn drop_oversized<T>(&self, remote: &Remote, fetched: &Result<T, GitError>) {
+        if !matches!(fetched, Err(GitError::TooLarge { .. })) {
+            return;
+        }
+        let packs = std::fs::read_dir(self.folder.join("objects/pack")).into_iter().flatten();
+        for entry in packs.flatten() {
+            // Another fetch may be at work; what it has is smaller.
+            let full = entry.metadata().is_ok_and(|metadata| metadata.len() >= remote.max_fetch);
+            if full && entry.file_name().to_string_lossy().starts_with("tmp_") {
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
     }
 
     /// Brings a commit here that no branch or tag has any more, where `remote` still gives it.
     pub(crate) fn fetch_commit(&self, remote: &Remote, sha: &Sha) -> Result<(), GitError> {
-        Git::new(&self.folder, "fetch")
+        let fetched = Git::new(&self.folder, "fetch")
             .to(remote)
             .at_most(remote.max_fetch)
             .args(["--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options"])
             .args([&*remote.location, sha.as_str()])
-            .bytes()?;
+            .bytes();
+        self.drop_oversized(remote, &fetched);
+        fetched?;
         Ok(())
     }
 

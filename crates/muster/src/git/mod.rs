@@ -25,17 +25,19 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// The most that a command may print.
 const MAX_OUTPUT: usize = 256 << 20;
 
-/// What git says when the program that unpacks was killed by `SIGXFSZ`.
-const TOO_LARGE: &str = "died of signal 25";
+/// What git says when the program that unpacks was killed by `SIGXFSZ`: of loose objects, and of a pack.
+const TOO_LARGE: [&str; 2] = ["died of signal 25", "invalid index-pack output"];
 
 /// The configuration of every command.
-const CONFIG: [(&str, &str); 18] = [
+const CONFIG: [(&str, &str); 19] = [
     ("safe.directory", "*"),
     ("core.hooksPath", "/dev/null"),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     ("advice.detachedHead", "false"),
     ("fetch.fsckObjects", "true"),
+    // What has more objects is one pack, and so one file with one bound.
+    ("fetch.unpackLimit", "10"),
     // Old histories have these; they harm nobody.
     ("fetch.fsck.badDate", "warn"),
     ("fetch.fsck.badDateOverflow", "warn"),
@@ -92,6 +94,7 @@ pub(crate) struct Git {
     command: String,
     /// What it may take in at once, in bytes.
     bound: Option<u64>,
+    limit: Duration,
 }
 
 impl Git {
@@ -109,7 +112,12 @@ impl Git {
                 .env(format!("GIT_CONFIG_KEY_{place}"), key)
                 .env(format!("GIT_CONFIG_VALUE_{place}"), value);
         }
-        Self { program: program.dir(folder).arg(command), command: command.to_owned(), bound: None }
+        Self {
+            program: program.dir(folder).arg(command),
+            command: command.to_owned(),
+            bound: None,
+            limit: LIMIT,
+        }
     }
 
     /// Lends the command what opens a repository.
@@ -123,6 +131,12 @@ impl Git {
                 .env(format!("GIT_CONFIG_KEY_{place}"), "credential.helper")
                 .env(format!("GIT_CONFIG_VALUE_{place}"), credentials.helper());
         }
+        self
+    }
+
+    /// Gives the command up after another time than usual.
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 
@@ -162,12 +176,13 @@ impl Git {
 
     /// Runs the command and returns what it printed.
     pub(crate) fn bytes(self) -> Result<Vec<u8>, GitError> {
-        let output = self.program.output(LIMIT, MAX_OUTPUT)?;
+        let output = self.program.output(self.limit, MAX_OUTPUT)?;
         if output.status.success() {
             return Ok(output.stdout);
         }
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        if let Some(bytes) = self.bound.filter(|_| message.contains(TOO_LARGE)) {
+        let too_large = TOO_LARGE.iter().any(|sign| message.contains(sign));
+        if let Some(bytes) = self.bound.filter(|_| too_large) {
             return Err(GitError::TooLarge { mib: bytes >> 20 });
         }
         Err(GitError::Refused { command: self.command, message })
@@ -182,7 +197,7 @@ impl Git {
     /// Runs a merge: `Ok` has the tree that it printed; `Err` what it printed where files conflict,
     /// which git says with exit code 1.
     pub(crate) fn conflicting(self) -> Result<Result<String, String>, GitError> {
-        let output = self.program.output(LIMIT, MAX_OUTPUT)?;
+        let output = self.program.output(self.limit, MAX_OUTPUT)?;
         let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
         match output.status.code() {
             Some(0) => Ok(Ok(text)),

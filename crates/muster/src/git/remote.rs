@@ -1,5 +1,8 @@
 //! Where a repository is, and what opens it: a token, or a key of its own.
 
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,10 +34,10 @@ pub(super) enum Access {
 }
 
 impl Remote {
-    /// Names a repository; a key that was made for it opens it.
-    pub(crate) fn new(location: String, key: DeployKey) -> Self {
-        let access = if key.exists() { Access::Key(key) } else { Access::Own };
-        Self { location, access, max_fetch: DEFAULT }
+    /// Names a repository; `key` opens it, if there is one.
+    pub(crate) fn new(location: String, key: Option<DeployKey>) -> Self {
+        let key = key.filter(DeployKey::exists);
+        Self { location, access: key.map_or(Access::Own, Access::Key), max_fetch: DEFAULT }
     }
 
     /// Names a repository that a token opens.
@@ -57,7 +60,7 @@ impl Remote {
             Access::Key(key) => {
                 // The first key that a host shows is taken down; another one later is refused.
                 let hosts = quoted(&format!("UserKnownHostsFile={}", as_value(&key.known_hosts)));
-                let identity = quoted(&format!("IdentityFile={}", as_value(&key.file)));
+                let identity = quoted(&format!("IdentityFile={}", as_value(&key.file())));
                 format!(
                     "{ssh} -F /dev/null -o IdentitiesOnly=yes -o {identity} \
                      -o StrictHostKeyChecking=accept-new -o {hosts}"
@@ -80,13 +83,18 @@ fn quoted(word: &str) -> String {
 /// The key of one repository, which may not be made yet. Only its public half leaves the server.
 #[derive(Debug, Clone)]
 pub(crate) struct DeployKey {
-    pub(crate) file: PathBuf,
+    /// Holds this key and nothing else.
+    pub(crate) folder: PathBuf,
     pub(crate) known_hosts: PathBuf,
 }
 
 impl DeployKey {
+    fn file(&self) -> PathBuf {
+        self.folder.join("key")
+    }
+
     fn exists(&self) -> bool {
-        self.file.is_file()
+        self.file().is_file()
     }
 
     /// Returns the public half, of a new key where there is none yet; `name` is its comment.
@@ -96,34 +104,43 @@ impl DeployKey {
     /// When `ssh-keygen` is not installed or fails.
     pub(crate) fn public(&self, name: &str) -> Result<String, GitError> {
         if !self.exists() {
-            let made = Program::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", &format!("muster {name}"), "-f"])
-                .arg(&self.file)
-                .output(KEYGEN_LIMIT, 64 << 10)?;
-            if !made.status.success() {
-                let message = String::from_utf8_lossy(&made.stderr).trim().to_owned();
-                return Err(GitError::Key(message));
-            }
+            let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.folder);
+            made.map_err(|error| GitError::Key(error.to_string()))?;
+            // Under another name until both halves are there.
+            let part = self.folder.join("part");
+            drop(fs::remove_file(&part));
+            keygen(
+                &["-q", "-t", "ed25519", "-N", "", "-C", &format!("muster {name}"), "-f"],
+                &part,
+            )?;
+            fs::rename(part, self.file()).map_err(|error| GitError::Key(error.to_string()))?;
         }
-        let public = std::fs::read_to_string(self.public_file());
-        let public = public.map_err(|error| GitError::Key(error.to_string()))?;
-        Ok(public.trim().to_owned())
+        let public = keygen(&["-y", "-P", "", "-f"], &self.file())?;
+        // Older versions of ssh-keygen leave the comment out.
+        let words: Vec<&str> = public.split_whitespace().take(2).collect();
+        Ok(format!("{} muster {name}", words.join(" ")))
+    }
+
+    /// Gives the key its place for good.
+    pub(crate) fn become_of(self, other: &Self) -> io::Result<()> {
+        fs::rename(self.folder, &other.folder)
     }
 
     /// Removes the key.
-    pub(crate) fn remove(&self) -> std::io::Result<()> {
-        for file in [&self.file, &self.public_file()] {
-            match std::fs::remove_file(file) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                done => done?,
-            }
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
         }
-        Ok(())
     }
+}
 
-    fn public_file(&self) -> PathBuf {
-        let mut name = self.file.as_os_str().to_owned();
-        name.push(".pub");
-        name.into()
+/// Runs `ssh-keygen` on a file; returns what it printed.
+fn keygen(args: &[&str], file: &Path) -> Result<String, GitError> {
+    let done = Program::new("ssh-keygen").args(args).arg(file).output(KEYGEN_LIMIT, 64 << 10);
+    let done = done.map_err(|error| GitError::Key(error.to_string()))?;
+    if !done.status.success() {
+        return Err(GitError::Key(String::from_utf8_lossy(&done.stderr).trim().to_owned()));
     }
+    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
 }

@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use futures_util::stream::unfold;
 use muster_core::id::Sha;
 use muster_core::run::Reason;
-use muster_sys::clock;
+use muster_sys::{clock, files};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -90,13 +90,19 @@ pub(super) async fn add_repository(
             "a deploy key opens a repository that is reached by SSH, such as git@host:owner/name.git",
         ));
     }
-    let key = shared.data.deploy_key(&new.name);
-    let (asked, name) = (location.clone(), new.name.clone());
+    let taken = shared.store.repositories().await?.into_iter().find(|known| known.name == new.name);
+    if let Some(known) = taken {
+        let (name, at) = (known.name, known.location);
+        return Err(bad(&format!("repository `{name}` is already there, at {at}")));
+    }
+    let key = new.deploy_key.then(|| shared.data.new_key(&new.name));
+    let (asked, name, new_key) = (location.clone(), new.name.clone(), key.clone());
     let looked = tokio::task::spawn_blocking(move || {
-        let public = new.deploy_key.then(|| key.public(&name)).transpose()?;
-        Ok::<_, GitError>((ls_remote(&Remote::new(asked, key)), public))
+        let public = new_key.as_ref().map(|key| key.public(&name)).transpose()?;
+        Ok::<_, GitError>((ls_remote(&Remote::new(asked, new_key)), public))
     });
-    let (refs, public) = looked.await.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?;
+    let looked = looked.await.map_err(anyhow::Error::from)?;
+    let (refs, public) = looked.map_err(|error| bad(&error.to_string()))?;
     let refs = refs.map_err(|error| {
         let key = public.map(|key| {
             format!(
@@ -107,7 +113,11 @@ pub(super) async fn add_repository(
         bad(&format!("cannot look at {location}: {error}{}", key.unwrap_or_default()))
     })?;
     let branch = refs.default_branch.unwrap_or_else(|| "main".to_owned());
-    shared.store.add_repository(new.name.clone(), location, branch, None, clock::now_ms()).await?;
+    let (store, name) = (&shared.store, new.name.clone());
+    let id = store.add_repository(name, location, branch, None, clock::now_ms()).await?;
+    if let Some(key) = key {
+        key.become_of(&shared.data.deploy_key(&id)).map_err(anyhow::Error::from)?;
+    }
     shared.wake.watch.notify_one();
     Ok((StatusCode::CREATED, Json(json!({ "name": new.name }))))
 }
@@ -178,16 +188,21 @@ pub(super) async fn remove_repository(
     let id = id.ok_or_else(|| Problem::not_found(format!("repository `{name}`")))?;
     // Its jobs are told to end.
     shared.wake.drive.notify_one();
-    let (mirror, key) = (shared.data.mirror(&id), shared.data.deploy_key(&name));
+    let (mirror, key) = (shared.data.mirror(&id), shared.data.deploy_key(&id));
+    // The repository is gone; what of it cannot be removed now goes with what belongs to nothing.
     let removed = tokio::task::spawn_blocking(move || {
-        key.remove()?;
-        std::fs::remove_dir_all(mirror)
+        if let Err(error) = key.remove() {
+            tracing::warn!(%error, "a deploy key cannot be removed");
+        }
+        let gone = mirror.with_extension("gone");
+        if std::fs::rename(&mirror, &gone).is_ok()
+            && let Err(error) = files::remove_tree(&gone)
+        {
+            tracing::warn!(path = %gone.display(), %error, "a mirror cannot be removed");
+        }
     });
-    let removed = removed.await;
-    match removed.map_err(anyhow::Error::from)? {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(StatusCode::NO_CONTENT),
-    }
+    removed.await.map_err(anyhow::Error::from)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /api/v1/outbox`: what has still to be told, and what is given up.
@@ -300,28 +315,42 @@ pub(super) async fn rerun(
     Ok(Json(json!({ "run": number, "attempt": attempt })))
 }
 
-/// Fetches the commit of a run again where the mirror is without it, or was removed.
+/// Brings the commit of a run here again where the mirror is without it, or was removed: fetches it, or
+/// merges once more.
 async fn bring_back(shared: &Shared, run: &RunRow) -> Result<(), Problem> {
-    let sha = Sha::parse(&run.tested_sha).map_err(anyhow::Error::from)?;
+    let parse = |sha: &String| Sha::parse(sha).map_err(anyhow::Error::from);
+    let (head, tested) = (parse(&run.sha)?, parse(&run.tested_sha)?);
+    let base = run.base_sha.as_ref().map(parse).transpose()?;
     let repositories = shared.store.repositories().await?;
     let repository = repositories.iter().find(|found| found.name == run.repository);
     let repository = repository.ok_or_else(|| Problem::not_found(run.repository.clone()))?;
     let (mirror, remote) = (shared.data.mirror(&repository.id()), shared.remote(repository)?);
-    let pull_request = run.pull_request;
-    let wanted = sha.clone();
+    let (pull_request, wanted) = (run.pull_request, tested.clone());
     let there = tokio::task::spawn_blocking(move || {
         let mirror = Mirror::open(mirror)?;
-        if !mirror.has(&wanted) {
-            mirror.fetch(&remote, pull_request)?;
-            if !mirror.has(&wanted) {
-                mirror.fetch_commit(&remote, &wanted)?;
+        if mirror.has(&wanted) {
+            return Ok(());
+        }
+        mirror.fetch(&remote, pull_request)?;
+        for sha in base.iter().chain([if base.is_some() { &head } else { &wanted }]) {
+            if !mirror.has(sha) {
+                mirror.fetch_commit(&remote, sha)?;
             }
+        }
+        if let Some(base) = base {
+            // The same two commits always give the same merge.
+            mirror.merge(&base, &head, &format!("refs/muster/again/{wanted}"))?;
+        }
+        if !mirror.has(&wanted) {
+            let answer = "another merge than before".to_owned();
+            return Err(GitError::Answer { command: "merge-tree".to_owned(), answer });
         }
         Ok::<_, GitError>(())
     });
-    there.await.map_err(anyhow::Error::from)?.map_err(|error| {
+    let there = there.await.map_err(anyhow::Error::from)?;
+    there.map_err(|error| {
         let message = format!(
-            "commit {sha} is not on this server any more, and cannot be fetched again: {error}; push it anew"
+            "commit {tested} is not on this server any more, and cannot be fetched again: {error}; push it anew"
         );
         Problem::new(StatusCode::CONFLICT, message)
     })

@@ -77,6 +77,8 @@ async fn accept(
 ) {
     let mut acceptor = TlsAcceptor::from(config);
     let mut changed = changed_at(&files);
+    // Of which state of the files it was told already that they cannot be used.
+    let mut told = changed;
     let room = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let connection = tokio::select! {
@@ -91,11 +93,14 @@ async fn accept(
         let now = changed_at(&files);
         if now != changed {
             match load(&files) {
-                Ok(config) => acceptor = TlsAcceptor::from(config),
-                // The old one goes on; half of a renewal may be written.
-                Err(error) => tracing::error!(error = format!("{error:#}"), "certificate"),
+                Ok(config) => (acceptor, changed) = (TlsAcceptor::from(config), now),
+                // The old one goes on; half of a renewal may be written, or closed to us for a moment.
+                Err(error) if told != now => {
+                    tracing::error!(error = format!("{error:#}"), "certificate");
+                    told = now;
+                }
+                Err(_) => {}
             }
-            changed = now;
         }
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let (acceptor, done) = (acceptor.clone(), done.clone());

@@ -149,6 +149,10 @@ fn whole_records(log: &mut Log, from: u64) -> io::Result<(Vec<u8>, usize)> {
 /// Replaces a complete log by one line; one that is no longer than that stays.
 pub(crate) fn replace(path: &Path, line: &str) -> io::Result<()> {
     let Some(mut log) = Log::open(path)? else { return Ok(()) };
+    if let Log::Growing(_) = log {
+        // What a crash has left beside it.
+        remove_if_there(&sealed_path(path))?;
+    }
     let length = log.length()?;
     // The result stays: that it is there is what says that a log is complete.
     let tail = log.read(length.saturating_sub(MAX_RESULT), MAX_RESULT)?;
@@ -188,7 +192,10 @@ pub(crate) fn seal(path: &Path) -> io::Result<bool> {
     let out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     let mut out = BufWriter::new(out);
     sealed::seal(&log, &mut out)?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    // It is as old as the log is.
+    out.set_modified(log.metadata()?.modified()?)?;
+    out.sync_all()?;
     if !is_same(&mut Log::Sealed(Sealed::open(File::open(&new)?)?), &mut Log::Growing(log))? {
         fs::remove_file(new)?;
         return Err(io::Error::other("what was sealed is not what was to be sealed"));

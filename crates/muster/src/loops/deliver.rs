@@ -99,7 +99,7 @@ impl Deliver {
 
     /// Sends what may be sent now; returns when there is more to do.
     async fn send_due(&mut self, now: i64) -> anyhow::Result<Option<i64>> {
-        let due = self.shared.store.due_reports(now, TOGETHER).await?;
+        let due = self.shared.store.due_reports(now, &self.notes.busy(), TOGETHER).await?;
         let mut repositories: HashMap<String, Option<Repository>> = HashMap::new();
         let mut notes: HashMap<String, Vec<Unsent>> = HashMap::new();
         let mut statuses = Vec::new();

@@ -28,6 +28,8 @@ struct State {
 pub(super) struct Lane {
     lanes: Lanes,
     repository: RepoId,
+    /// Whether it was given back already: it may be somebody else's by now.
+    left: bool,
 }
 
 impl Lanes {
@@ -47,7 +49,7 @@ impl Lanes {
             return None;
         }
         state.busy.insert(repository.clone(), false);
-        Some(Lane { lanes: self.clone(), repository: repository.clone() })
+        Some(Lane { lanes: self.clone(), repository: repository.clone(), left: false })
     }
 
     /// Returns the repositories whose lane is taken.
@@ -63,7 +65,8 @@ impl Lanes {
 
 impl Lane {
     /// Gives the lane back; returns whether somebody has wanted it, or any, meanwhile.
-    pub(super) fn leave(self) -> bool {
+    pub(super) fn leave(mut self) -> bool {
+        self.left = true;
         let mut state = self.lanes.state();
         let wanted = state.busy.remove(&self.repository).unwrap_or(false);
         std::mem::take(&mut state.turned_away) || wanted
@@ -72,7 +75,9 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.lanes.state().busy.remove(&self.repository);
+        if !self.left {
+            self.lanes.state().busy.remove(&self.repository);
+        }
     }
 }
 
@@ -88,6 +93,10 @@ mod tests {
         let beside = lanes.enter(&other).unwrap();
         assert!(lanes.enter(&one).is_none());
         assert!(lane.leave());
+        // What was given back is not given back again when the guard goes.
+        let taken = lanes.enter(&one).unwrap();
+        assert!(lanes.enter(&one).is_none());
+        assert!(taken.leave());
         assert!(!beside.leave());
         assert!(!lanes.enter(&one).unwrap().leave());
         let all: Vec<_> = (0..AT_ONCE)

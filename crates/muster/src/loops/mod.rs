@@ -20,6 +20,7 @@ mod watch;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -66,8 +67,8 @@ impl Shared {
                 Remote::with_token(github.location(&repository.name), github.credentials()?)
             }
             _ => {
-                let key = self.data.deploy_key(&repository.name);
-                Remote::new(repository.location.clone(), key)
+                let key = self.data.deploy_key(&repository.id());
+                Remote::new(repository.location.clone(), Some(key))
             }
         };
         Ok(remote.at_most(self.config.max_fetch_mib))
@@ -79,6 +80,8 @@ impl Shared {
 pub(crate) struct Wake {
     pub(crate) intake: Notify,
     pub(crate) watch: Notify,
+    /// How often a repository on this machine said that it has changed.
+    pub(crate) nudges: AtomicU64,
     pub(crate) plan: Notify,
     pub(crate) drive: Notify,
     pub(crate) deliver: Notify,
@@ -186,7 +189,10 @@ fn listen(shared: &Arc<Shared>) -> std::io::Result<()> {
                         // Nobody may be reading.
                         drop(shared.grown.send(job.to_owned()));
                     }
-                    None => shared.wake.watch.notify_one(),
+                    None => {
+                        shared.wake.nudges.fetch_add(1, Ordering::Relaxed);
+                        shared.wake.watch.notify_one();
+                    }
                 }
             }
         }

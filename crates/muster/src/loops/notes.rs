@@ -31,6 +31,11 @@ impl Notes {
         Self { writer: Writer { shared }, lanes: Lanes::default() }
     }
 
+    /// Returns the repositories that are being written to.
+    pub(super) fn busy(&self) -> Vec<RepoId> {
+        self.lanes.busy()
+    }
+
     /// Starts to write all that is due of one repository, unless some of it is being written: then the
     /// deliverer is woken afterwards.
     pub(super) fn write(&self, repository: Repository, due: Vec<Unsent>) {

@@ -20,7 +20,7 @@ use muster_workflow::{cibuild, plan, read};
 use serde_json::Value as Json;
 
 use super::lanes::Lanes;
-use super::{Shared, Step};
+use super::{AFTER_FAILURE, Shared, Step};
 use crate::git::{GitError, Merge, Mirror, Remote};
 use crate::store::events::{Decision, FileVerdict, Outcome, PendingEvent};
 use crate::store::repositories::Repository;
@@ -52,6 +52,8 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 struct Subject {
     /// The commit that is tested: of a pull request muster's own merge.
     tested: Sha,
+    /// Of a pull request, the commit that its head was merged into.
+    base: Option<Sha>,
     /// The message that may ask for no run, and whose first line is the title of a push.
     message: String,
     files: Files,
@@ -163,8 +165,10 @@ impl Planner {
             let _mirrors = self.shared.mirrors.read().await;
             let Err(error) = self.process(&event).await else { continue };
             if let Err(error) = self.try_later(&event, &error).await {
-                // It is still pending, and taken up again.
+                // It is still pending, and taken up again; the store has to recover first.
                 tracing::error!(event.number, error = format!("{error:#}"), "not decided");
+                tokio::time::sleep(AFTER_FAILURE).await;
+                return;
             }
         }
     }
@@ -337,6 +341,7 @@ impl Planner {
             git_ref: event.change.full_ref(),
             sha: event.change.sha().unwrap_or(&subject.tested).clone(),
             tested: subject.tested.clone(),
+            base: subject.base.clone(),
             pull_request,
             trust: about.trust,
             // Only what the other CI runs too is published twice.
@@ -457,6 +462,8 @@ fn subject(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Result<Su
             GitError::Refused { message, .. } if message.contains("couldn't find remote ref") => {
                 Nothing::Missing(sha.clone())
             }
+            // Trying again would bring as much again.
+            error @ GitError::TooLarge { .. } => dead("too-large", error.to_string()),
             error => Nothing::Later(error.into()),
         })?;
     }
@@ -474,6 +481,7 @@ fn subject(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Result<Su
         let reason = Reason::new("skip-mark", format!("the commit message says {mark}"));
         return Err(Outcome::Ignored(reason).into());
     }
+    let mut merged_into = None;
     let (tested, before) = match (pull, change) {
         (Some(pull), _) => {
             let base = mirror.resolve(&format!("refs/heads/{}", pull.base_ref));
@@ -481,7 +489,11 @@ fn subject(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Result<Su
                 base.ok_or_else(|| dead("gone", format!("branch `{}` is gone", pull.base_ref)))?;
             let name = format!("refs/muster/pull/{}/merge", pull.number);
             match mirror.merge(&base, sha, &name).map_err(unreadable)? {
-                Merge::Clean(merge) => (merge, mirror.merge_base(&base, sha)),
+                Merge::Clean(merge) => {
+                    let before = mirror.merge_base(&base, sha);
+                    merged_into = Some(base);
+                    (merge, before)
+                }
                 Merge::Conflict(files) => {
                     let text =
                         format!("It conflicts with `{}` in {}", pull.base_ref, files.join(", "));
@@ -507,7 +519,7 @@ fn subject(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Result<Su
         Some(before) => mirror.changed_files(&before, sha),
         None => ChangedFiles::Unknown,
     };
-    Ok(Subject { tested, message, files, changed })
+    Ok(Subject { tested, base: merged_into, message, files, changed })
 }
 
 /// Finds the workflow files of a commit, else the conventional script: paths, and texts where they

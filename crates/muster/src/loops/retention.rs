@@ -155,6 +155,9 @@ impl Retention {
             }
             tokio::time::sleep(BETWEEN_TRIES).await;
         }
+        tracing::warn!(
+            "mirrors are in use all the time; whether some have to go is looked at later"
+        );
         None
     }
 

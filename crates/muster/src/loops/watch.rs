@@ -3,13 +3,14 @@
 //! The truth is the list of refs. A hook's nudge only says when to look.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use muster_core::change::{Change, GitRef};
-use muster_core::id::Sha;
+use muster_core::id::{RepoId, Sha};
 use muster_sys::clock;
 
 use super::lanes::Lanes;
@@ -17,19 +18,39 @@ use super::{Shared, Step};
 use crate::git::{Mirror, Remote, ls_remote};
 use crate::store::repositories::{Look, Repository};
 
+/// The longest rest of a repository that cannot be looked at.
+const MAX_REST: Duration = Duration::from_secs(600);
 /// More refs than this in one repository are not watched.
 const MAX_REFS: usize = 50_000;
 
 pub(super) struct Watch {
     looker: Looker,
     lanes: Lanes,
-    /// When each repository elsewhere is looked at next.
-    due: HashMap<String, Instant>,
+    known: HashMap<RepoId, Known>,
+}
+
+/// What is known of the looks at a repository.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// When the last one began, and how many nudges there had been by then.
+    looked: Option<(Instant, u64)>,
+    /// How many have failed since one did not.
+    failures: Arc<AtomicU32>,
+}
+
+impl Known {
+    /// Returns whether it is time for another look.
+    fn is_due(&self, now: Instant, nudges: u64, local: bool, every: Duration) -> bool {
+        let Some((looked, heard)) = self.looked else { return true };
+        // A nudge is of some repository on this machine; which one, it does not say.
+        let rest = every * (1 << self.failures.load(Ordering::Relaxed).min(16));
+        (local && heard != nudges) || now.duration_since(looked) >= rest.min(MAX_REST.max(every))
+    }
 }
 
 impl Watch {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { looker: Looker { shared }, lanes: Lanes::default(), due: HashMap::new() }
+        Self { looker: Looker { shared }, lanes: Lanes::default(), known: HashMap::new() }
     }
 }
 
@@ -44,15 +65,24 @@ impl Looker {
     async fn look(&self, repository: &Repository) -> anyhow::Result<()> {
         let id = repository.id();
         let stored = self.shared.store.refs(&id).await?;
-        let remote = self.shared.remote(repository)?;
+        let remote = Arc::new(self.shared.remote(repository)?);
+        let asked = Arc::clone(&remote);
+        let there = tokio::task::spawn_blocking(move || ls_remote(&asked)).await??;
+        let branch = there.default_branch.unwrap_or_else(|| repository.default_branch.clone());
+        if there.refs.len() > MAX_REFS {
+            anyhow::bail!("it has {} branches and tags, more than {MAX_REFS}", there.refs.len());
+        }
+        let first = repository.seen_at.is_none();
+        if there.refs == stored && !first && branch == repository.default_branch {
+            return Ok(());
+        }
         let _mirrors = self.shared.mirrors.read().await;
-        let (first, default_branch) =
-            (repository.seen_at.is_none(), repository.default_branch.clone());
         let mirror = self.shared.data.mirror(&id);
         let look = tokio::task::spawn_blocking(move || {
-            look(&remote, mirror, &stored, first, &default_branch)
+            let (refs, changes) = fetch(&remote, mirror, &stored, first)?;
+            anyhow::Ok(Look { refs, default_branch: branch, changes })
         });
-        let Some(look) = look.await?? else { return Ok(()) };
+        let look = look.await??;
         let happened = !look.changes.is_empty();
         self.shared.store.record_look(&id, look, clock::now_ms()).await?;
         if happened {
@@ -62,15 +92,15 @@ impl Looker {
         Ok(())
     }
 
-    /// Looks at a repository; what keeps it from being seen is stored too.
-    async fn try_look(&self, repository: &Repository) -> anyhow::Result<()> {
-        let Err(error) = self.look(repository).await else { return Ok(()) };
+    /// Looks at a repository; what keeps it from being seen is stored too. Returns whether it was seen.
+    async fn try_look(&self, repository: &Repository) -> anyhow::Result<bool> {
+        let Err(error) = self.look(repository).await else { return Ok(true) };
         let problem = format!("{error:#}");
         if repository.problem.as_deref() != Some(&problem) {
             tracing::warn!(repo.name = repository.name, problem, "cannot look at the repository");
             self.shared.store.record_failed_look(&repository.id(), problem).await?;
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -78,25 +108,37 @@ impl Step for Watch {
     async fn step(&mut self) -> anyhow::Result<Duration> {
         let shared = &self.looker.shared;
         let config = &shared.config;
+        let nudges = shared.wake.nudges.load(Ordering::Relaxed);
         let now = clock::monotonic();
+        let mut due = Vec::new();
         for repository in shared.store.repositories().await? {
             if repository.is_at_github() {
                 continue;
             }
             let local = Path::new(&repository.location).is_absolute();
-            let due = self.due.get(&repository.location).is_none_or(|due| now >= *due);
-            if !local && !due {
-                continue;
+            let every = if local { config.poll_local_s } else { config.poll_remote_s };
+            let known = self.known.entry(repository.id()).or_default();
+            if known.is_due(now, nudges, local, Duration::from_secs(every)) {
+                due.push((known.looked.map(|(looked, _)| looked), repository));
             }
+        }
+        // Who was looked at longest ago comes first, so that everybody's turn comes.
+        due.sort_by_key(|(looked, _)| *looked);
+        for (_, repository) in due {
             let Some(lane) = self.lanes.enter(&repository.id()) else { continue };
-            let until = now + Duration::from_secs(config.poll_remote_s);
-            self.due.insert(repository.location.clone(), until);
-            let looker = self.looker.clone();
+            let known = self.known.entry(repository.id()).or_default();
+            known.looked = Some((now, nudges));
+            let (looker, failures) = (self.looker.clone(), Arc::clone(&known.failures));
             drop(shared.errands.spawn("look", async move {
-                if let Err(error) = looker.try_look(&repository).await {
-                    tracing::error!(error = format!("{error:#}"), "a look is not stored");
+                match looker.try_look(&repository).await {
+                    Ok(true) => failures.store(0, Ordering::Relaxed),
+                    Ok(false) => drop(failures.fetch_add(1, Ordering::Relaxed)),
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "a look is not stored");
+                        failures.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
-                // What was looked at may have changed since.
+                // Somebody may be due whose turn could not come.
                 if lane.leave() {
                     looker.shared.wake.watch.notify_one();
                 }
@@ -106,29 +148,22 @@ impl Step for Watch {
     }
 }
 
-/// Compares a repository with what is known of it; `None` where nothing differs.
-fn look(
+type Refs = Vec<(String, Sha)>;
+
+/// Fetches a repository; returns its refs, and what happened since `known`.
+fn fetch(
     remote: &Remote,
-    mirror: std::path::PathBuf,
+    mirror: PathBuf,
     known: &[(String, Sha)],
     first: bool,
-    default_branch: &str,
-) -> anyhow::Result<Option<Look>> {
-    let there = ls_remote(remote)?;
-    let branch = there.default_branch.unwrap_or_else(|| default_branch.to_owned());
-    if there.refs.len() > MAX_REFS {
-        anyhow::bail!("it has {} branches and tags, more than {MAX_REFS}", there.refs.len());
-    }
-    if there.refs == known && !first && branch == default_branch {
-        return Ok(None);
-    }
+) -> anyhow::Result<(Refs, Vec<Change>)> {
     let mirror = Mirror::open(mirror)?;
     mirror.fetch(remote, None).context("cannot fetch")?;
     // What was fetched is what counts: the list may have changed since it was read.
     let refs = mirror.refs()?;
     // What was there before muster came starts nothing.
     let changes = if first { Vec::new() } else { changes(&mirror, known, &refs)? };
-    Ok(Some(Look { refs, default_branch: branch, changes }))
+    Ok((refs, changes))
 }
 
 fn changes(

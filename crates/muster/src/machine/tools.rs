@@ -155,7 +155,7 @@ impl Toolbox {
             let is_rustup = fs::read_link(&from).is_ok_and(|to| to == Path::new(RUSTUP));
             let content = if name == RUSTUP {
                 // It puts newer versions of itself in its own place.
-                Content::Program(from)
+                Content::Program(fs::canonicalize(&from).unwrap_or(from))
             } else if is_rustup {
                 Content::Link(RUSTUP.into())
             } else {

@@ -315,6 +315,7 @@ impl Store {
         let (repository, head) = (repository.clone(), head.clone());
         self.write(move |db| {
             Box::pin(async move {
+                repositories::hold(db, &[repository.as_str()]).await?;
                 let corrected = sqlx::query(
                     "UPDATE pull_requests SET head = $4 \
                      WHERE repository_id = $1 AND number = $2 AND head = $3",
@@ -352,9 +353,7 @@ impl Store {
         without: &[RepoId],
         limit: i64,
     ) -> Result<Vec<PendingEvent>, StoreError> {
-        let others: String = (0..without.len())
-            .map(|place| format!(" AND repository_id <> ${}", place + 3))
-            .collect();
+        let others = repositories::none_of(without, 3);
         let mut query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "SELECT id, number, repository_id, change, failures FROM events \
              WHERE outcome = 'pending' AND next_try_at <= $1 AND NOT EXISTS \
@@ -414,6 +413,7 @@ impl Store {
         };
         self.write(move |db| {
             Box::pin(async move {
+                repositories::hold(db, &[repository.as_str()]).await?;
                 // The pull request may have moved on while the commit was fetched.
                 let decision = match late(db, &repository, pull).await? {
                     Some(reason) => Decision {

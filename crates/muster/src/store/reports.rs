@@ -199,18 +199,25 @@ async fn upsert(
 }
 
 impl Store {
-    /// Returns reports that are due, verdicts first, at most `limit`.
+    /// Returns reports that are due, of no repository in `without`, verdicts first, at most `limit`.
     pub(crate) async fn due_reports(
         &self,
         now: i64,
+        without: &[RepoId],
         limit: i64,
     ) -> Result<Vec<Unsent>, StoreError> {
-        let query = sqlx::query_as(
+        let others = repositories::none_of(without, 3);
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "SELECT repository_id, sha, context, state, description, path, version, failures, problem \
-             FROM reports WHERE sent < version AND next_try_at <= $1 \
-             ORDER BY CASE WHEN state = 'pending' THEN 1 ELSE 0 END, changed_at LIMIT $2",
-        );
-        Ok(query.bind(now).bind(limit).fetch_all(self.reads()).await?)
+             FROM reports WHERE sent < version AND next_try_at <= $1 {others} \
+             ORDER BY CASE WHEN state = 'pending' THEN 1 ELSE 0 END, changed_at LIMIT $2"
+        )))
+        .bind(now)
+        .bind(limit);
+        for repository in without {
+            query = query.bind(repository.as_str());
+        }
+        Ok(query.fetch_all(self.reads()).await?)
     }
 
     /// Returns the reports that the forge does not show yet, those that are given up first, at most

@@ -59,6 +59,12 @@ pub(crate) struct Look {
     pub(crate) changes: Vec<Change>,
 }
 
+/// Writes the condition that a row is of none of these repositories, whose ids are bound from `$first` on.
+pub(super) fn none_of(repositories: &[RepoId], first: usize) -> String {
+    let places = first..first + repositories.len();
+    places.map(|place| format!(" AND repository_id <> ${place}")).collect()
+}
+
 /// Keeps others from changing what belongs to these repositories until the transaction ends: whoever
 /// holds one goes first. (SQLite has one writer anyway.)
 ///
@@ -161,9 +167,11 @@ impl Store {
     /// first.
     pub(crate) async fn idle_repositories(&self) -> Result<Vec<(RepoId, i64)>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT id, last FROM (SELECT r.id, COALESCE((SELECT MAX(COALESCE(u.concluded_at, \
-             u.created_at)) FROM runs u WHERE u.repository_id = r.id), r.added_at) AS last \
-             FROM repositories r WHERE NOT EXISTS (SELECT 1 FROM runs u \
+            "SELECT id, CASE WHEN ran > heard THEN ran ELSE heard END AS last FROM (SELECT r.id, \
+             COALESCE((SELECT MAX(COALESCE(u.concluded_at, u.created_at)) FROM runs u \
+             WHERE u.repository_id = r.id), r.added_at) AS ran, \
+             COALESCE((SELECT MAX(e.received_at) FROM events e \
+             WHERE e.repository_id = r.id), r.added_at) AS heard FROM repositories r WHERE NOT EXISTS (SELECT 1 FROM runs u \
              WHERE u.repository_id = r.id AND u.conclusion IS NULL) AND NOT EXISTS \
              (SELECT 1 FROM events e WHERE e.repository_id = r.id AND e.outcome = 'pending')) AS idle \
              ORDER BY last",

@@ -35,6 +35,8 @@ pub(crate) struct NewRun {
     pub(crate) sha: Sha,
     /// The commit that is checked out.
     pub(crate) tested: Sha,
+    /// Of a pull request, the commit that its head was merged into.
+    pub(crate) base: Option<Sha>,
     pub(crate) pull_request: Option<i64>,
     pub(crate) trust: Trust,
     pub(crate) shadow: bool,
@@ -125,6 +127,8 @@ pub(crate) struct RunRow {
     pub(crate) sha: String,
     /// What is checked out: of a pull request muster's own merge.
     pub(crate) tested_sha: String,
+    /// Of a pull request, the commit that its head was merged into.
+    pub(crate) base_sha: Option<String>,
     pub(crate) pull_request: Option<i64>,
     pub(crate) unserved: String,
     pub(crate) cancel_text: Option<String>,
@@ -142,7 +146,7 @@ impl RunRow {
 }
 
 const COLUMNS: &str = "r.id, r.number, p.name AS repository, r.run_number, r.attempt, r.path, \
-     r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.tested_sha, r.pull_request, r.unserved, \
+     r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.tested_sha, r.base_sha, r.pull_request, r.unserved, \
      r.cancel_text, r.conclusion, r.created_at, r.concluded_at \
      FROM runs r JOIN repositories p ON p.id = r.repository_id";
 
@@ -167,9 +171,9 @@ pub(super) async fn insert(
     sqlx::query(
         "INSERT INTO runs (id, number, repository_id, workflow_id, event_id, run_number, attempt, \
          path, workflow_name, title, source, github, event_name, ref, sha, unserved, created_at, \
-         concurrency_group, held, tested_sha, pull_request, trust, shadow) \
+         concurrency_group, held, tested_sha, pull_request, trust, shadow, base_sha) \
          VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-         $19, $20, $21, $22)",
+         $19, $20, $21, $22, $23)",
     )
     .bind(id.as_str())
     .bind(new.numbers.number)
@@ -193,6 +197,7 @@ pub(super) async fn insert(
     .bind(new.pull_request)
     .bind(new.trust.as_str())
     .bind(i64::from(new.shadow))
+    .bind(new.base.as_ref().map(Sha::as_str))
     .execute(&mut *db)
     .await?;
     for (place, job) in new.run.jobs.iter().enumerate() {

@@ -27,6 +27,7 @@ on_both! {
     limits_are_obeyed_across_a_restart,
     the_doctor_says_what_is_wrong,
     what_cannot_be_told_is_shown,
+    a_merge_is_made_again_for_a_run_that_is_done_again,
 }
 
 const CI: &str = "on: [push, pull_request]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps: [{uses: actions/checkout@v4}, {run: ./test}]\n";
@@ -529,4 +530,29 @@ fn what_there_is_no_room_for_is_asked_to_come_again(database: Database) {
     story.deliver("push", &story.github.push("main", None, &story.main, "Start"));
     drop(slow);
     story.verdict(&story.main);
+}
+
+fn a_merge_is_made_again_for_a_run_that_is_done_again(database: Database) {
+    let mut story = Story::start(database);
+    story.server.scene.git(&["switch", "--quiet", "--create", "topic"]);
+    story.server.scene.file("more", "");
+    let head = story.commit("refs/pull/5/head", "Topic");
+    let pull = PullRequest { number: 5, head: head.clone(), from_fork: false };
+    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
+    story.verdict(&head);
+    story.server.configure("[retention]\nmirror_days = 0\n");
+    story.server.kill_and_serve();
+    let mirrors =
+        |server: &Server| std::fs::read_dir(server.data().join("mirrors")).unwrap().count();
+    story.server.until("the mirror is gone", |server| mirrors(server) == 0);
+    // Its base has moved on since; the run is about the merge that it was.
+    story.server.scene.git(&["switch", "--quiet", "main"]);
+    story.server.scene.file("later", "");
+    story.commit("refs/heads/main", "Later");
+    let again = story.server.muster(&["rerun", "1"]);
+    assert_eq!(again.exit, Some(0), "{}", again.err);
+    assert_snapshot!(story.verdict(&head), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
 }

@@ -9,6 +9,7 @@ on_both! {
     a_deploy_key_opens_a_repository,
     a_mirror_that_went_is_fetched_again,
     what_is_too_large_is_refused_with_the_reason,
+    everybodys_turn_comes_and_one_that_hangs_holds_up_nobody,
 }
 
 const GREEN: &str =
@@ -23,6 +24,7 @@ for word; do
     esac
 done
 echo "$@" >>"$folder/calls"
+while test -e "$folder/hang"; do sleep 0.1; done
 shown=$(ssh-keygen -y -P '' -f "$key" | cut -d ' ' -f 2)
 if test -n "$shown" && grep -q "$shown" "$folder/authorized"; then
     exec sh -c "$word"
@@ -133,7 +135,10 @@ fn what_is_too_large_is_refused_with_the_reason(database: Database) {
     })
     .take(3 << 20)
     .collect();
-    std::fs::write(server.scene.path().join("noise"), noise).unwrap();
+    // In many objects, as most of what is large.
+    for (number, part) in noise.chunks(20 << 10).enumerate() {
+        std::fs::write(server.scene.path().join(format!("noise-{number}")), part).unwrap();
+    }
     server.push("main", "Large");
     let mut listed = String::new();
     server.until("the problem is told", |server| {
@@ -143,7 +148,12 @@ fn what_is_too_large_is_refused_with_the_reason(database: Database) {
     let origin = server.origin.to_string_lossy().into_owned();
     assert_snapshot!(listed.replace(&origin, "[origin]"), @"team/app  [origin]  problem: cannot fetch: the repository sends more than 1 MiB at once (`max_fetch_mib`)");
     // Nothing of it stays, and the repository is heard again when it is gone.
-    server.scene.git(&["rm", "--quiet", "--force", "noise"]);
+    let mirror =
+        std::fs::read_dir(server.data().join("mirrors")).unwrap().flatten().next().unwrap();
+    let packs = std::fs::read_dir(mirror.path().join("objects/pack")).unwrap().flatten();
+    let left: Vec<_> = packs.filter(|file| file.metadata().unwrap().len() >= 1 << 20).collect();
+    assert!(left.is_empty(), "{left:?}");
+    server.scene.git(&["rm", "--quiet", "--force", "noise-*"]);
     server.scene.git(&["commit", "--quiet", "--amend", "--message", "Small"]);
     server.scene.file("small", "");
     let sha = server.push("main", "Smaller");
@@ -152,4 +162,42 @@ fn what_is_too_large_is_refused_with_the_reason(database: Database) {
     test success: Successful
     .github/workflows/ci.yml ran
     ");
+}
+
+fn everybodys_turn_comes_and_one_that_hangs_holds_up_nobody(database: Database) {
+    let mut server = Server::start_without_repository(database, "poll_remote_s = 1\n");
+    server.program("ssh", SSH);
+    std::fs::write(server.programs().join("authorized"), "").unwrap();
+    let location = format!("git@code.example.org:{}", server.origin.display());
+    let add = ["repo", "add", "team/slow", &location, "--deploy-key"];
+    let refused = server.muster(&add).err;
+    let key = refused.lines().find(|line| line.starts_with("ssh-ed25519 ")).unwrap();
+    std::fs::write(server.programs().join("authorized"), key).unwrap();
+    assert_eq!(server.muster(&add).exit, Some(0));
+    std::fs::write(server.programs().join("hang"), "").unwrap();
+    // More than are looked at at once, none of which sends a nudge.
+    let repositories: Vec<String> = (0..12).map(|number| format!("repository-{number}")).collect();
+    for name in &repositories {
+        let path = server.data().join(format!("../{name}.git"));
+        std::fs::create_dir(&path).unwrap();
+        crate::scene::git_in(&path, &["init", "--quiet", "--bare", "--initial-branch=main", "."]);
+        let path = path.canonicalize().unwrap().to_string_lossy().into_owned();
+        assert_eq!(server.muster(&["repo", "add", name, &path]).exit, Some(0));
+    }
+    server.until("all are seen", |server| {
+        let listed = server.muster(&["repo", "list"]).out;
+        listed.lines().filter(|line| line.contains("not looked at yet")).count() <= 1
+    });
+    server.scene.workflow(GREEN);
+    server.scene.commit("To all");
+    for name in &repositories {
+        let path = server.data().join(format!("../{name}.git")).to_string_lossy().into_owned();
+        server.scene.git(&["push", "--quiet", &path, "HEAD:refs/heads/main"]);
+    }
+    server.until("all have run", |server| {
+        let runs = server.muster(&["runs"]).out;
+        repositories.iter().all(|name| runs.contains(&format!(" {name} ")))
+            && runs.lines().filter(|line| line.contains(" success ")).count() == repositories.len()
+    });
+    server.terminate();
 }

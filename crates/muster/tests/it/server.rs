@@ -143,6 +143,15 @@ impl Server {
         self.serve(&address);
     }
 
+    /// Asks the server to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let pid = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+            self.until("the server has ended", |_| child.try_wait().unwrap().is_some());
+        }
+    }
+
     /// Kills the server's process alone.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
