@@ -343,6 +343,14 @@ impl Ground {
     }
 }
 
+/// Returns whether nobody but us can write to a file.
+fn is_ours_alone(file: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let ours = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(file)
+        .is_ok_and(|of| of.is_file() && of.uid() == ours && of.mode() & 0o022 == 0)
+}
+
 /// Puts something into the home of a job that does not run yet; returns what has to be bound there.
 fn plant(home: &Path, seed: &Seed, user: Option<u32>) -> io::Result<Option<Bind>> {
     let path = home.join(&seed.path);
@@ -357,7 +365,9 @@ fn plant(home: &Path, seed: &Seed, user: Option<u32>) -> io::Result<Option<Bind>
         Content::Link(to) => std::os::unix::fs::symlink(to, &path)?,
         Content::Text(text) => fs::write(&path, text)?,
         // To another user a file of ours is closed, in whatever folder.
-        Content::Program(from) if user.is_some() && fs::hard_link(from, &path).is_ok() => {
+        Content::Program(from)
+            if user.is_some() && is_ours_alone(from) && fs::hard_link(from, &path).is_ok() =>
+        {
             return Ok(None);
         }
         Content::Program(from) => {

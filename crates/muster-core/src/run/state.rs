@@ -1,5 +1,6 @@
 //! The states of a job, and the moves between them.
 
+use muster_workflow::text::one_line;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -120,9 +121,10 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// Makes a reason.
+    /// Makes a reason. Its sentence may quote what strangers write, and stands on one line all the same.
     pub fn new(code: &str, text: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), text: text.into() }
+        let text: String = text.into();
+        Self { code: code.to_owned(), text: one_line(&text.replace('\n', " ")) }
     }
 }
 

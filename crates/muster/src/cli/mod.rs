@@ -111,9 +111,9 @@ fn complain(error: &anyhow::Error) {
 }
 
 /// Writes a line to standard output.
-#[expect(clippy::print_stdout, reason = "this is the command line")]
 pub(crate) fn print(line: impl std::fmt::Display) {
-    println!("{line}");
+    // A closed output is no error of ours.
+    drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
 /// Writes bytes to standard output as they are.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::StreamExt as _;
+use muster_workflow::text::one_line;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -92,7 +93,7 @@ pub(crate) fn list(arguments: &ListArguments) -> anyhow::Result<u8> {
     runtime()?.block_on(async {
         let answer = client.get("/api/v1/runs").await?;
         for run in answer["runs"].as_array().into_iter().flatten().take(arguments.limit) {
-            print(line(run));
+            print(one_line(&line(run)));
         }
         Ok(GREEN)
     })

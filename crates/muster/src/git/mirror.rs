@@ -47,7 +47,8 @@ pub(crate) fn ls_remote(remote: &Remote) -> Result<RemoteRefs, GitError> {
     for line in answer.lines() {
         let Some((what, name)) = line.split_once('\t') else { continue };
         // A pattern also matches the ends of longer names, such as refs/remotes/origin/HEAD.
-        let watched = name.starts_with("refs/heads/") || name.starts_with("refs/tags/");
+        let watched = (name.starts_with("refs/heads/") || name.starts_with("refs/tags/"))
+            && is_readable(name);
         if let Some(target) = what.strip_prefix("ref: refs/heads/") {
             if name == "HEAD" {
                 default_branch = Some(target.to_owned());
@@ -59,6 +60,11 @@ pub(crate) fn ls_remote(remote: &Remote) -> Result<RemoteRefs, GitError> {
     }
     refs.sort();
     Ok(RemoteRefs { refs, default_branch })
+}
+
+/// Returns whether a ref's name was UTF-8. Others are not watched: two of them can look the same.
+fn is_readable(name: &str) -> bool {
+    !name.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// What came of a merge.
@@ -223,6 +229,9 @@ impl Mirror {
             let bad =
                 || GitError::Answer { command: "for-each-ref".into(), answer: line.to_owned() };
             let (sha, name) = line.split_once(' ').ok_or_else(bad)?;
+            if !is_readable(name) {
+                continue;
+            }
             refs.push((name.to_owned(), Sha::parse(sha).map_err(|_| bad())?));
         }
         refs.sort();

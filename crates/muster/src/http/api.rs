@@ -36,7 +36,7 @@ pub(super) async fn repositories(
             json!({
                 "id": repository.number,
                 "name": repository.name,
-                "location": repository.location,
+                "location": repository.shown_location(),
                 "kind": repository.kind(),
                 "default_branch": repository.default_branch,
                 "seen_at": repository.seen_at,
@@ -92,7 +92,7 @@ pub(super) async fn add_repository(
     }
     let taken = shared.store.repositories().await?.into_iter().find(|known| known.name == new.name);
     if let Some(known) = taken {
-        let (name, at) = (known.name, known.location);
+        let (name, at) = (&known.name, known.shown_location());
         return Err(bad(&format!("repository `{name}` is already there, at {at}")));
     }
     let key = new.deploy_key.then(|| shared.data.new_key(&new.name));
@@ -425,16 +425,24 @@ pub(super) async fn log(
     let pieces = unfold(0, move |from| {
         let path = path.clone();
         async move {
+            if from == u64::MAX {
+                return None;
+            }
             let read = tokio::task::spawn_blocking(move || logs::raw(&path, from)).await;
             match read {
                 Ok(Ok((_, next))) if next == from => None,
                 Ok(Ok((text, next))) => Some((Ok(text), next)),
-                Ok(Err(error)) => Some((Err(error), from)),
+                // The client has the status already; the other jobs of the run are still to be shown.
+                Ok(Err(error)) => Some((Ok(unreadable(&error)), u64::MAX)),
                 Err(error) => Some((Err(std::io::Error::other(error)), from)),
             }
         }
     });
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(pieces)))
+}
+
+fn unreadable(error: &std::io::Error) -> Vec<u8> {
+    format!("muster: the rest of this log cannot be read: {error}\n").into_bytes()
 }
 
 /// Finds a job, and its run.

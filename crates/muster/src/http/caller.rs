@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::serve::IncomingStream;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -63,7 +63,10 @@ impl Caller {
         let peer = peer.to_canonical();
         let through_proxy = trusted(&peer);
         let mut address = peer;
-        let mut forwarded = false;
+        // What cannot be read, or is not looked into, says nothing but that somebody is in between.
+        let unread = |value: &HeaderValue| value.to_str().is_err();
+        let mut forwarded = headers.contains_key("forwarded")
+            || headers.get_all("x-forwarded-for").iter().any(unread);
         // Each proxy adds the address that it was called from at the end; what stands before the first
         // stranger, from the end, is the stranger's own word.
         let given = headers.get_all("x-forwarded-for").iter();
@@ -84,7 +87,6 @@ impl Caller {
                 }
             }
         }
-        forwarded |= !through_proxy && headers.contains_key("forwarded");
         let last = |name: &str| {
             let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
             Some(value.rsplit(',').next()?.trim().to_owned())
@@ -96,9 +98,15 @@ impl Caller {
         Self { address, forwarded, origin: host.map(|host| format!("{scheme}://{host}")) }
     }
 
-    /// Returns whether the caller is on this machine, as far as anybody can tell.
+    /// Returns whether the caller is on this machine, as far as anybody can tell: also by the name that it
+    /// calls us, for a browser here may be led by a page of somebody else.
     pub(super) fn is_local(&self) -> bool {
-        self.address.is_loopback() && !self.forwarded
+        let host = self.origin.as_deref().and_then(|origin| origin.split_once("://"));
+        let host = host.map_or("", |(_, host)| host);
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let named_so = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        self.address.is_loopback() && !self.forwarded && named_so
     }
 }
 
@@ -128,7 +136,7 @@ mod tests {
         let proxies = proxies.map(|proxy| Network::try_from(proxy.to_owned()).unwrap());
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(*name, value.parse().unwrap());
+            map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let caller = Caller::of(peer.parse().unwrap(), &map, false, &proxies);
         let local = if caller.is_local() { " local" } else { "" };
@@ -137,7 +145,7 @@ mod tests {
 
     #[test]
     fn only_named_proxies_are_believed() {
-        let host = ("host", "ci:4567");
+        let host = ("host", "localhost:4567");
         let from = |addresses| ("x-forwarded-for", addresses);
         let proto = ("x-forwarded-proto", "https");
         let outside = ("x-forwarded-host", "ci.example.org");
@@ -153,19 +161,31 @@ mod tests {
             caller("127.0.0.1", &[host, from("nonsense")]),
             caller("::1", &[host, from("127.0.0.1")]),
             caller("::1", &[host, ("forwarded", "for=192.0.2.9")]),
+            caller("127.0.0.1", &[host, ("forwarded", "for=192.0.2.9")]),
+            caller("127.0.0.1", &[host, ("x-forwarded-for", "\u{ff}, 192.0.2.9")]),
+            caller("127.0.0.1", &[("host", "evil.example")]),
+            caller("127.0.0.1", &[("host", "127.0.0.1:4567")]),
+            caller("::1", &[("host", "[::1]:4567")]),
+            caller("127.0.0.1", &[]),
         ];
         assert_snapshot!(said.join("\n"), @"
-        192.0.2.9 http://ci:4567
-        192.0.2.9 http://ci:4567
-        127.0.0.1 http://ci:4567 local
+        192.0.2.9 http://localhost:4567
+        192.0.2.9 http://localhost:4567
+        127.0.0.1 http://localhost:4567 local
         192.0.2.9 https://ci.example.org
-        192.0.2.9 http://ci:4567
-        192.0.2.9 http://ci:4567
-        192.0.2.9 http://ci:4567
-        10.1.1.1 http://ci:4567
-        127.0.0.1 http://ci:4567
-        ::1 http://ci:4567
-        ::1 http://ci:4567
+        192.0.2.9 http://localhost:4567
+        192.0.2.9 http://localhost:4567
+        192.0.2.9 http://localhost:4567
+        10.1.1.1 http://localhost:4567
+        127.0.0.1 http://localhost:4567
+        ::1 http://localhost:4567
+        ::1 http://localhost:4567
+        127.0.0.1 http://localhost:4567
+        127.0.0.1 http://localhost:4567
+        127.0.0.1 http://evil.example
+        127.0.0.1 http://127.0.0.1:4567 local
+        ::1 http://[::1]:4567 local
+        127.0.0.1
         ");
     }
 }

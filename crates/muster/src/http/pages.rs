@@ -69,6 +69,10 @@ struct JobPage {
     attempt: i64,
     attempts: usize,
     lines: Vec<Line>,
+    /// How many KiB stand before them.
+    left_out: u64,
+    /// Why there are none, where that is no matter of course.
+    unreadable: Option<String>,
     next: u64,
     /// Whether more will come.
     live: bool,
@@ -83,12 +87,20 @@ pub(super) async fn job(
     let attempts = shared.store.attempts_of(&job.ran_as).await?;
     let attempt = attempts.last().map_or(0, |(attempt, _)| *attempt);
     let steps = shared.store.steps_of(&job.ran_as).await?;
-    let steps = steps.into_iter().filter(|step| step.attempt == attempt).collect();
+    let mut steps: Vec<StepRow> =
+        steps.into_iter().filter(|step| step.attempt == attempt).collect();
+    for step in &mut steps {
+        let plain =
+            step.summary.as_deref().map(|text| anstream::adapter::strip_str(text).to_string());
+        step.summary = plain;
+    }
     let path = shared.data.log(&job.ran_as, attempt);
     let read = tokio::task::spawn_blocking(move || {
-        let mut lines = Vec::new();
-        let (mut next, mut complete) = (0, false);
-        while next < LOG_BYTES && !complete {
+        let (mut lines, mut complete) = (Vec::new(), false);
+        // The end is what people look for.
+        let from = logs::last(&path, LOG_BYTES)?;
+        let mut next = from;
+        while next < from + LOG_BYTES && !complete {
             let piece = logs::read(&path, next)?;
             if piece.next == next {
                 break;
@@ -96,12 +108,19 @@ pub(super) async fn job(
             lines.extend(piece.lines);
             (next, complete) = (piece.next, piece.complete);
         }
-        Ok::<_, std::io::Error>((lines, next))
+        Ok::<_, std::io::Error>((lines, from, next))
     });
-    let (lines, next) = read.await.map_err(anyhow::Error::from)??;
+    let (lines, from, next, unreadable) = match read.await.map_err(anyhow::Error::from)? {
+        Ok((lines, from, next)) => (lines, from, next, None),
+        Err(error) => (Vec::new(), 0, 0, Some(error.to_string())),
+    };
     let attempts = attempts.len();
+    let left_out = from.div_ceil(1024);
     let live = job.job.state.conclusion().is_none();
-    Ok(Html(JobPage { job, run, steps, attempt, attempts, lines, next, live }.render()?))
+    Ok(Html(
+        JobPage { job, run, steps, attempt, attempts, lines, left_out, unreadable, next, live }
+            .render()?,
+    ))
 }
 
 #[derive(Template)]

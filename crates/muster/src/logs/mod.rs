@@ -37,9 +37,15 @@ enum Log {
 
 impl Log {
     fn open(path: &Path) -> io::Result<Option<Self>> {
-        match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => return Ok(Some(Self::Growing(other?))),
+        let growing = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other?),
+        };
+        // An empty one beside a sealed one is no log.
+        if let Some(file) = growing
+            && (file.metadata()?.len() > 0 || !sealed_path(path).exists())
+        {
+            return Ok(Some(Self::Growing(file)));
         }
         match File::open(sealed_path(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -128,6 +134,21 @@ pub(crate) fn read(path: &Path, from: u64) -> io::Result<Piece> {
     Ok(piece)
 }
 
+/// Returns from where on a log has at most so many bytes to its end, a whole record being the first.
+pub(crate) fn last(path: &Path, bytes: u64) -> io::Result<u64> {
+    let Some(mut log) = Log::open(path)? else { return Ok(0) };
+    let length = log.length()?;
+    let mut at = length.saturating_sub(bytes);
+    while at > 0 && at < length {
+        let chunk = log.read(at, CHUNK)?;
+        match chunk.iter().position(|byte| *byte == b'\n') {
+            Some(end) => return Ok(at + end as u64 + 1),
+            None => at += chunk.len().max(1) as u64,
+        }
+    }
+    Ok(at)
+}
+
 /// Reads a chunk from a byte offset on; returns it and how much of it is whole records, which is more
 /// than nothing unless the last record is not written to its end yet.
 fn whole_records(log: &mut Log, from: u64) -> io::Result<(Vec<u8>, usize)> {
@@ -148,14 +169,27 @@ fn whole_records(log: &mut Log, from: u64) -> io::Result<(Vec<u8>, usize)> {
 
 /// Replaces a complete log by one line; one that is no longer than that stays.
 pub(crate) fn replace(path: &Path, line: &str) -> io::Result<()> {
-    let Some(mut log) = Log::open(path)? else { return Ok(()) };
-    if let Log::Growing(_) = log {
-        // What a crash has left beside it.
-        remove_if_there(&sealed_path(path))?;
+    let opened = match Log::open(path) {
+        // Of one that is damaged nothing is kept.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+        other => match other? {
+            None => return Ok(()),
+            some => some,
+        },
+    };
+    let (mut length, mut tail) = (u64::MAX, Vec::new());
+    if let Some(mut log) = opened {
+        if let Log::Growing(_) = log {
+            // What a crash has left beside it.
+            remove_if_there(&sealed_path(path))?;
+        }
+        length = log.length()?;
+        // The result stays: that it is there is what says that a log is complete.
+        tail = match log.read(length.saturating_sub(MAX_RESULT), MAX_RESULT) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Vec::new(),
+            other => other?,
+        };
     }
-    let length = log.length()?;
-    // The result stays: that it is there is what says that a log is complete.
-    let tail = log.read(length.saturating_sub(MAX_RESULT), MAX_RESULT)?;
     let last = tail.strip_suffix(b"\n").unwrap_or(&tail).rsplit(|byte| *byte == b'\n').next();
     let result = last.filter(|last| matches!(Record::parse(last), Some(Record::Result(_))));
     let mut text = format!("o 0 {} {line}\n", clock::now_ms()).into_bytes();

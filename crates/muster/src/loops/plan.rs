@@ -365,7 +365,7 @@ impl Planner {
             }
             _ => {
                 let url = &self.shared.config.public_url;
-                (url.clone(), format!("{url}/api/v3"), repository.location.clone())
+                (url.clone(), format!("{url}/api/v3"), repository.shown_location())
             }
         }
     }

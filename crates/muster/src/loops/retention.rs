@@ -38,6 +38,7 @@ struct Old {
     name: String,
     bytes: u64,
     age_ms: i64,
+    is_file: bool,
 }
 
 impl Retention {
@@ -92,7 +93,7 @@ impl Retention {
         let running = running(&self.shared).await?;
         for log in logs {
             let attempt = log.name.strip_suffix(".log");
-            if attempt.is_some_and(|attempt| !running.contains(attempt)) {
+            if log.is_file && attempt.is_some_and(|attempt| !running.contains(attempt)) {
                 let path = log.path.clone();
                 let sealed = tokio::task::spawn_blocking(move || logs::seal(&path)).await?;
                 if let Err(error) = sealed {
@@ -232,7 +233,8 @@ fn listed(folder: &Path) -> io::Result<Vec<Old>> {
         let changed = changed.map_or(0, |span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
         let name = entry.file_name().to_string_lossy().into_owned();
         let age_ms = clock::now_ms().saturating_sub(changed);
-        found.push(Old { path: entry.path(), name, bytes: metadata.len(), age_ms });
+        let (bytes, is_file) = (metadata.len(), metadata.is_file());
+        found.push(Old { path: entry.path(), name, bytes, age_ms, is_file });
     }
     Ok(found)
 }

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use muster_core::change::{Change, GitRef};
 use muster_core::id::{RepoId, Sha};
 use muster_sys::clock;
+use muster_workflow::text::one_line;
 
 use super::lanes::Lanes;
 use super::{Shared, Step};
@@ -25,7 +26,9 @@ const MAX_REFS: usize = 50_000;
 
 pub(super) struct Watch {
     looker: Looker,
-    lanes: Lanes,
+    /// Those on this machine do not wait for those elsewhere, which may hang.
+    local: Lanes,
+    elsewhere: Lanes,
     known: HashMap<RepoId, Known>,
 }
 
@@ -50,7 +53,12 @@ impl Known {
 
 impl Watch {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { looker: Looker { shared }, lanes: Lanes::default(), known: HashMap::new() }
+        Self {
+            looker: Looker { shared },
+            local: Lanes::default(),
+            elsewhere: Lanes::default(),
+            known: HashMap::new(),
+        }
     }
 }
 
@@ -95,7 +103,7 @@ impl Looker {
     /// Looks at a repository; what keeps it from being seen is stored too. Returns whether it was seen.
     async fn try_look(&self, repository: &Repository) -> anyhow::Result<bool> {
         let Err(error) = self.look(repository).await else { return Ok(true) };
-        let problem = format!("{error:#}");
+        let problem = one_line(&format!("{error:#}").replace('\n', " "));
         if repository.problem.as_deref() != Some(&problem) {
             tracing::warn!(repo.name = repository.name, problem, "cannot look at the repository");
             self.shared.store.record_failed_look(&repository.id(), problem).await?;
@@ -115,7 +123,7 @@ impl Step for Watch {
             if repository.is_at_github() {
                 continue;
             }
-            let local = Path::new(&repository.location).is_absolute();
+            let local = is_local(&repository);
             let every = if local { config.poll_local_s } else { config.poll_remote_s };
             let known = self.known.entry(repository.id()).or_default();
             if known.is_due(now, nudges, local, Duration::from_secs(every)) {
@@ -125,7 +133,8 @@ impl Step for Watch {
         // Who was looked at longest ago comes first, so that everybody's turn comes.
         due.sort_by_key(|(looked, _)| *looked);
         for (_, repository) in due {
-            let Some(lane) = self.lanes.enter(&repository.id()) else { continue };
+            let lanes = if is_local(&repository) { &self.local } else { &self.elsewhere };
+            let Some(lane) = lanes.enter(&repository.id()) else { continue };
             let known = self.known.entry(repository.id()).or_default();
             known.looked = Some((now, nudges));
             let (looker, failures) = (self.looker.clone(), Arc::clone(&known.failures));
@@ -146,6 +155,10 @@ impl Step for Watch {
         }
         Ok(Duration::from_secs(config.poll_local_s))
     }
+}
+
+fn is_local(repository: &Repository) -> bool {
+    Path::new(&repository.location).is_absolute()
 }
 
 type Refs = Vec<(String, Sha)>;

@@ -18,6 +18,8 @@ const TOOLS: &str = "/opt/muster/tools";
 const SYSTEM: [&str; 4] = ["/usr", "/bin", "/sbin", "/nix/store"];
 /// Folders of `/opt` that are muster's own inside.
 const OWN: [&str; 2] = ["hostedtoolcache", "muster"];
+/// The largest file of a version manager that is copied.
+const MAX_TEXT: u64 = 1 << 20;
 /// The program that all of its other names lead to.
 const RUSTUP: &str = "rustup";
 /// The PATH of who is not trusted with more.
@@ -122,19 +124,19 @@ impl Toolbox {
     fn rustup(&mut self, rustup: &Path, inside: &Path) {
         let mut plant = |path: PathBuf, content| self.home.push(Seed { path, content });
         let own = Path::new(".rustup");
-        let names = |folder: &str| {
-            let entries = fs::read_dir(rustup.join(folder)).into_iter().flatten().flatten();
-            entries.map(|entry| Path::new(folder).join(entry.file_name())).collect::<Vec<_>>()
+        let names = |folder: &str| -> Vec<PathBuf> {
+            let names = readable_names(&rustup.join(folder)).into_iter();
+            names.map(|name| Path::new(folder).join(name)).collect()
         };
         for toolchain in names("toolchains") {
             plant(own.join(&toolchain), Content::Link(inside.join(&toolchain)));
         }
         for hash in names("update-hashes") {
-            if let Ok(text) = fs::read_to_string(rustup.join(&hash)) {
+            if let Some(text) = small_text(&rustup.join(&hash)) {
                 plant(own.join(&hash), Content::Text(text));
             }
         }
-        let mut settings = fs::read_to_string(rustup.join("settings.toml")).unwrap_or_default();
+        let mut settings = small_text(&rustup.join("settings.toml")).unwrap_or_default();
         // rustup itself is not the job's, and cannot be changed by it.
         if !settings.contains("auto_self_update") {
             settings.insert_str(0, "auto_self_update = \"disable\"\n");
@@ -149,8 +151,7 @@ impl Toolbox {
     fn cargo(&mut self, folder: &Path, inside: &Path) -> PathBuf {
         let own = Path::new(".cargo/bin");
         let path = Path::new(HOME).join(own);
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        for name in entries.map(|entry| entry.file_name()) {
+        for name in readable_names(folder) {
             let from = folder.join(&name);
             let is_rustup = fs::read_link(&from).is_ok_and(|to| to == Path::new(RUSTUP));
             let content = if name == RUSTUP {
@@ -184,6 +185,18 @@ impl Toolbox {
         self.tools.push(Tool { from: from.to_owned(), to, known_as: None });
         true
     }
+}
+
+/// Returns the names in a folder that are UTF-8.
+fn readable_names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Reads a small regular file; what else stands in its place is nothing that a job needs.
+fn small_text(file: &Path) -> Option<String> {
+    let metadata = fs::symlink_metadata(file).ok()?;
+    (metadata.is_file() && metadata.len() <= MAX_TEXT).then(|| fs::read_to_string(file).ok())?
 }
 
 fn has_links(folder: &Path) -> bool {

@@ -32,6 +32,11 @@ impl Repository {
         RepoId::new(self.id.as_str())
     }
 
+    /// Returns the location as it may be shown.
+    pub(crate) fn shown_location(&self) -> String {
+        without_password(&self.location)
+    }
+
     /// Returns `github`, or `git` for any other.
     pub(crate) fn kind(&self) -> &str {
         &self.kind
@@ -318,4 +323,36 @@ async fn replace_refs(
             .await?;
     }
     Ok(())
+}
+
+/// Takes the password out of a URL.
+fn without_password(location: &str) -> String {
+    let Some((scheme, rest)) = location.split_once("://") else { return location.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Some((user, host)) = authority.rsplit_once('@') else { return location.to_owned() };
+    let user = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn no_password_is_shown() {
+        let shown = [
+            "/srv/a:b@c.git",
+            "git@host:team/app.git",
+            "https://host/app.git",
+            "https://me:p@ss:w0rd@host:8443/app@1.git",
+            "ssh://git:secret@host",
+        ];
+        insta::assert_snapshot!(shown.map(without_password).join("\n"), @"
+        /srv/a:b@c.git
+        git@host:team/app.git
+        https://host/app.git
+        https://me@host:8443/app@1.git
+        ssh://git@host
+        ");
+    }
 }

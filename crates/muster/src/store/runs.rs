@@ -5,6 +5,7 @@ use muster_core::id::{EventId, RepoId, RunId, Sha};
 use muster_core::run::{Conclusion, Job, Reason, Run};
 use muster_core::trust::Trust;
 use muster_workflow::expr::Contexts;
+use muster_workflow::text::one_line;
 use serde_json::Value as Json;
 use sqlx::{AnyConnection, FromRow};
 
@@ -139,9 +140,9 @@ pub(crate) struct RunRow {
 
 impl RunRow {
     /// Returns the branch, tag or `refs/pull/5/merge` that it is for, as people say it.
-    pub(crate) fn ref_name(&self) -> &str {
+    pub(crate) fn ref_name(&self) -> String {
         let of = |kind| self.git_ref.strip_prefix(kind);
-        of("refs/heads/").or_else(|| of("refs/tags/")).unwrap_or(&self.git_ref)
+        one_line(of("refs/heads/").or_else(|| of("refs/tags/")).unwrap_or(&self.git_ref))
     }
 }
 

@@ -10,6 +10,7 @@ on_both! {
     a_mirror_that_went_is_fetched_again,
     what_is_too_large_is_refused_with_the_reason,
     everybodys_turn_comes_and_one_that_hangs_holds_up_nobody,
+    hostile_names_hold_up_nothing_and_stay_on_their_line,
 }
 
 const GREEN: &str =
@@ -200,4 +201,26 @@ fn everybodys_turn_comes_and_one_that_hangs_holds_up_nobody(database: Database) 
             && runs.lines().filter(|line| line.contains(" success ")).count() == repositories.len()
     });
     server.terminate();
+}
+
+fn hostile_names_hold_up_nothing_and_stay_on_their_line(database: Database) {
+    let server = Server::start(database, "");
+    server.scene.workflow("on: push\njobs:\n  test:\n    runs-on: \"x-\\u202e-\\e[31m\"\n    steps: [{run: 'true'}]\n");
+    let sha = server.push("main", "First");
+    // Two names that look the same once they are text.
+    let script = format!(
+        "git update-ref \"$(printf 'refs/heads/z\\377')\" {sha}; git update-ref \"$(printf 'refs/heads/z\\376')\" {sha}"
+    );
+    let done = muster_sys::process::Program::new("sh").args(["-c", &script]).dir(&server.origin);
+    assert!(done.output(std::time::Duration::from_secs(10), 1 << 16).unwrap().status.success());
+    server.scene.file("second", "");
+    let second = server.push("turned\u{202e}around", "Second");
+    assert_snapshot!(server.verdict(&second), @"
+    muster error: not run to the end: test
+    test error: Not run: no runner serves the label `x-�-�[31m`
+    .github/workflows/ci.yml ran
+    ");
+    let runs = server.muster(&["runs"]).out;
+    assert!(runs.contains("turned\u{fffd}around") && !runs.contains('\u{202e}'), "{runs}");
+    assert!(!server.muster(&["repo", "list"]).out.contains("problem"));
 }

@@ -160,6 +160,19 @@ fn a_log_that_is_complete_is_sealed_and_reads_the_same(database: Database) {
     assert!(*sealed < raw / 4, "{sealed} of {raw} bytes");
     assert_eq!(server.muster(&["log", "1"]).out, before);
     assert_eq!(server.muster(&["log", "-f", "1"]).out, before);
+    // What is damaged is said, and ends nothing else.
+    let file = std::fs::read_dir(server.data().join("logs")).unwrap().flatten().next().unwrap();
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    let place = bytes.len() / 2;
+    bytes[place] ^= 1;
+    std::fs::write(file.path(), bytes).unwrap();
+    let damaged = server.muster(&["log", "1"]);
+    let said = damaged.out.lines().last().unwrap();
+    assert!(
+        said.starts_with("muster: the rest of this log cannot be read: a sealed log is damaged"),
+        "{said}"
+    );
+    assert_eq!(damaged.exit, Some(0));
     assert!(server.muster(&["rerun", "1"]).out.contains("attempt 2"));
 }
 
