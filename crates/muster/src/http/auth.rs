@@ -16,6 +16,8 @@ use crate::store::settings::ADMIN_TOKEN_HASH;
 use crate::token;
 
 const COOKIE: &str = "muster_token";
+/// The longest answer that tells what went wrong, in bytes.
+const MAX_SAID: usize = 64 * 1024;
 
 /// How a request showed who it is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +51,33 @@ pub(super) async fn guard(
     {
         return Err(Problem::new(StatusCode::FORBIDDEN, "this came from a page of another site"));
     }
-    Ok(next.run(request).await)
+    let to_a_program = request.uri().path().starts_with("/api/");
+    in_our_form(next.run(request).await, to_a_program).await
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage<'a> {
+    status: StatusCode,
+    message: &'a str,
+}
+
+/// Gives what went wrong its form: JSON to a program, also what the framework says of a request that it
+/// does not understand, and a page to a person.
+async fn in_our_form(response: Response, to_a_program: bool) -> Result<Response, Problem> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return Ok(response);
+    }
+    let said = axum::body::to_bytes(response.into_body(), MAX_SAID).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let json: Option<serde_json::Value> = serde_json::from_str(&said).ok();
+    let message = json.as_ref().and_then(|json| json["message"].as_str()).unwrap_or(&said);
+    let message = if message.is_empty() { &*status.to_string() } else { message };
+    if to_a_program {
+        return Err(Problem::new(status, message));
+    }
+    Ok((status, Html(ProblemPage { status, message }.render()?)).into_response())
 }
 
 async fn credentials(shared: &Shared, headers: &HeaderMap) -> Result<Credentials, Problem> {

@@ -1,4 +1,4 @@
-//! Errors as answers: JSON with a message, or a page for a browser.
+//! Errors as answers: JSON with a message, of which [`guard`](super::auth::guard) makes a page for people.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};

@@ -1,9 +1,11 @@
 //! The loops: each acts on stored state, wakes on a nudge and on an interval, and takes its steps.
 //!
-//! `watch` looks at repositories and `intake` at webhooks, and store what happened; `plan` turns an event into runs; `drive`
-//! moves runs and their jobs; `deliver` brings verdicts to where people look, and `notify` tells of those
-//! that changed on default branches; `retention` throws away what is old. A nudge carries
-//! nothing: whoever is nudged looks at the store, so a lost one costs only a wait.
+//! `watch` looks at repositories and `intake` at webhooks, and store what happened; `plan` turns an event
+//! into runs; `drive` moves runs and their jobs, each of which `start` gives to a `supervisor`; `deliver`
+//! brings verdicts to where people look, by `notes` where there is no code host, and `notify` tells of those
+//! that changed on default branches; `retention` throws away what is old. What may take long is done in
+//! `lanes`, so that one repository holds up no other. A nudge carries nothing: whoever is nudged looks at
+//! the store, so a lost one costs only a wait.
 
 mod deliver;
 mod drive;

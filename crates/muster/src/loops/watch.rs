@@ -20,7 +20,7 @@ use crate::git::{Mirror, Remote, ls_remote};
 use crate::store::repositories::{Look, Repository};
 
 /// The longest rest of a repository that cannot be looked at.
-const MAX_REST: Duration = Duration::from_secs(600);
+const MAX_REST: Duration = Duration::from_secs(300);
 /// More refs than this in one repository are not watched.
 const MAX_REFS: usize = 50_000;
 

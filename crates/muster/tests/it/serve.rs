@@ -15,7 +15,6 @@ on_both! {
     a_run_is_cancelled_and_run_again,
     nobody_gets_in_without_the_token,
     public_reading_opens_reading_alone,
-    a_second_server_on_the_same_data_is_refused,
     of_a_concurrency_group_one_runs_and_the_newest_waits,
     a_run_whose_turn_never_came_runs_nothing,
     removing_a_repository_ends_its_jobs_and_leaves_the_others,
@@ -181,8 +180,22 @@ fn nobody_gets_in_without_the_token(database: Database) {
     POST /event_handler 404
     GET /healthz 200
     ");
-    let post = format!("{}/api/v1/runs/1/cancel", server.url);
+    // What is not understood is said in the same form as everything else.
     let bearer = format!("Bearer {}", server.token);
+    let said = |method: &str, path: &str| {
+        let url = format!("{}{path}", server.url);
+        let body = http.body(method, &url, &[("authorization", &bearer)]);
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()["message"].to_string()
+    };
+    assert_snapshot!(said("GET", "/api/v1/runs/first"), @r#""Invalid URL: Cannot parse `first` to a `i64`""#);
+    assert_snapshot!(said("POST", "/api/v1/repositories"), @r#""Expected request with `Content-Type: application/json`""#);
+    assert_snapshot!(said("PUT", "/api/v1/runs"), @r#""405 Method Not Allowed""#);
+    let page = http.body("GET", &format!("{}/runs/99", server.url), &[("authorization", &bearer)]);
+    assert!(
+        page.contains("<h1>404 Not Found</h1>") && page.contains("there is no run 99"),
+        "{page}"
+    );
+    let post = format!("{}/api/v1/runs/1/cancel", server.url);
     let cookie = format!("muster_token={}", server.token);
     assert_eq!(http.status("POST", &post, &[("authorization", &bearer)]), 404);
     assert_eq!(http.status("POST", &post, &[("cookie", &cookie)]), 403);
@@ -216,19 +229,24 @@ impl Http {
     }
 
     fn status(&self, method: &str, url: &str, headers: &[(&str, &str)]) -> u16 {
-        let mut request = self.client.request(method.parse().unwrap(), url);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
+        let request = self.request(method, url, headers);
         self.runtime.block_on(async { request.send().await.unwrap().status().as_u16() })
     }
-}
 
-fn a_second_server_on_the_same_data_is_refused(database: Database) {
-    let server = Server::start(database, "");
-    let done = server.muster(&["serve", "--listen", "127.0.0.1:0"]);
-    assert!(done.err.contains("another muster server runs on the data folder"), "{}", done.err);
-    assert_eq!(done.exit, Some(2));
+    fn body(&self, method: &str, url: &str, headers: &[(&str, &str)]) -> String {
+        let request = self.request(method, url, headers);
+        self.runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() })
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+    ) -> reqwest::RequestBuilder {
+        let request = self.client.request(method.parse().unwrap(), url);
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
+    }
 }
 
 /// A step that ends once the test has made the file `go` in the data folder.
