@@ -119,7 +119,9 @@ impl Step for Watch {
         let nudges = shared.wake.nudges.load(Ordering::Relaxed);
         let now = clock::monotonic();
         let mut due = Vec::new();
-        for repository in shared.store.repositories().await? {
+        let repositories = shared.store.repositories().await?;
+        self.known.retain(|id, _| repositories.iter().any(|repository| repository.id() == *id));
+        for repository in repositories {
             if repository.is_at_github() {
                 continue;
             }
