@@ -29,7 +29,7 @@ const NPM_PACKAGES: [&str; 4] = [
     "@octokit/openapi@23.0.2",
     "@octokit/webhooks-examples@7.6.1",
     "axe-core@4.14.1",
-    "playwright-core@1.65.1",
+    "playwright-core@1.56.1",
 ];
 
 /// Installs the data packages into the target folder, once.

@@ -419,7 +419,7 @@ fn a_pull_request_to_the_default_branch_is_pretended() {
     let story =
         |args: &[&str]| scene.muster(&[&["run", "--isolation", "none"], args].concat()).story();
     assert_snapshot!(story(&[]), @"
-    .github/workflows/ci.yml: not run: `on` does not name `push`
+    .github/workflows/ci.yml: not run: `on` does not name `push` (it is for `--event pull_request`)
     nothing to run
     exit 2
     ");

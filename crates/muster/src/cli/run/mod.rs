@@ -180,7 +180,13 @@ fn plan_all(
         if arguments.workflow.is_none()
             && let Verdict::Skip(why) = judge(&workflow, &change.event(ChangedFiles::Unknown))
         {
-            screen.line(&format!("{}: not run: {why}", file.path));
+            let wants = |name: &str| workflow.triggers.iter().any(|on| on.event == name);
+            let hint = match arguments.event {
+                EventKind::Push if wants("pull_request") => " (it is for `--event pull_request`)",
+                EventKind::PullRequest if wants("push") => " (it is for `--event push`)",
+                _ => "",
+            };
+            screen.line(&format!("{}: not run: {why}{hint}", file.path));
             continue;
         }
         let never = unserved(&workflow);
