@@ -41,11 +41,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         let count = copy_files(&config.data.join(below), &to)?;
         print(format!("{what}: {count} in {}", to.display()));
     }
+    match copy_file(&config.data.join("known_hosts"), folder) {
+        // No host has been seen by a key yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        copied => drop(copied.context("cannot copy the known hosts")?),
+    }
     print("Mirrors are fetched again; secrets that muster.toml names are not in it.");
     Ok(GREEN)
 }
 
-/// Copies all files of a folder, as long as they are now, for us alone; returns how many.
+/// Copies all files below a folder, as long as they are now, for us alone; returns how many.
 fn copy_files(from: &Path, to: &Path) -> anyhow::Result<usize> {
     fs::DirBuilder::new()
         .mode(0o700)
@@ -60,10 +65,14 @@ fn copy_files(from: &Path, to: &Path) -> anyhow::Result<usize> {
     };
     for entry in entries {
         let path = entry.with_context(at)?.path();
-        let copied = match copy(&path, to) {
+        if path.is_dir() {
+            count += copy_files(&path, &to.join(path.file_name().unwrap_or_default()))?;
+            continue;
+        }
+        let copied = match copy_file(&path, to) {
             // It was sealed in this very moment.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                copy(&logs::sealed_path(&path), to)
+                copy_file(&logs::sealed_path(&path), to)
             }
             other => other,
         };
@@ -79,6 +88,6 @@ fn copy_files(from: &Path, to: &Path) -> anyhow::Result<usize> {
     Ok(count)
 }
 
-fn copy(file: &Path, to: &Path) -> io::Result<u64> {
+fn copy_file(file: &Path, to: &Path) -> io::Result<u64> {
     fs::copy(file, to.join(file.file_name().unwrap_or_default()))
 }

@@ -113,7 +113,9 @@ impl DeployKey {
                 &["-q", "-t", "ed25519", "-N", "", "-C", &format!("muster {name}"), "-f"],
                 &part,
             )?;
-            fs::rename(part, self.file()).map_err(|error| GitError::Key(error.to_string()))?;
+            fs::rename(&part, self.file()).map_err(|error| GitError::Key(error.to_string()))?;
+            // The public half is read from the private one.
+            drop(fs::remove_file(part.with_extension("pub")));
         }
         let public = keygen(&["-y", "-P", "", "-f"], &self.file())?;
         // Older versions of ssh-keygen leave the comment out.

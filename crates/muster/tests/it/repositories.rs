@@ -74,6 +74,17 @@ fn a_deploy_key_opens_a_repository(database: Database) {
     });
     let calls = std::fs::read_to_string(server.programs().join("calls")).unwrap();
     assert!(calls.contains("IdentitiesOnly=yes") && calls.contains("BatchMode=yes"), "{calls}");
+    // A copy has the key, for us alone, and the host keys that were seen.
+    std::fs::write(server.data().join("known_hosts"), "code.example.org ssh-ed25519 AAAA\n")
+        .unwrap();
+    let copied = server.muster(&["backup", "copy"]);
+    assert_eq!(copied.exit, Some(0), "{}", copied.err);
+    assert!(copied.out.contains("deploy keys: 1 in copy/keys"), "{}", copied.out);
+    let copy = server.data().parent().unwrap().join("copy");
+    let folder = std::fs::read_dir(copy.join("keys")).unwrap().flatten().next().unwrap();
+    let held = std::fs::metadata(folder.path().join("key")).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&held) & 0o077, 0);
+    assert!(copy.join("known_hosts").is_file());
     // A key is of no use to what is not reached by SSH.
     let path = server.origin.to_string_lossy();
     let useless = server.muster(&["repo", "add", "other", &path, "--deploy-key"]);
