@@ -17,6 +17,8 @@ const TAGS: &str = "+refs/tags/*:refs/tags/*";
 const NOTES: &str = "refs/notes/muster";
 /// Above this many files a difference is not listed: path filters pass then.
 const MAX_DIFF: usize = 10_000;
+/// What git says when the program that unpacks a few objects wrote one that is too large.
+const UNPACKER_CUT_OFF: &str = "died of signal 25";
 /// More packs, or about so many objects outside of packs, are packed together.
 const MAX_PACKS: usize = 20;
 const MAX_LOOSE: usize = 2560;
@@ -99,44 +101,52 @@ impl Mirror {
     pub(crate) fn fetch(&self, remote: &Remote, pull_request: Option<i64>) -> Result<(), GitError> {
         let pull =
             pull_request.map(|number| format!("+refs/pull/{number}/head:refs/pull/{number}/head"));
-        let fetched = Git::new(&self.folder, "fetch")
-            .to(remote)
-            .at_most(remote.max_fetch)
-            .args(["--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--end-of-options"])
-            .args([&*remote.location, BRANCHES, TAGS])
-            .args(pull)
-            .bytes();
-        self.drop_oversized(remote, &fetched);
-        fetched?;
-        Ok(())
-    }
-
-    /// Removes what a fetch that was too large has left, which is as large as it may be.
-    fn drop_oversized<T>(&self, remote: &Remote, fetched: &Result<T, GitError>) {
-        if !matches!(fetched, Err(GitError::TooLarge { .. })) {
-            return;
-        }
-        let packs = std::fs::read_dir(self.folder.join("objects/pack")).into_iter().flatten();
-        for entry in packs.flatten() {
-            // Another fetch may be at work; what it has is smaller.
-            let full = entry.metadata().is_ok_and(|metadata| metadata.len() >= remote.max_fetch);
-            if full && entry.file_name().to_string_lossy().starts_with("tmp_") {
-                drop(std::fs::remove_file(entry.path()));
-            }
-        }
+        let wanted = [BRANCHES.to_owned(), TAGS.to_owned()].into_iter().chain(pull);
+        self.take_in(remote, &["--prune"], wanted)
     }
 
     /// Brings a commit here that no branch or tag has any more, where `remote` still gives it.
     pub(crate) fn fetch_commit(&self, remote: &Remote, sha: &Sha) -> Result<(), GitError> {
+        self.take_in(remote, &[], [sha.to_string()])
+    }
+
+    /// Fetches what is `wanted`, but no more at once than `remote` may send.
+    fn take_in(
+        &self,
+        remote: &Remote,
+        options: &[&str],
+        wanted: impl IntoIterator<Item = String>,
+    ) -> Result<(), GitError> {
         let fetched = Git::new(&self.folder, "fetch")
             .to(remote)
             .at_most(remote.max_fetch)
-            .args(["--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options"])
-            .args([&*remote.location, sha.as_str()])
+            .args(["--quiet", "--no-tags", "--no-write-fetch-head"])
+            .args(options)
+            .args(["--end-of-options", &*remote.location])
+            .args(wanted)
             .bytes();
-        self.drop_oversized(remote, &fetched);
-        fetched?;
-        Ok(())
+        match fetched {
+            Ok(_) => Ok(()),
+            // git itself does not say why a pack was cut off.
+            Err(GitError::Refused { message, .. })
+                if self.drop_oversized(remote) || message.contains(UNPACKER_CUT_OFF) =>
+            {
+                Err(GitError::TooLarge { mib: remote.max_fetch >> 20 })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes packs that were cut off, which are as large as they may be; returns whether there were any.
+    fn drop_oversized(&self, remote: &Remote) -> bool {
+        let packs = std::fs::read_dir(self.folder.join("objects/pack")).into_iter().flatten();
+        let cut_off = packs.flatten().filter(|entry| {
+            // Another fetch may be at work; what it has is smaller.
+            let full = entry.metadata().is_ok_and(|metadata| metadata.len() >= remote.max_fetch);
+            full && entry.file_name().to_string_lossy().starts_with("tmp_")
+        });
+        let removed = cut_off.map(|entry| drop(std::fs::remove_file(entry.path())));
+        removed.count() > 0
     }
 
     /// Packs what many fetches have left, and removes what broken ones have. Nothing that was fetched goes:

@@ -25,9 +25,6 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// The most that a command may print.
 const MAX_OUTPUT: usize = 256 << 20;
 
-/// What git says when the program that unpacks was killed by `SIGXFSZ`: of loose objects, and of a pack.
-const TOO_LARGE: [&str; 2] = ["died of signal 25", "invalid index-pack output"];
-
 /// The configuration of every command.
 const CONFIG: [(&str, &str); 19] = [
     ("safe.directory", "*"),
@@ -92,8 +89,6 @@ pub(crate) enum GitError {
 pub(crate) struct Git {
     program: Program,
     command: String,
-    /// What it may take in at once, in bytes.
-    bound: Option<u64>,
     limit: Duration,
 }
 
@@ -115,7 +110,6 @@ impl Git {
         Self {
             program: program.dir(folder).arg(command),
             command: command.to_owned(),
-            bound: None,
             limit: LIMIT,
         }
     }
@@ -140,10 +134,9 @@ impl Git {
         self
     }
 
-    /// Bounds what the command takes in at once.
+    /// Bounds each file that the command writes, in bytes.
     pub(crate) fn at_most(mut self, bytes: u64) -> Self {
         self.program = self.program.max_file(bytes);
-        self.bound = Some(bytes);
         self
     }
 
@@ -181,10 +174,6 @@ impl Git {
             return Ok(output.stdout);
         }
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let too_large = TOO_LARGE.iter().any(|sign| message.contains(sign));
-        if let Some(bytes) = self.bound.filter(|_| too_large) {
-            return Err(GitError::TooLarge { mib: bytes >> 20 });
-        }
         Err(GitError::Refused { command: self.command, message })
     }
 

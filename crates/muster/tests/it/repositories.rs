@@ -9,6 +9,7 @@ on_both! {
     a_deploy_key_opens_a_repository,
     a_mirror_that_went_is_fetched_again,
     what_is_too_large_is_refused_with_the_reason,
+    what_git_refuses_for_another_reason_is_not_called_too_large,
     everybodys_turn_comes_and_one_that_hangs_holds_up_nobody,
     hostile_names_hold_up_nothing_and_stay_on_their_line,
 }
@@ -174,6 +175,26 @@ fn what_is_too_large_is_refused_with_the_reason(database: Database) {
     test success: Successful
     .github/workflows/ci.yml ran
     ");
+}
+
+fn what_git_refuses_for_another_reason_is_not_called_too_large(database: Database) {
+    let server = Server::start(database, "");
+    // A tree that would write into `.git`, among so many objects that they come as a pack.
+    let script = "set -e
+        for number in $(seq 20); do
+            printf '100644 blob %s\\tfile-%s\\n' $(echo $number | git hash-object -w --stdin) $number
+        done >entries
+        printf '100644 blob %s\\t.git\\n' $(echo evil | git hash-object -w --stdin) >>entries
+        git update-ref refs/heads/evil $(git -c user.name=a -c user.email=a@b commit-tree -m Evil $(git mktree <entries))";
+    let made = muster_sys::process::Program::new("sh").args(["-c", script]).dir(&server.origin);
+    let made = made.output(std::time::Duration::from_secs(30), 1 << 16).unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut listed = String::new();
+    server.until("the problem is told", |server| {
+        listed = server.muster(&["repo", "list"]).out;
+        listed.contains("problem")
+    });
+    assert!(listed.contains("hasDotgit") && !listed.contains("max_fetch_mib"), "{listed}");
 }
 
 fn everybodys_turn_comes_and_one_that_hangs_holds_up_nobody(database: Database) {
