@@ -19,6 +19,7 @@ use crate::git::{GitError, Mirror, Remote, ls_remote};
 use crate::logs;
 use crate::loops::Shared;
 use crate::store::jobs::{JobRow, StepRow};
+use crate::store::outbox::Untold;
 use crate::store::reports::Unsent;
 use crate::store::runs::RunRow;
 
@@ -207,32 +208,26 @@ pub(super) async fn remove_repository(
 
 /// `GET /api/v1/outbox`: what has still to be told, and what is given up.
 pub(super) async fn outbox(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
-    let reports = shared.store.outstanding_reports(OUTBOX).await?;
-    let reports = reports.iter().map(|report| {
-        json!({
-            "repository": report.repository,
-            "sha": report.sha,
-            "context": report.context,
-            "state": report.state,
-            "fate": report.fate(),
-            "failures": report.failures,
-            "problem": report.problem,
-        })
-    });
+    let reports = shared.store.untold_reports(OUTBOX).await?;
     let notices = shared.store.untold_notices(OUTBOX).await?;
-    let notices = notices.iter().map(|notice| {
-        json!({
-            "repository": notice.repository,
-            "sha": notice.sha,
-            "branch": notice.branch,
-            "verdict": notice.verdict,
-            "fate": notice.fate(),
-            "failures": notice.failures,
-            "problem": notice.problem,
-        })
-    });
-    let (reports, notices): (Vec<Value>, Vec<Value>) = (reports.collect(), notices.collect());
-    Ok(Json(json!({ "reports": reports, "notices": notices })))
+    let list = |untold: &[Untold], about: &str, state: &str| -> Vec<Value> {
+        let rows = untold.iter().map(|row| {
+            json!({
+                "repository": row.repository,
+                "sha": row.sha,
+                about: row.about,
+                state: row.state,
+                "fate": row.fate(),
+                "failures": row.failures,
+                "problem": row.problem,
+            })
+        });
+        rows.collect()
+    };
+    Ok(Json(json!({
+        "reports": list(&reports, "context", "state"),
+        "notices": list(&notices, "branch", "verdict"),
+    })))
 }
 
 /// `GET /api/v1/deliveries`: webhooks and what became of them, the newest last.

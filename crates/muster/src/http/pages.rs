@@ -12,8 +12,7 @@ use crate::logs::{self, Line};
 use crate::loops::Shared;
 use crate::store::deliveries::DeliveryRow;
 use crate::store::jobs::{JobRow, StepRow};
-use crate::store::notices::Untold;
-use crate::store::reports::Outstanding;
+use crate::store::outbox::Untold;
 use crate::store::runs::RunRow;
 
 /// How many runs the home page shows.
@@ -139,15 +138,21 @@ pub(super) async fn deliveries(State(shared): State<Arc<Shared>>) -> Result<Html
 #[derive(Template)]
 #[template(path = "outbox.html")]
 struct OutboxPage {
-    reports: Vec<Outstanding>,
-    notices: Vec<Untold>,
+    all_is_told: bool,
+    /// A title, what the rows are about, and the rows.
+    sections: [(&'static str, &'static str, Vec<Untold>); 2],
 }
 
 /// `GET /outbox`
 pub(super) async fn outbox(State(shared): State<Arc<Shared>>) -> Result<Html<String>, Problem> {
-    let reports = shared.store.outstanding_reports(ROWS).await?;
+    let reports = shared.store.untold_reports(ROWS).await?;
     let notices = shared.store.untold_notices(ROWS).await?;
-    Ok(Html(OutboxPage { reports, notices }.render()?))
+    let all_is_told = reports.is_empty() && notices.is_empty();
+    let sections = [
+        ("Verdicts that the code host does not show yet", "Context", reports),
+        ("Notices that somebody has not got", "Branch", notices),
+    ];
+    Ok(Html(OutboxPage { all_is_told, sections }.render()?))
 }
 
 #[derive(Template)]

@@ -36,18 +36,21 @@ impl Notes {
         self.lanes.busy()
     }
 
-    /// Starts to write all that is due of one repository, unless some of it is being written: then the
-    /// deliverer is woken afterwards.
+    /// Starts to write all that is due of one repository, unless some of it is being written. The deliverer
+    /// is woken afterwards.
     pub(super) fn write(&self, repository: Repository, due: Vec<Unsent>) {
         let Some(lane) = self.lanes.enter(&repository.id()) else { return };
         let writer = self.writer.clone();
         drop(self.writer.shared.errands.spawn("notes", async move {
-            if let Err(error) = writer.try_write(&repository, due).await {
-                // What is due still is, and is tried again.
-                tracing::error!(error = format!("{error:#}"), "verdicts are not written");
-            }
-            if lane.leave() {
-                writer.shared.wake.deliver.notify_one();
+            let written = writer.try_write(&repository, due).await;
+            lane.leave();
+            match written {
+                // What changed meanwhile was not looked at.
+                Ok(()) => writer.shared.wake.deliver.notify_one(),
+                // What is due still is, and is tried again at the next interval.
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "verdicts are not written");
+                }
             }
         }));
     }

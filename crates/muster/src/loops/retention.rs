@@ -59,7 +59,8 @@ impl Retention {
             let job = log.name.split('.').next().unwrap_or_default();
             // Also what a replacement that a crash has cut short has left.
             let attempt = logs::attempt_of(&log.name);
-            let is_ours = attempt.is_some()
+            let is_ours = log.is_file
+                && attempt.is_some()
                 && (log.age_ms <= FRESH_MS || self.shared.store.has_job(job).await?);
             let why = if !is_ours && log.age_ms > FRESH_MS {
                 None

@@ -10,6 +10,7 @@ mod door;
 pub(crate) mod events;
 pub(crate) mod jobs;
 pub(crate) mod notices;
+pub(crate) mod outbox;
 pub(crate) mod reports;
 pub(crate) mod repositories;
 pub(crate) mod runs;

@@ -4,7 +4,6 @@ use muster_core::id::{RepoId, Sha};
 use muster_core::report::Status;
 use sqlx::{AnyConnection, FromRow};
 
-use super::reports::fate;
 use super::{Store, StoreError, new_id, next_number};
 
 /// A notice that somebody has still to be told.
@@ -26,30 +25,6 @@ impl Notice {
     /// Returns true when a channel has it already.
     pub(crate) fn was_told(&self, channel: &str) -> bool {
         self.told.contains(&format!(",{channel},"))
-    }
-}
-
-/// A notice that somebody has not got, as people see it.
-#[derive(Debug, FromRow)]
-pub(crate) struct Untold {
-    pub(crate) repository: String,
-    pub(crate) sha: String,
-    pub(crate) branch: String,
-    pub(crate) verdict: String,
-    pub(crate) failures: i64,
-    pub(crate) problem: Option<String>,
-    done_at: Option<i64>,
-}
-
-impl Untold {
-    /// Returns true when it is given up.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.done_at.is_some()
-    }
-
-    /// Says what becomes of it.
-    pub(crate) fn fate(&self) -> &'static str {
-        fate(self.is_dead(), self.failures)
     }
 }
 
@@ -122,16 +97,6 @@ impl Store {
              AND o.done_at IS NULL AND o.number < n.number) ORDER BY n.number LIMIT 1",
         );
         Ok(query.bind(now).fetch_optional(self.reads()).await?)
-    }
-
-    /// Returns the notices that somebody has not got, the newest first, at most `limit`.
-    pub(crate) async fn untold_notices(&self, limit: i64) -> Result<Vec<Untold>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT r.name AS repository, n.sha, n.branch, n.verdict, n.failures, n.problem, n.done_at \
-             FROM notices n JOIN repositories r ON r.id = n.repository_id \
-             WHERE n.done_at IS NULL OR n.problem IS NOT NULL ORDER BY n.number DESC LIMIT $1",
-        );
-        Ok(query.bind(limit).fetch_all(self.reads()).await?)
     }
 
     /// Records that a channel has a notice.

@@ -31,41 +31,6 @@ pub(crate) struct Unsent {
 /// A report that the forge will never take is a dead letter until its state changes: its next try is then.
 pub(crate) const NEVER: i64 = i64::MAX;
 
-/// A report that the forge does not show yet, as people see it.
-#[derive(Debug, FromRow)]
-pub(crate) struct Outstanding {
-    pub(crate) repository: String,
-    pub(crate) sha: String,
-    pub(crate) context: String,
-    pub(crate) state: String,
-    /// The page that it leads to, without the server's own address.
-    pub(crate) path: String,
-    pub(crate) failures: i64,
-    pub(crate) problem: Option<String>,
-    next_try_at: i64,
-}
-
-impl Outstanding {
-    /// Returns true when it is not tried again as it is.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.next_try_at == NEVER
-    }
-
-    /// Says what becomes of it.
-    pub(crate) fn fate(&self) -> &'static str {
-        fate(self.is_dead(), self.failures)
-    }
-}
-
-/// Says what becomes of what has not been told.
-pub(super) fn fate(is_dead: bool, failures: i64) -> &'static str {
-    match (is_dead, failures) {
-        (true, _) => "given up",
-        (false, 0) => "waiting",
-        (false, _) => "tried again",
-    }
-}
-
 /// Folds all that bears on a commit now, and stores what its contexts show.
 ///
 /// Called in the transaction that changed any of it.
@@ -218,21 +183,6 @@ impl Store {
             query = query.bind(repository.as_str());
         }
         Ok(query.fetch_all(self.reads()).await?)
-    }
-
-    /// Returns the reports that the forge does not show yet, those that are given up first, at most
-    /// `limit`.
-    pub(crate) async fn outstanding_reports(
-        &self,
-        limit: i64,
-    ) -> Result<Vec<Outstanding>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT p.name AS repository, r.sha, r.context, r.state, r.path, r.failures, r.problem, \
-             r.next_try_at FROM reports r JOIN repositories p ON p.id = r.repository_id \
-             WHERE r.sent < r.version ORDER BY CASE WHEN r.next_try_at = $1 THEN 0 ELSE 1 END, \
-             r.failures DESC, r.changed_at, r.context LIMIT $2",
-        );
-        Ok(query.bind(NEVER).bind(limit).fetch_all(self.reads()).await?)
     }
 
     /// Returns when the next report becomes due that is not due yet.

@@ -176,7 +176,8 @@ impl Store {
              COALESCE((SELECT MAX(COALESCE(u.concluded_at, u.created_at)) FROM runs u \
              WHERE u.repository_id = r.id), r.added_at) AS ran, \
              COALESCE((SELECT MAX(e.received_at) FROM events e \
-             WHERE e.repository_id = r.id), r.added_at) AS heard FROM repositories r WHERE NOT EXISTS (SELECT 1 FROM runs u \
+             WHERE e.repository_id = r.id), r.added_at) AS heard FROM repositories r \
+             WHERE NOT EXISTS (SELECT 1 FROM runs u \
              WHERE u.repository_id = r.id AND u.conclusion IS NULL) AND NOT EXISTS \
              (SELECT 1 FROM events e WHERE e.repository_id = r.id AND e.outcome = 'pending')) AS idle \
              ORDER BY last",

@@ -147,8 +147,8 @@ impl RunRow {
 }
 
 const COLUMNS: &str = "r.id, r.number, p.name AS repository, r.run_number, r.attempt, r.path, \
-     r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.tested_sha, r.base_sha, r.pull_request, r.unserved, \
-     r.cancel_text, r.conclusion, r.created_at, r.concluded_at \
+     r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.tested_sha, r.base_sha, \
+     r.pull_request, r.unserved, r.cancel_text, r.conclusion, r.created_at, r.concluded_at \
      FROM runs r JOIN repositories p ON p.id = r.repository_id";
 
 /// A run that is to run again: id, attempt, repository, commit, conclusion, concurrency group.
