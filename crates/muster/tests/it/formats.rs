@@ -44,17 +44,11 @@ fn the_page_of_formats_shows_what_is_answered(database: Database) {
     server.until("all is told", |server| server.muster(&["outbox"]).out.is_empty());
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let client = reqwest::Client::new();
     let paths =
         ["repositories", "runs", "runs/1", &format!("commits/{sha}"), "deliveries", "outbox"];
     for path in paths {
-        let url = format!("{}/api/v1/{path}", server.url);
-        let answer = runtime.block_on(async {
-            let answer = client.get(url).bearer_auth(&server.token).send().await.unwrap();
-            answer.bytes().await.unwrap()
-        });
-        let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+        let answer = server.get(&format!("/api/v1/{path}"));
+        let mut answer: Value = serde_json::from_str(&answer).unwrap();
         steady(&mut answer, &server);
         let shown = serde_json::to_string_pretty(&answer).unwrap();
         let title = path.replace(&sha, "SHA").replace("/1", "/NUMBER");

@@ -497,6 +497,9 @@ fn what_cannot_be_told_is_shown(database: Database) {
         doctor.out
     );
     assert_eq!(doctor.exit, Some(1));
+    let page = server.get("/outbox");
+    assert_eq!(page.matches("given up").count(), 2, "{page}");
+    assert!(page.contains("<td>GitHub refuses (422): as the test asked</td>"), "{page}");
     // What changes is told anew.
     assert_eq!(server.muster(&["rerun", "1"]).exit, Some(0));
     server.until("all is told", |server| server.muster(&["outbox"]).out.is_empty());

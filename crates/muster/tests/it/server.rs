@@ -177,6 +177,16 @@ impl Server {
         }
     }
 
+    /// Returns what the server answers to its administrator at `path`.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let url = format!("{}{path}", self.url);
+        runtime.block_on(async {
+            let request = reqwest::Client::new().get(url).bearer_auth(&self.token);
+            request.send().await.unwrap().text().await.unwrap()
+        })
+    }
+
     /// Commits everything in the work tree and pushes it to `branch`; returns the commit.
     pub(crate) fn push(&self, branch: &str, message: &str) -> String {
         let sha = self.scene.commit(message);
