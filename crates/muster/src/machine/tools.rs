@@ -137,7 +137,7 @@ impl Toolbox {
             }
         }
         let mut settings = small_text(&rustup.join("settings.toml")).unwrap_or_default();
-        // rustup itself is not the job's, and cannot be changed by it.
+        // A job that installs a toolchain did not ask for another rustup.
         if !settings.contains("auto_self_update") {
             settings.insert_str(0, "auto_self_update = \"disable\"\n");
         }

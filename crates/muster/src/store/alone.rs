@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use sqlx::{AnyConnection, Connection as _, Executor as _};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
@@ -37,7 +37,7 @@ impl Alone {
     ///
     /// When another server has it.
     pub(super) async fn take(url: &str) -> Result<Self, StoreError> {
-        let session = Session::open(url).await?;
+        let mut session = Session::open(url).await?;
         if !session.lock(None).await? {
             return Err(StoreError::Taken);
         }
@@ -56,7 +56,7 @@ impl Alone {
 
 /// A session of PostgreSQL, and the process that serves it there.
 struct Session {
-    connection: Mutex<AnyConnection>,
+    connection: AnyConnection,
     process: i32,
 }
 
@@ -70,22 +70,21 @@ impl Session {
         connection.execute(keepalive).await?;
         let process =
             sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut connection).await?;
-        Ok(Self { connection: Mutex::new(connection), process })
+        Ok(Self { connection, process })
     }
 
-    async fn is_alive(&self) -> bool {
-        matches!(timeout(ANSWER, self.connection.lock().await.ping()).await, Ok(Ok(())))
+    async fn is_alive(&mut self) -> bool {
+        matches!(timeout(ANSWER, self.connection.ping()).await, Ok(Ok(())))
     }
 
     /// Takes the lock; returns false where somebody else has it. A session `ours` that PostgreSQL takes for
     /// alive and is dead to us is ended.
-    async fn lock(&self, ours: Option<i32>) -> Result<bool, sqlx::Error> {
-        let mut connection = self.connection.lock().await;
+    async fn lock(&mut self, ours: Option<i32>) -> Result<bool, sqlx::Error> {
         let patient = async {
             loop {
                 let query = "SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1 ELSE 0 END";
                 let taken: i32 =
-                    sqlx::query_scalar(query).bind(LOCK).fetch_one(&mut *connection).await?;
+                    sqlx::query_scalar(query).bind(LOCK).fetch_one(&mut self.connection).await?;
                 if taken == 1 {
                     return Ok(true);
                 }
@@ -98,7 +97,7 @@ impl Session {
                     )
                     .bind(ours)
                     .bind(LOCK)
-                    .execute(&mut *connection)
+                    .execute(&mut self.connection)
                     .await?;
                 }
                 tokio::time::sleep(AGAIN).await;
@@ -121,7 +120,7 @@ async fn keep(url: String, mut session: Session, lost: watch::Sender<bool>) {
         }
         tracing::warn!("the database has ended the session that keeps other servers away");
         // While the database is away, nothing can be written by anybody.
-        let Ok(again) = Session::open(&url).await else { continue };
+        let Ok(mut again) = Session::open(&url).await else { continue };
         match again.lock(Some(session.process)).await {
             Ok(true) => session = again,
             Ok(false) => {
