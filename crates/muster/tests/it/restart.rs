@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
+use sqlx::Connection as _;
+
 use crate::database::{Database, on_both};
 use crate::server::{Server, kill, processes};
 
@@ -122,20 +124,35 @@ fn what_is_old_goes_and_says_so(database: Database) {
 }
 
 fn each_database_has_one_server(database: Database) {
-    let server = Server::start_without_repository(database, "");
-    let second = match database {
+    let mut address = String::new();
+    let server = Server::start_on(database, |url| address = url.to_owned());
+    let second = || match database {
         Database::Sqlite => server.muster(&["serve", "--listen", "127.0.0.1:0"]),
         // Its data folder is its own; the database is not.
         Database::Postgres => {
             server.muster(&["serve", "--listen", "127.0.0.1:0", "--data", "other"])
         }
     };
-    assert_eq!(second.exit, Some(2), "{}", second.err);
     let why = match database {
         Database::Sqlite => "another muster server runs on the data folder",
         Database::Postgres => "another muster server uses this database: each needs its own",
     };
-    assert!(second.err.contains(why), "{}", second.err);
+    let refused = second();
+    assert!(refused.err.contains(why), "{}", refused.err);
+    assert_eq!(refused.exit, Some(2), "{}", refused.err);
+    if matches!(database, Database::Postgres) {
+        // A database that ends the session which says that somebody is here does not let others in.
+        let ended = "SELECT CASE WHEN pg_terminate_backend(pid) THEN pid ELSE 0 END FROM pg_locks \
+                     WHERE locktype = 'advisory' AND database = \
+                     (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let holder =
+            ended.replace("CASE WHEN pg_terminate_backend(pid) THEN pid ELSE 0 END", "pid");
+        let before = ask(&address, ended).unwrap();
+        server.until("the session is back", |_| {
+            ask(&address, &holder).is_some_and(|holder| holder != before)
+        });
+        assert!(second().err.contains(why));
+    }
     assert_eq!(server.muster(&["repo", "list"]).exit, Some(0));
 }
 
@@ -184,4 +201,15 @@ fn logs_of(server: &Server) -> Vec<(String, u64)> {
         (name.split_once('.').unwrap().1.to_owned(), entry.metadata().unwrap().len())
     };
     listed.map(of).collect()
+}
+
+/// Asks PostgreSQL for a number, where there is one.
+fn ask(address: &str, query: &str) -> Option<i32> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        sqlx::any::install_default_drivers();
+        let mut connection = sqlx::AnyConnection::connect(address).await.unwrap();
+        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(query.to_owned()));
+        query.fetch_optional(&mut connection).await.unwrap()
+    })
 }
