@@ -168,17 +168,25 @@ fn a_log_that_is_complete_is_sealed_and_reads_the_same(database: Database) {
     let logs = logs_of(&server);
     let [(name, raw)] = &*logs else { panic!("{logs:?}") };
     assert_eq!(name, "1.log");
+    // Sealing makes a log no younger.
+    let log = || std::fs::read_dir(server.data().join("logs")).unwrap().flatten().next().unwrap();
+    let now = Duration::from_millis(muster_sys::clock::now_ms().unsigned_abs());
+    let days_ago = std::time::UNIX_EPOCH + now - Duration::from_secs(10 * 24 * 3600);
+    let file = std::fs::File::options().append(true).open(log().path()).unwrap();
+    file.set_modified(days_ago).unwrap();
+    drop(file);
     server.kill_and_serve();
     server.until("the log is sealed", |server| {
         logs_of(server).iter().all(|(name, _)| name == "1.log.zst")
     });
     let logs = logs_of(&server);
     let [(_, sealed)] = &*logs else { panic!("{logs:?}") };
+    let file = std::fs::read_dir(server.data().join("logs")).unwrap().flatten().next().unwrap();
+    assert_eq!(file.metadata().unwrap().modified().unwrap(), days_ago);
     assert!(*sealed < raw / 4, "{sealed} of {raw} bytes");
     assert_eq!(server.muster(&["log", "1"]).out, before);
     assert_eq!(server.muster(&["log", "-f", "1"]).out, before);
     // What is damaged is said, and ends nothing else.
-    let file = std::fs::read_dir(server.data().join("logs")).unwrap().flatten().next().unwrap();
     let mut bytes = std::fs::read(file.path()).unwrap();
     let place = bytes.len() / 2;
     bytes[place] ^= 1;
