@@ -53,15 +53,44 @@ pub struct JobSpec {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Isolation {
-    /// Nothing.
+    /// Nothing; under root the steps are another user all the same, where one may be chosen.
     None {
         /// Why there is no sandbox, where one could be expected.
         why: Option<String>,
+        /// What that other user gets; without it the steps are who the runner is.
+        guest: Option<Lodging>,
     },
     /// A sandbox, or the job does not run.
     Sandbox(Cage),
-    /// A sandbox where this machine can make one.
-    Auto(Cage),
+    /// A sandbox where this machine can make one, else as [`Self::None`].
+    Auto {
+        /// The sandbox.
+        cage: Cage,
+        /// What the other user gets where there is no sandbox.
+        guest: Option<Lodging>,
+    },
+}
+
+/// What of this machine a job can work with that does not run as the runner does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kit {
+    /// Variables in place of [`JobSpec::environment`]; their paths are as the steps see them.
+    pub environment: Vec<(String, String)>,
+    /// Folders with programs that are no part of the system.
+    pub tools: Vec<Tool>,
+    /// What its home starts with.
+    pub home: Vec<Seed>,
+}
+
+/// What a job gets that runs without a sandbox as a user of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lodging {
+    /// What it can work with.
+    pub kit: Kit,
+    /// A folder that it sees empty: the home of whoever runs the server.
+    pub hidden: Option<PathBuf>,
+    /// The most processes and threads at once.
+    pub processes: u32,
 }
 
 /// What a sandboxed job gets of this machine.
@@ -69,12 +98,8 @@ pub enum Isolation {
 pub struct Cage {
     /// The name of its control group.
     pub group: String,
-    /// Variables in place of [`JobSpec::environment`]; their paths are inside.
-    pub environment: Vec<(String, String)>,
-    /// Folders with programs that are no part of the system.
-    pub tools: Vec<Tool>,
-    /// What its home starts with.
-    pub home: Vec<Seed>,
+    /// What it can work with.
+    pub kit: Kit,
     /// Whether it shares this machine's network.
     pub network: bool,
     /// The most bytes of memory that its processes use together.
@@ -96,6 +121,9 @@ pub struct Tool {
 
 /// The home of a sandboxed job, as its steps see it.
 pub const HOME: &str = "/home/runner";
+
+/// The home of a job that runs without a sandbox as a user of its own, as its steps see it.
+pub const LODGING: &str = "/run/muster/home";
 
 /// Something that is in a job's home before its first step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,10 +9,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
+use rustix::process::{Gid, Pid, PidfdFlags, Resource, Rlimit, Signal, Uid};
 
 use crate::clock;
-use crate::sandbox::{Confined, Sandbox};
+use crate::sandbox::{Confined, Guest, Sandbox};
 
 /// A program to start. It sees only the variables that it is given.
 #[derive(Debug)]
@@ -192,6 +192,27 @@ impl Program {
         drop(self.command);
         let running = Running::new(child, reader);
         running.map_err(|error| ProcessError::Lost { program: self.name, error })
+    }
+
+    /// Starts the program as another user, with both outputs on one pipe. Program and folder are as that
+    /// user sees them.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn spawn_as(mut self, guest: &Guest) -> Result<Running, ProcessError> {
+        let (reader, writer) = io::pipe().map_err(|error| self.lost(error))?;
+        // For who opens it again, as `/dev/stderr`.
+        let (user, group) = (Uid::from_raw(guest.user()), Gid::from_raw(guest.user()));
+        rustix::fs::fchown(&writer, Some(user), Some(group))
+            .map_err(|error| self.lost(error.into()))?;
+        let second = writer.try_clone().map_err(|error| self.lost(error))?;
+        self.command.stdin(Stdio::null()).stdout(writer).stderr(second);
+        let started = guest.start(self.command);
+        let child =
+            started.map_err(|error| ProcessError::Start { program: self.name.clone(), error })?;
+        Running::new(child, reader)
+            .map_err(|error| ProcessError::Lost { program: self.name, error })
     }
 
     /// Starts the program in a sandbox, with both outputs on one pipe. Program and folder are as they

@@ -1,6 +1,6 @@
 //! Starting bubblewrap: what it is told, what it is given, and from where.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, PipeReader, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -9,12 +9,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::FdFlags;
-use rustix::mount::{MountFlags, MountPropagationFlags};
-use rustix::thread::UnshareFlags;
 
-use super::{ANSWER, Bind, Layout, SandboxError, seccomp};
+use super::{ANSWER, Bind, Layout, SandboxError, seccomp, stage};
 
 /// The first process of a sandbox, compiled by `build.rs`.
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
@@ -68,7 +66,8 @@ pub(super) fn launch(layout: &Layout) -> Result<Launched, SandboxError> {
     let (tell, told) = channel();
     let mut layout = layout.clone();
     std::thread::Builder::new().name("sandbox".into()).spawn(move || {
-        let staged = if layout.user.is_some() { stage(&mut layout.binds) } else { Ok(()) };
+        let staged =
+            if layout.user.is_some() { show_within_reach(&mut layout.binds) } else { Ok(()) };
         let started = staged.and_then(|()| {
             let mut command = command(&layout, &passed);
             start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors), &passed)
@@ -83,44 +82,16 @@ pub(super) fn launch(layout: &Layout) -> Result<Launched, SandboxError> {
 }
 
 /// Shows what belongs inside at places that the sandbox's user can reach, whatever folders it lies in.
-fn stage(binds: &mut [Bind]) -> Result<(), SandboxError> {
-    let system = |error: rustix::io::Errno| SandboxError::System(error.into());
+fn show_within_reach(binds: &mut [Bind]) -> Result<(), SandboxError> {
     let stage = STAGES.into_iter().map(Path::new).find(|path| path.is_dir()).ok_or_else(|| {
         SandboxError::System(io::Error::other(format!("none of {STAGES:?} is a folder")))
     })?;
-    #[expect(unsafe_code, reason = "the descriptors of this thread stay shared")]
-    // SAFETY: a mount namespace of its own unshares nothing that others rely on: this thread starts
-    // bubblewrap and then only waits.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(system)?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).map_err(|error| {
-        SandboxError::System(io::Error::other(format!(
-            "no view of the mounts of its own, as in a chroot: {error}"
-        )))
-    })?;
-    // What is opened before belongs to another view, and what comes later may be covered by the stage.
-    let mut opened = Vec::new();
-    for bind in &*binds {
-        let fd = rustix::fs::open(&bind.from, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        opened.push(fd.map_err(|error| SandboxError::Bind {
-            path: bind.from.clone(),
-            error: error.into(),
-        })?);
-    }
-    rustix::mount::mount("muster", stage, "tmpfs", MountFlags::NOSUID, c"mode=755")
-        .map_err(system)?;
+    stage::take_leave()?;
+    let opened = stage::open(binds)?;
+    stage::cover(stage)?;
     for (number, (bind, fd)) in binds.iter_mut().zip(&opened).enumerate() {
         let place = stage.join(number.to_string());
-        let is_folder = rustix::fs::fstat(fd)
-            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir());
-        if is_folder {
-            fs::create_dir(&place)?;
-        } else {
-            File::create(&place)?;
-        }
-        let source = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        rustix::mount::mount_bind_recursive(source, &place)
-            .map_err(|error| SandboxError::Bind { path: bind.from.clone(), error: error.into() })?;
+        stage::show(fd, bind, &place)?;
         bind.from = place;
     }
     Ok(())

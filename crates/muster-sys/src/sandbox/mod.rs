@@ -13,8 +13,12 @@
 //! The end of the socket is the end of the sandbox: its init ends, and the kernel kills what is left.
 
 mod cgroup;
+mod guest;
 mod launch;
 mod seccomp;
+mod stage;
+
+pub use guest::{Guest, PLACE, Stay};
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, PipeReader, Read as _, Write as _};

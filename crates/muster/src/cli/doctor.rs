@@ -105,7 +105,7 @@ fn sandbox(config: &Config) -> anyhow::Result<String> {
     let tried = machine::try_sandbox();
     match (config.isolation, tried) {
         (IsolationConfig::None, _) => {
-            Ok("`isolation` is `none`: steps run as this user".to_owned())
+            Ok("`isolation` is `none`: nothing stands between steps and this machine".to_owned())
         }
         (_, Ok(layers)) => {
             let landlock = match layers.landlock {

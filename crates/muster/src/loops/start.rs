@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use muster_core::labels::Labels;
 use muster_core::run::{JobState, Reason};
 use muster_core::trust::Trust;
-use muster_runner::spec::{Isolation, JobSpec, Source};
+use muster_runner::spec::{Isolation, JobSpec, Kit, Source};
 use muster_sys::process::Program;
 use muster_workflow::expr::Value;
 use muster_workflow::plan;
@@ -19,7 +19,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, flock, mknodat};
 
 use super::Shared;
 use crate::config::IsolationConfig;
-use crate::machine;
+use crate::machine::{self, Host};
 use crate::store::runs::ActiveRun;
 
 /// The variable by which the processes of a job are found, as GitHub's runner has it.
@@ -147,20 +147,32 @@ impl Start {
 
 /// Decides what stands between a job and this machine.
 fn isolation(shared: &Shared, trust: Trust, job_id: &str, attempt: i64) -> Isolation {
-    let tracking = (TRACKING_VARIABLE.to_owned(), tracking_id(job_id, attempt));
-    let wanted = match &shared.cageless {
+    let (wanted, missing) = match &shared.cageless {
         Some(why) if trust < Trust::Member && shared.config.approved_without_sandbox => {
-            return Isolation::None { why: Some(why.clone()) };
+            (IsolationConfig::None, Some(why.clone()))
         }
         // Also one that was let through when there was a sandbox, before a restart: it ends with the
         // reason.
-        _ if trust < Trust::Member => IsolationConfig::Sandbox,
-        _ => shared.config.isolation,
+        _ if trust < Trust::Member => (IsolationConfig::Sandbox, None),
+        _ => (shared.config.isolation, None),
     };
-    let mut isolation =
-        machine::isolation(wanted, &shared.config.sandbox, trust, group(job_id, attempt));
-    if let Isolation::Sandbox(cage) | Isolation::Auto(cage) = &mut isolation {
-        cage.environment.push(tracking);
+    let config = &shared.config.sandbox;
+    let group = group(job_id, attempt);
+    let mut isolation = machine::isolation(wanted, config, trust, Host::Server, group);
+    let mark = |kit: &mut Kit| {
+        let tracking = tracking_id(job_id, attempt);
+        kit.environment.push((TRACKING_VARIABLE.to_owned(), tracking));
+    };
+    match &mut isolation {
+        Isolation::None { why, guest } => {
+            *why = missing;
+            guest.iter_mut().for_each(|guest| mark(&mut guest.kit));
+        }
+        Isolation::Sandbox(cage) => mark(&mut cage.kit),
+        Isolation::Auto { cage, guest } => {
+            mark(&mut cage.kit);
+            guest.iter_mut().for_each(|guest| mark(&mut guest.kit));
+        }
     }
     isolation
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use muster_core::labels::Labels;
 use muster_core::trust::Trust;
-use muster_runner::spec::{Cage, Isolation};
+use muster_runner::spec::{Cage, Isolation, Kit, Lodging};
 use muster_sys::sandbox::{Layers, Layout, Limits, Sandbox, SandboxError};
 
-use self::tools::Toolbox;
+use self::tools::View;
 use crate::config::{IsolationConfig, SandboxConfig};
 
 /// Variables that a step gets from muster's own environment. All others stay behind: they may be
@@ -85,6 +85,15 @@ pub(crate) fn servers_environment(home: &Path) -> Vec<(String, String)> {
     environment
 }
 
+/// For whom a job runs, which decides who its steps are where there is no sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// Whoever calls muster: the steps are that user.
+    Caller,
+    /// A server: under root the steps are a user of their own.
+    Server,
+}
+
 /// Returns what stands between a job and this machine; `group` names the job on it.
 ///
 /// Code of members may fall back to none where configuration does not insist; a stranger's never
@@ -93,29 +102,40 @@ pub(crate) fn isolation(
     wanted: IsolationConfig,
     sandbox: &SandboxConfig,
     trust: Trust,
+    host: Host,
     group: String,
 ) -> Isolation {
     let member = trust >= Trust::Member;
-    let toolbox = if member { Toolbox::installed(&sandbox.tools) } else { Toolbox::system() };
-    let mut environment = toolbox.environment;
-    let words = ["LANG", "LC_ALL", "TZ"];
-    environment.extend(
-        callers_environment().into_iter().filter(|(name, _)| words.contains(&name.as_str())),
-    );
-    let cage = Cage {
+    let kit = |view| {
+        with_language(if member { tools::installed(view, &sandbox.tools) } else { tools::system() })
+    };
+    let guest = || {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let hidden =
+            home.filter(|home| home.is_absolute() && home.parent().is_some() && home.is_dir());
+        let processes = sandbox.processes;
+        (host == Host::Server).then(|| Lodging { kit: kit(View::GUEST), hidden, processes })
+    };
+    let cage = || Cage {
         group,
-        environment,
-        tools: toolbox.tools,
-        home: toolbox.home,
+        kit: kit(View::SANDBOX),
         network: member && sandbox.network,
         memory_bytes: sandbox.memory_mib << 20,
         processes: sandbox.processes,
     };
     match wanted {
-        IsolationConfig::None => Isolation::None { why: None },
-        IsolationConfig::Auto if member => Isolation::Auto(cage),
-        IsolationConfig::Auto | IsolationConfig::Sandbox => Isolation::Sandbox(cage),
+        IsolationConfig::None => Isolation::None { why: None, guest: guest() },
+        IsolationConfig::Auto if member => Isolation::Auto { cage: cage(), guest: guest() },
+        IsolationConfig::Auto | IsolationConfig::Sandbox => Isolation::Sandbox(cage()),
     }
+}
+
+/// Adds the words for language and time that this process has.
+fn with_language(mut kit: Kit) -> Kit {
+    let words = ["LANG", "LC_ALL", "TZ"];
+    let ours = callers_environment().into_iter();
+    kit.environment.extend(ours.filter(|(name, _)| words.contains(&name.as_str())));
+    kit
 }
 
 /// Makes a sandbox as for a stranger's job, and ends it: can this machine make one, and of what?

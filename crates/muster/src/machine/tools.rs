@@ -10,10 +10,24 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use muster_runner::spec::{Content, HOME, Seed, Tool};
+use muster_runner::spec::{Content, HOME, Kit, LODGING, Seed, Tool};
 
-/// Where such folders are inside.
-const TOOLS: &str = "/opt/muster/tools";
+/// Where a job sees things that are elsewhere on this machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View {
+    /// Folders with programs.
+    tools: &'static str,
+    /// Its home.
+    home: &'static str,
+}
+
+impl View {
+    /// As in a sandbox.
+    pub(super) const SANDBOX: Self = Self { tools: "/opt/muster/tools", home: HOME };
+    /// As another user without one.
+    pub(super) const GUEST: Self = Self { tools: "/run/muster/tools", home: LODGING };
+}
+
 /// Folders that are inside as they are outside.
 const SYSTEM: [&str; 4] = ["/usr", "/bin", "/sbin", "/nix/store"];
 /// Folders of `/opt` that are muster's own inside.
@@ -25,25 +39,26 @@ const RUSTUP: &str = "rustup";
 /// The PATH of who is not trusted with more.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Folders with programs, and the variables that lead to them.
-#[derive(Debug, Default)]
-pub(super) struct Toolbox {
-    pub(super) tools: Vec<Tool>,
-    /// What of them is in the job's home.
-    pub(super) home: Vec<Seed>,
-    pub(super) environment: Vec<(String, String)>,
+/// Returns the system's programs alone.
+pub(super) fn system() -> Kit {
+    let path = ("PATH".to_owned(), SYSTEM_PATH.to_owned());
+    Kit { environment: vec![path], ..Kit::default() }
+}
+
+/// Returns the programs that this process's PATH leads to, and the folders `more`.
+pub(super) fn installed(view: View, more: &[PathBuf]) -> Kit {
+    Toolbox::filled(view, more).kit
+}
+
+/// A kit in the making.
+struct Toolbox {
+    view: View,
+    kit: Kit,
 }
 
 impl Toolbox {
-    /// Returns the system's programs alone.
-    pub(super) fn system() -> Self {
-        let path = ("PATH".to_owned(), SYSTEM_PATH.to_owned());
-        Self { environment: vec![path], ..Self::default() }
-    }
-
-    /// Returns the programs that this process's PATH leads to, and the folders `more`.
-    pub(super) fn installed(more: &[PathBuf]) -> Self {
-        let mut toolbox = Self::default();
+    fn filled(view: View, more: &[PathBuf]) -> Self {
+        let mut toolbox = Self { view, kit: Kit::default() };
         let mut path: Vec<String> = Vec::new();
         let ours = env::var_os("PATH").unwrap_or_default();
         let mut seen = BTreeSet::new();
@@ -58,7 +73,7 @@ impl Toolbox {
         }
         let mut unique = BTreeSet::new();
         path.retain(|folder| unique.insert(folder.clone()));
-        toolbox.environment.push(("PATH".to_owned(), path.join(":")));
+        toolbox.kit.environment.push(("PATH".to_owned(), path.join(":")));
         toolbox
     }
 
@@ -67,7 +82,7 @@ impl Toolbox {
         if SYSTEM.iter().any(|system| folder.starts_with(system)) {
             return vec![folder.to_owned()];
         }
-        let tools = Path::new(TOOLS);
+        let tools = Path::new(self.view.tools);
         let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
         let root = |variable: &str, below: &str| {
             env::var_os(variable).map_or_else(|| home.join(below), PathBuf::from)
@@ -76,7 +91,7 @@ impl Toolbox {
         if folder.starts_with(&pyenv) {
             let inside = self.manager("PYENV_ROOT", &pyenv, "pyenv");
             // What it has built names its own path: libraries, and the first lines of scripts.
-            if let Some(tool) = self.tools.iter_mut().find(|tool| tool.to == inside) {
+            if let Some(tool) = self.kit.tools.iter_mut().find(|tool| tool.to == inside) {
                 tool.known_as = Some(pyenv.clone());
             }
             let versions = fs::read_to_string(pyenv.join("version")).unwrap_or_default();
@@ -97,7 +112,7 @@ impl Toolbox {
                 }
                 // A toolchain may be a link to another, by its full path.
                 if has_links(&rustup.join("toolchains"))
-                    && let Some(tool) = self.tools.iter_mut().find(|tool| tool.to == inside)
+                    && let Some(tool) = self.kit.tools.iter_mut().find(|tool| tool.to == inside)
                 {
                     tool.known_as = Some(rustup);
                 }
@@ -115,14 +130,14 @@ impl Toolbox {
             self.add(&product, product.clone());
             return vec![folder.to_owned()];
         }
-        let inside = tools.join(self.tools.len().to_string());
+        let inside = tools.join(self.kit.tools.len().to_string());
         self.add(folder, inside.clone());
         vec![inside]
     }
 
     /// Gives the job a `RUSTUP_HOME` of its own, with what is installed in `rustup`.
     fn rustup(&mut self, rustup: &Path, inside: &Path) {
-        let mut plant = |path: PathBuf, content| self.home.push(Seed { path, content });
+        let mut plant = |path: PathBuf, content| self.kit.home.push(Seed { path, content });
         let own = Path::new(".rustup");
         let names = |folder: &str| -> Vec<PathBuf> {
             let names = readable_names(&rustup.join(folder)).into_iter();
@@ -142,15 +157,15 @@ impl Toolbox {
             settings.insert_str(0, "auto_self_update = \"disable\"\n");
         }
         plant(own.join("settings.toml"), Content::Text(settings));
-        let variable = Path::new(HOME).join(own).to_string_lossy().into_owned();
-        self.environment.push(("RUSTUP_HOME".to_owned(), variable));
+        let variable = Path::new(self.view.home).join(own).to_string_lossy().into_owned();
+        self.kit.environment.push(("RUSTUP_HOME".to_owned(), variable));
     }
 
     /// Gives the job a folder of its own for what `cargo install` builds, with links to the programs in
     /// `folder`; returns where it is inside.
     fn cargo(&mut self, folder: &Path, inside: &Path) -> PathBuf {
         let own = Path::new(".cargo/bin");
-        let path = Path::new(HOME).join(own);
+        let path = Path::new(self.view.home).join(own);
         for name in readable_names(folder) {
             let from = folder.join(&name);
             let is_rustup = fs::read_link(&from).is_ok_and(|to| to == Path::new(RUSTUP));
@@ -162,27 +177,27 @@ impl Toolbox {
             } else {
                 Content::Link(inside.join(&name))
             };
-            self.home.push(Seed { path: own.join(name), content });
+            self.kit.home.push(Seed { path: own.join(name), content });
         }
         path
     }
 
     /// Shows the folder of a version manager, and says where it is.
     fn manager(&mut self, variable: &str, folder: &Path, name: &str) -> PathBuf {
-        let inside = Path::new(TOOLS).join(name);
+        let inside = Path::new(self.view.tools).join(name);
         if self.add(folder, inside.clone()) {
             let value = inside.to_string_lossy().into_owned();
-            self.environment.push((variable.to_owned(), value));
+            self.kit.environment.push((variable.to_owned(), value));
         }
         inside
     }
 
     /// Adds a folder, once; returns false for one that is there already.
     fn add(&mut self, from: &Path, to: PathBuf) -> bool {
-        if self.tools.iter().any(|tool| tool.to == to) || !from.is_dir() {
+        if self.kit.tools.iter().any(|tool| tool.to == to) || !from.is_dir() {
             return false;
         }
-        self.tools.push(Tool { from: from.to_owned(), to, known_as: None });
+        self.kit.tools.push(Tool { from: from.to_owned(), to, known_as: None });
         true
     }
 }

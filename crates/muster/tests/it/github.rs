@@ -404,7 +404,7 @@ fn the_doctor_says_what_is_wrong(database: Database) {
     assert_snapshot!(lines(&well), @"
     ok    git: …
     ok    data folder: …
-    ok    sandbox: `isolation` is `none`: steps run as this user
+    ok    sandbox: `isolation` is `none`: nothing stands between steps and this machine
     note  GitHub: `listen` is a loopback address, which GitHub cannot reach by itself
     ok    GitHub, team/app: found, default branch `main`
     note  GitHub, team/app, webhook: the token may not see it (`admin:repo_hook`): look at its Recent Deliveries
@@ -458,7 +458,7 @@ fn the_doctor_says_what_is_wrong(database: Database) {
     assert_snapshot!(lines(&ill), @"
     ok    git: …
     ok    data folder: …
-    ok    sandbox: `isolation` is `none`: steps run as this user
+    ok    sandbox: `isolation` is `none`: nothing stands between steps and this machine
     note  GitHub: `listen` is a loopback address, which GitHub cannot reach by itself
     WRONG GitHub, team/gone: the token must read its contents and write its commit statuses: GitHub refuses (404): Not Found
     ok    server: 1 repositories, 0 webhooks received
@@ -470,8 +470,8 @@ fn the_doctor_says_what_is_wrong(database: Database) {
 fn what_cannot_be_told_is_shown(database: Database) {
     let story = Story::start(database);
     let server = &story.server;
-    server.scene.workflow(
-        "on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{run: 'until test -e \"$HOME/../../../go\"; do sleep 0.01; done'}]\n",
+    server.workflow(
+        "on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{run: 'until test -e GATE; do sleep 0.01; done'}]\n",
     );
     let sha = story.commit("refs/heads/main", "Gated");
     story.deliver("push", &story.github.push("main", Some(&story.main), &sha, "Gated"));
@@ -480,7 +480,7 @@ fn what_cannot_be_told_is_shown(database: Database) {
     // GitHub will never take the verdicts.
     story.github.answer_next(422, None);
     story.github.answer_next(422, None);
-    std::fs::write(server.data().join("go"), "").unwrap();
+    server.open_gate();
     let mut outbox = String::new();
     server.until("they are given up", |server| {
         outbox = server.muster(&["outbox"]).out;

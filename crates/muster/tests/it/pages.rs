@@ -38,11 +38,11 @@ fn browser() -> Option<(PathBuf, PathBuf)> {
 fn the_pages_are_read_in_a_browser(database: Database) {
     let Some((browser, modules)) = browser() else { return };
     let server = Server::start(database, "");
-    server.scene.workflow(
+    server.workflow(
         "on: push\njobs:\n  slow:\n    runs-on: linux\n    steps:\n      - run: |\n          echo before the wait\n          \
-         until test -e \"$HOME/../../../go\"; do sleep 0.01; done\n          echo '<b>bold</b> & \"quoted\"'\n          echo after the wait\n",
+         until test -e GATE; do sleep 0.01; done\n          echo '<b>bold</b> & \"quoted\"'\n          echo after the wait\n",
     );
-    server.push("main", "<img src=x onerror=document.title='owned'> & more");
+    let sha = server.push("main", "<img src=x onerror=document.title='owned'> & more");
     server.until("it runs", |server| server.muster(&["runs"]).out.contains("running"));
     let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/pages");
     std::fs::create_dir_all(&pictures).unwrap();
@@ -52,13 +52,13 @@ fn the_pages_are_read_in_a_browser(database: Database) {
         .arg(&server.url)
         .arg(modules)
         .arg(browser)
-        .arg(server.data().join("go"))
+        .arg(server.gate())
         .arg(pictures)
         .env("HOME", profile.path())
         .env("MUSTER_TOKEN", &server.token)
         .output(LIMIT, 1 << 20)
         .unwrap();
-    let said = String::from_utf8_lossy(&toured.stdout);
+    let said = String::from_utf8_lossy(&toured.stdout).replace(&sha[..7], "[sha]");
     let errors = String::from_utf8_lossy(&toured.stderr);
     assert!(toured.status.success(), "{said}\n{errors}");
     assert_snapshot!(said, @r#"
@@ -74,7 +74,7 @@ fn the_pages_are_read_in_a_browser(database: Database) {
     the log: <b>bold</b> & "quoted"
     webhooks: "Webhooks · muster", accessible
     outbox: "Outbox · muster", accessible
-    commit: "00d1fa2 · muster", accessible
+    commit: "[sha] · muster", accessible
     without JavaScript: before the wait, after the wait
     the browser has no complaints
     "#);

@@ -7,6 +7,7 @@ use crate::server::Server;
 
 on_both! {
     a_deploy_key_opens_a_repository,
+    a_real_ssh_server_lets_the_key_in_and_is_known_by_its_own,
     a_mirror_that_went_is_fetched_again,
     what_is_too_large_is_refused_with_the_reason,
     what_git_refuses_for_another_reason_is_not_called_too_large,
@@ -97,6 +98,117 @@ fn a_deploy_key_opens_a_repository(database: Database) {
     assert!(keys.is_empty(), "{keys:?}");
     assert_eq!(std::fs::read_dir(server.data().join("mirrors")).unwrap().count(), 0);
     assert_snapshot!(server.muster(&["repo", "remove", "team/app"]).err, @"error: there is no repository `team/app`");
+}
+
+/// OpenSSH's server, for whoever runs the tests alone.
+struct Sshd {
+    folder: tempfile::TempDir,
+    port: u16,
+    child: Option<std::process::Child>,
+}
+
+impl Sshd {
+    const PROGRAM: &str = "/usr/sbin/sshd";
+
+    fn start() -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut sshd = Self { folder: tempfile::tempdir().unwrap(), port, child: None };
+        if rustix::process::geteuid().is_root() {
+            // Where it gives up its rights.
+            std::fs::create_dir_all("/run/sshd").unwrap();
+        }
+        std::fs::write(sshd.folder.path().join("authorized"), "").unwrap();
+        sshd.serve();
+        sshd
+    }
+
+    /// Starts it under a new key of its own.
+    fn serve(&mut self) {
+        self.stop();
+        let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
+        let run = |program: &str, args: &[&str]| {
+            let program = muster_sys::process::Program::new(program).args(args);
+            let done = program.output(std::time::Duration::from_secs(30), 1 << 16).unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        };
+        drop(std::fs::remove_file(path("host")));
+        run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path("host")]);
+        let config = format!(
+            "ListenAddress 127.0.0.1:{}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\n\
+             KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n",
+            self.port,
+            path("host"),
+            path("authorized"),
+        );
+        std::fs::write(path("config"), config).unwrap();
+        let started = muster_sys::process::Program::new(Self::PROGRAM)
+            .args(["-D", "-E", &path("log"), "-f", &path("config")])
+            .inherit();
+        self.child = Some(started.unwrap());
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "{}", std::fs::read_to_string(path("log")).unwrap());
+            std::thread::yield_now();
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn a_real_ssh_server_lets_the_key_in_and_is_known_by_its_own(database: Database) {
+    if !std::path::Path::new(Sshd::PROGRAM).exists() {
+        // Nobody's machine is to have one for a test: installed, it serves everybody.
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("skipped: this machine has no OpenSSH server");
+        }
+        return;
+    }
+    let mut sshd = Sshd::start();
+    let server = Server::start_without_repository(database, "poll_remote_s = 1\n");
+    let who = muster_sys::process::Program::new("id").arg("-un");
+    let who = who.output(std::time::Duration::from_secs(10), 1 << 10).unwrap().stdout;
+    let who = String::from_utf8(who).unwrap();
+    let location =
+        format!("ssh://{}@127.0.0.1:{}{}", who.trim(), sshd.port, server.origin.display());
+    let add = ["repo", "add", "team/app", &location, "--deploy-key"];
+    let refused = server.muster(&add);
+    assert_eq!(refused.exit, Some(2));
+    assert!(refused.err.contains("Permission denied (publickey)"), "{}", refused.err);
+    let key = refused.err.lines().find(|line| line.starts_with("ssh-ed25519 ")).unwrap();
+    std::fs::write(sshd.folder.path().join("authorized"), format!("{key}\n")).unwrap();
+    let added = server.muster(&add);
+    assert_eq!(added.exit, Some(0), "{}", added.err);
+    server.until("it has been seen", Server::has_seen);
+    server.scene.workflow(GREEN);
+    let sha = server.push("main", "By SSH");
+    assert_eq!(server.verdict(&sha), TESTED);
+    server.until("the note is there", |server| {
+        let refs = crate::scene::git_in(&server.origin, &["for-each-ref"]);
+        refs.contains("refs/notes/muster")
+    });
+    // Somebody else in its place is not believed.
+    sshd.serve();
+    let mut listed = String::new();
+    server.until("it is refused", |server| {
+        listed = server.muster(&["repo", "list"]).out;
+        listed.contains("problem")
+    });
+    assert!(listed.contains("Host key verification failed"), "{listed}");
 }
 
 fn a_mirror_that_went_is_fetched_again(database: Database) {

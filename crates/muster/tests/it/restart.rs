@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 use sqlx::Connection as _;
 
 use crate::database::{Database, on_both};
-use crate::server::{Server, kill, processes};
+use crate::server::{Server, kill, marked, processes, supervisors};
 
 on_both! {
     what_is_old_goes_and_says_so,
@@ -19,24 +19,20 @@ on_both! {
     a_log_that_is_complete_is_sealed_and_reads_the_same,
 }
 
-const SLOW: &str = "on: push\njobs:\n  slow:\n    runs-on: linux\n    steps:\n      - run: |\n          echo \"attempt of $RUNNER_TRACKING_ID\"\n          until test -e \"$HOME/../../../go\"; do sleep 0.01; done\n          echo went on\n";
+const SLOW: &str = "on: push\njobs:\n  slow:\n    runs-on: linux\n    steps:\n      - run: |\n          echo \"attempt of $RUNNER_TRACKING_ID\"\n          until test -e GATE; do sleep 0.01; done\n          echo went on\n";
 
 fn push_slow(server: &Server) -> String {
-    server.scene.workflow(SLOW);
+    server.workflow(SLOW);
     let sha = server.push("main", "Slow");
     server.until("the job runs", |server| server.muster(&["log", "1"]).out.contains("attempt of"));
     sha
-}
-
-fn go(server: &Server) {
-    std::fs::write(server.data().join("go"), "").unwrap();
 }
 
 fn jobs_go_on_when_the_server_is_killed_and_nothing_is_doubled(database: Database) {
     let mut server = Server::start(database, "");
     let sha = push_slow(&server);
     server.kill_and_serve();
-    go(&server);
+    server.open_gate();
     assert!(server.verdict(&sha).contains("slow success: Successful"));
     let log = server.muster(&["log", "1"]).out;
     assert_eq!(log.matches("attempt of").count(), 1, "{log}");
@@ -48,7 +44,7 @@ fn a_job_that_ends_while_no_server_runs_is_taken_over_later(database: Database) 
     let mut server = Server::start(database, "");
     let sha = push_slow(&server);
     server.kill();
-    go(&server);
+    server.open_gate();
     server.until("the supervisor has ended", |server| {
         let data = server.data().to_string_lossy().into_owned();
         !processes().iter().any(|(_, line)| line.contains("supervise") && line.contains(&data))
@@ -65,24 +61,32 @@ fn a_killed_supervisor_is_a_new_attempt_and_leaves_nothing(database: Database) {
     let supervisor = |processes: Vec<(String, String)>| {
         processes.into_iter().find(|(_, line)| line.contains("supervise") && line.contains(&data))
     };
+    let log = server.muster(&["log", "1"]).out;
+    let (_, mark) = log.split_once("attempt of ").unwrap();
+    let mark = mark.lines().next().unwrap().to_owned();
+    assert!(!marked(&mark).is_empty(), "{log}");
     let (pid, _) = supervisor(processes()).unwrap();
     kill(&pid);
     server.until("the second attempt runs", |_| {
         supervisor(processes()).is_some_and(|(_, line)| line.contains(".2/job.json"))
     });
-    server.until("the first attempt's steps are gone", |_| {
-        let first = |(_, line): &(String, String)| line.contains(".1/temp") && line.contains(&data);
-        !processes().iter().any(first)
-    });
-    go(&server);
+    server.until("the first attempt's steps are gone", |_| marked(&mark).is_empty());
+    server.open_gate();
     assert!(server.verdict(&sha).contains("slow success: Successful"));
     assert!(server.muster(&["log", "1"]).out.contains(".2\n"));
 }
 
 fn a_job_whose_supervisor_keeps_dying_ends_with_that_reason(database: Database) {
     let server = Server::start(database, "");
-    server.scene.workflow("on: push\njobs:\n  doomed:\n    runs-on: linux\n    steps:\n      - run: kill -9 $PPID; sleep 60\n");
+    server
+        .scene
+        .workflow("on: push\njobs:\n  doomed:\n    runs-on: linux\n    steps: [{run: sleep 60}]\n");
     let sha = server.push("main", "Doomed");
+    let data = server.data();
+    server.until("it is given up", |server| {
+        supervisors(&data).iter().for_each(|(pid, _)| kill(pid));
+        server.muster(&["runs"]).out.contains("error")
+    });
     insta::assert_snapshot!(server.verdict(&sha), @"
     doomed error: Not run: its supervisor was lost, 3 times
     muster error: not run to the end: doomed

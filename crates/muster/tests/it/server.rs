@@ -22,6 +22,7 @@ pub(crate) struct Server {
     pub(crate) url: String,
     pub(crate) token: String,
     folder: TempDir,
+    gate: TempDir,
     child: Option<Child>,
 }
 
@@ -65,8 +66,11 @@ impl Server {
             folder.path(),
             &["init", "--quiet", "--bare", "--initial-branch=main", "origin.git"],
         );
-        let mut server =
-            Self { scene, origin, url: String::new(), token: String::new(), folder, child: None };
+        let gate = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(gate.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let (url, token) = (String::new(), String::new());
+        let mut server = Self { scene, origin, url, token, folder, gate, child: None };
         let made = server.muster(&["init"]);
         let token = made.out.split_whitespace().find(|word| word.starts_with("muster_"));
         server.token = token.unwrap().to_owned();
@@ -187,6 +191,24 @@ impl Server {
         })
     }
 
+    /// Writes the workflow file; `GATE` in it is the path of [`Self::gate`].
+    pub(crate) fn workflow(&self, text: &str) {
+        self.scene.workflow(&text.replace("GATE", &self.gate().to_string_lossy()));
+    }
+
+    /// Returns the file for which steps wait, which every user can see.
+    pub(crate) fn gate(&self) -> PathBuf {
+        self.gate.path().join("open")
+    }
+
+    pub(crate) fn open_gate(&self) {
+        std::fs::write(self.gate(), "").unwrap();
+    }
+
+    pub(crate) fn close_gate(&self) {
+        std::fs::remove_file(self.gate()).unwrap();
+    }
+
     /// Commits everything in the work tree and pushes it to `branch`; returns the commit.
     pub(crate) fn push(&self, branch: &str, message: &str) -> String {
         let sha = self.scene.commit(message);
@@ -240,13 +262,32 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
         // Supervisors outlive a server; those of a test do not outlive the test.
-        let data = self.data();
-        for (pid, line) in processes() {
-            if line.contains(&*data.to_string_lossy()) {
-                kill(&pid);
-            }
+        let mut doomed: Vec<String> = Vec::new();
+        for (pid, _) in supervisors(&self.data()) {
+            doomed.extend(descendants(&pid));
+            doomed.push(pid);
         }
+        doomed.iter().for_each(|pid| kill(pid));
     }
+}
+
+/// Returns all that a process has started, and they.
+fn descendants(of: &str) -> Vec<String> {
+    let parents: Vec<(String, String)> = processes()
+        .into_iter()
+        .filter_map(|(pid, _)| {
+            let stat = std::fs::read_to_string(Path::new("/proc").join(&pid).join("stat")).ok()?;
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
+            Some((pid, parent))
+        })
+        .collect();
+    let mut found = vec![of.to_owned()];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).cloned() {
+        next += 1;
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| pid.clone()));
+    }
+    found.split_off(1)
 }
 
 /// Returns the process ids of the supervisors of the server with this data folder.
@@ -255,6 +296,16 @@ pub(crate) fn supervisors(data: &Path) -> Vec<(String, String)> {
     let mut found = processes();
     found.retain(|(_, line)| line.contains("supervise") && line.contains(&*data));
     found
+}
+
+/// Returns the ids of the processes of an attempt, by the mark that they all bear.
+pub(crate) fn marked(mark: &str) -> Vec<String> {
+    let variable = format!("RUNNER_TRACKING_ID={mark}");
+    let bears = |pid: &str| {
+        std::fs::read(Path::new("/proc").join(pid).join("environ"))
+            .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| one == variable.as_bytes()))
+    };
+    processes().into_iter().map(|(pid, _)| pid).filter(|pid| bears(pid)).collect()
 }
 
 /// Kills a process, which may have ended by itself.

@@ -21,7 +21,7 @@ use muster_sys::{clock, sandbox, signal, tree};
 use super::Planned;
 use super::screen::Screen;
 use crate::config::{IsolationConfig, SandboxConfig};
-use crate::machine;
+use crate::machine::{self, Host};
 
 /// What the jobs of a `muster run` have in common.
 pub(super) struct Engine {
@@ -226,6 +226,7 @@ impl Driver<'_> {
                 &self.engine.sandbox,
                 // It is the caller's own work tree.
                 Trust::Member,
+                Host::Caller,
                 group(place),
             ),
             guarded: false,

@@ -1,0 +1,466 @@
+//! Where a job runs: its folders, as the runner sees them and as its steps do.
+//!
+//! As the runner's own user both are the same. In a sandbox the steps see GitHub's places
+//! (`/home/runner/work/…`), and as another user theirs are below `/run/muster`; everything that they may
+//! change belongs to them then: so the runner never follows a path of theirs, only names in folders that
+//! are its own.
+
+mod inside;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
+use std::path::{Component, Path, PathBuf};
+
+use muster_sys::files;
+use muster_sys::process::{ProcessError, Program, Running};
+use muster_sys::sandbox::{self, Bind, Guest, Layers, Layout, Limits, Sandbox, SandboxError, Stay};
+
+use crate::spec::{Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, Source, Tool};
+
+/// Shells of which another takes the place where they are missing.
+const SHELLS: [&str; 2] = ["bash", "python"];
+
+/// Where the steps find what is theirs, when that is not where the runner has it.
+#[derive(Debug, Clone, Copy)]
+struct Map {
+    home: &'static str,
+    work: &'static str,
+    temp: &'static str,
+    tool_cache: &'static str,
+    repository: &'static str,
+    objects: &'static str,
+    muster: &'static str,
+}
+
+/// In a sandbox: as on GitHub's machines.
+const SANDBOX: Map = Map {
+    home: HOME,
+    work: "/home/runner/work",
+    temp: "/home/runner/work/_temp",
+    tool_cache: "/opt/hostedtoolcache",
+    repository: "/opt/muster/repository",
+    objects: "/opt/muster/objects",
+    muster: "/opt/muster/bin/muster",
+};
+
+/// As another user of this machine, whose other folders are as they are.
+const GUEST: Map = Map {
+    home: LODGING,
+    work: "/run/muster/work",
+    temp: "/run/muster/work/_temp",
+    tool_cache: "/run/muster/tool-cache",
+    repository: "/run/muster/repository",
+    objects: "/run/muster/objects",
+    muster: "/run/muster/bin/muster",
+};
+
+/// The places of a job as its steps see them.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    pub(crate) workspace: PathBuf,
+    pub(crate) temp: PathBuf,
+    pub(crate) event: PathBuf,
+    pub(crate) tool_cache: PathBuf,
+}
+
+/// Where a job runs. Dropping it kills what is left of a sandboxed job.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// As the steps see them.
+    pub(crate) places: Places,
+    /// Where checkouts come from, as the steps see it.
+    pub(crate) source: Source,
+    /// The variables that every step has beside GitHub's.
+    pub(crate) environment: Vec<(String, String)>,
+    /// muster itself, as the steps see it.
+    pub(crate) program: PathBuf,
+    /// What is said of it in the first lines of the log.
+    pub(crate) description: String,
+    /// The folder that the workspace lies in, as the runner sees it.
+    work: PathBuf,
+    /// The folder of scripts and command files, as the runner sees it.
+    temp: PathBuf,
+    /// Who owns what the steps may change, when that is not us.
+    user: Option<u32>,
+    footing: Footing,
+}
+
+/// As whom the steps run, and in what.
+#[derive(Debug)]
+enum Footing {
+    /// As the runner does.
+    Own,
+    /// As another user.
+    Guest {
+        guest: Guest,
+        /// What is shown to it and never changes.
+        fixed: Vec<Bind>,
+        /// What it sees empty.
+        hidden: Option<PathBuf>,
+    },
+    Sandbox {
+        sandbox: Sandbox,
+        /// What of this machine is inside and never changes.
+        fixed: Vec<Bind>,
+    },
+    /// What is left of it was killed.
+    Gone,
+}
+
+/// What a job is given that does not run as we do.
+struct Furnished {
+    work: PathBuf,
+    temp: PathBuf,
+    places: Places,
+    source: Source,
+    environment: Vec<(String, String)>,
+    /// What the steps may change.
+    own: Vec<Bind>,
+    /// What never changes.
+    fixed: Vec<Bind>,
+    /// Symbolic links: where, and to what.
+    links: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Ground {
+    /// Makes the folders, and the sandbox where there is to be one.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be made, as a sentence.
+    pub(crate) fn prepare(spec: &JobSpec) -> Result<Self, String> {
+        let ground = match &spec.isolation {
+            Isolation::None { why, guest } => Self::open(spec, why.clone(), guest.as_ref()),
+            Isolation::Sandbox(cage) => Self::caged(spec, cage).map_err(|error| error.to_string()),
+            Isolation::Auto { cage, guest } => match Self::caged(spec, cage) {
+                Ok(ground) => Ok(ground),
+                // The author is trusted with this machine; that there is no sandbox is said.
+                Err(error) => Self::open(spec, Some(error.to_string()), guest.as_ref()),
+            },
+        }?;
+        let event = spec.github.get("event").cloned().unwrap_or_default();
+        let event = serde_json::to_vec(&event).map_err(io::Error::from);
+        event
+            .and_then(|event| ground.write("event.json", &event))
+            .map_err(|error| format!("cannot prepare {}: {error}", spec.folder.display()))?;
+        Ok(ground)
+    }
+
+    /// No sandbox: the steps run as another user where they are to and we may choose one, else as we do.
+    fn open(
+        spec: &JobSpec,
+        why: Option<String>,
+        lodging: Option<&Lodging>,
+    ) -> Result<Self, String> {
+        let mut why = why.map(|why| format!(" No sandbox: {why}.")).unwrap_or_default();
+        if let Some(lodging) = lodging {
+            match Self::guest(spec, lodging, &why) {
+                Ok(Some(ground)) => return Ok(ground),
+                Ok(None) => {}
+                Err(error) => why = format!("{why} No user of their own: {error}."),
+            }
+        }
+        let temp = spec.folder.join("temp");
+        let work = spec.folder.join("work");
+        let workspace = match &spec.in_place {
+            Some(folder) => folder.clone(),
+            None => in_work(&work, spec),
+        };
+        for folder in [&workspace, &temp, &spec.tool_cache] {
+            fs::create_dir_all(folder)
+                .map_err(|error| format!("cannot prepare {}: {error}", folder.display()))?;
+        }
+        Ok(Self {
+            places: Places {
+                workspace,
+                event: temp.join("event.json"),
+                temp: temp.clone(),
+                tool_cache: spec.tool_cache.clone(),
+            },
+            source: spec.source.clone(),
+            environment: spec.environment.clone(),
+            program: spec.program.clone(),
+            description: format!(
+                "none; the steps run as this user, with this machine's files and network.{why}"
+            ),
+            work,
+            temp,
+            user: None,
+            footing: Footing::Own,
+        })
+    }
+
+    /// Another user of this machine; none where we are not root.
+    fn guest(spec: &JobSpec, lodging: &Lodging, why: &str) -> Result<Option<Self>, SandboxError> {
+        let Some(user) = sandbox::user_of_its_own()? else { return Ok(None) };
+        let mut furnished = furnish(spec, &GUEST, &lodging.kit, Some(user))?;
+        furnished.fixed.extend(inside::users(&spec.folder, user, GUEST.home)?);
+        let stay = Stay {
+            binds: [furnished.own.as_slice(), &furnished.fixed].concat(),
+            links: furnished.links.clone(),
+            hidden: lodging.hidden.clone(),
+            user,
+            processes: lodging.processes,
+        };
+        let footing = Footing::Guest {
+            guest: Guest::invite(&stay)?,
+            fixed: std::mem::take(&mut furnished.fixed),
+            hidden: lodging.hidden.clone(),
+        };
+        let description = format!(
+            "none; the steps run as a user of their own, with this machine's files and network.{why}"
+        );
+        Ok(Some(Self::on(footing, &GUEST, Some(user), furnished, description)))
+    }
+
+    /// A sandbox: the steps see what they need and own what they may change.
+    fn caged(spec: &JobSpec, cage: &Cage) -> Result<Self, SandboxError> {
+        let user = sandbox::user_of_its_own()?;
+        if spec.in_place.is_some() && user.is_some() {
+            return Err(SandboxError::System(io::Error::other(
+                "under root a sandboxed job is another user, who may not change the work tree; leave \
+                 out `--in-place`",
+            )));
+        }
+        let mut furnished = furnish(spec, &SANDBOX, &cage.kit, user)?;
+        if let Some(tree) = &spec.in_place {
+            let to = furnished.places.workspace.clone();
+            furnished.own.push(Bind { from: tree.clone(), to, writable: true });
+        }
+        let tmp = folder(spec, "tmp", user)?;
+        furnished.own.push(Bind { from: tmp, to: "/tmp".into(), writable: true });
+        furnished.links.push(("/var/tmp".into(), "/tmp".into()));
+        let (system, links) = inside::system()?;
+        furnished.links.extend(links);
+        furnished.fixed.splice(0..0, inside::settings(&spec.folder, cage.network)?);
+        furnished.fixed.splice(0..0, system);
+        let layout = Layout {
+            name: cage.group.clone(),
+            binds: [furnished.own.as_slice(), &furnished.fixed].concat(),
+            links: furnished.links.clone(),
+            network: cage.network,
+            user,
+            limits: Limits { memory_bytes: cage.memory_bytes, processes: cage.processes },
+        };
+        let sandbox = Sandbox::start(&layout)?;
+        let description = describe(sandbox.layers(), cage);
+        let footing = Footing::Sandbox { sandbox, fixed: std::mem::take(&mut furnished.fixed) };
+        Ok(Self::on(footing, &SANDBOX, user, furnished, description))
+    }
+
+    fn on(
+        footing: Footing,
+        map: &Map,
+        user: Option<u32>,
+        furnished: Furnished,
+        description: String,
+    ) -> Self {
+        let Furnished { work, temp, places, source, environment, .. } = furnished;
+        let program = map.muster.into();
+        Self { places, source, environment, program, description, work, temp, user, footing }
+    }
+
+    /// Starts a program of the job.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub(crate) fn spawn(&self, program: Program) -> Result<Running, ProcessError> {
+        match &self.footing {
+            Footing::Own | Footing::Gone => program.spawn(),
+            Footing::Guest { guest, .. } => program.spawn_as(guest),
+            Footing::Sandbox { sandbox, .. } => program.spawn_in(sandbox),
+        }
+    }
+
+    /// Writes a new file among the job's temporary ones, and returns its path for the steps.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, as when a step has put something in its place.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
+        let path = self.temp.join(name);
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        file.write_all(content)?;
+        fchown(&file, self.user, self.user)?;
+        Ok(self.places.temp.join(name))
+    }
+
+    /// Reads a file that [`Self::write`] made and that steps may have changed; `None` when it is
+    /// gone. At most `max + 1` bytes are read.
+    ///
+    /// # Errors
+    ///
+    /// When it is no regular file any more, or cannot be read.
+    pub(crate) fn read(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
+        // Neither a link nor a pipe: what is opened is judged, not what the name meant before.
+        let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.cast_signed())
+            .open(self.temp.join(name));
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file any more"));
+        }
+        let mut content = Vec::new();
+        file.take(max + 1).read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    /// Takes a temporary file of the job away.
+    pub(crate) fn remove(&self, name: &str) {
+        // One that stays only takes room until the job's folder goes.
+        drop(fs::remove_file(self.temp.join(name)));
+    }
+
+    /// Looks a program up as a step would, in `search_path`.
+    ///
+    /// Where steps are not as we are, only among what no step can change; one that is nowhere there is left
+    /// to the start of the step to find, but for the shells of which there is another.
+    pub(crate) fn find(&self, name: &str, search_path: &str) -> Option<PathBuf> {
+        let is_ours = self.is_ours();
+        let there =
+            |path: PathBuf| self.outside(&path).filter(|outside| outside.is_file()).map(|_| path);
+        if name.contains('/') {
+            return if is_ours { there(name.into()) } else { Some(name.into()) };
+        }
+        let found = std::env::split_paths(search_path).map(|folder| folder.join(name));
+        let found = found.into_iter().find_map(there);
+        // One that a step has installed: whether it is there shows when it is started.
+        let elsewhere = !is_ours && !SHELLS.contains(&name);
+        found.or_else(|| elsewhere.then(|| name.into()))
+    }
+
+    /// Returns where a path of the steps is for us, if it is in what no step changes.
+    fn outside(&self, path: &Path) -> Option<PathBuf> {
+        let (fixed, hidden) = match &self.footing {
+            Footing::Own | Footing::Gone => return Some(path.to_owned()),
+            Footing::Guest { fixed, hidden, .. } => (fixed, Some(hidden)),
+            Footing::Sandbox { fixed, .. } => (fixed, None),
+        };
+        // A step must not learn what there is elsewhere.
+        if path.components().any(|part| part == Component::ParentDir) {
+            return None;
+        }
+        let shown = fixed.iter().find_map(|bind| {
+            let below = path.strip_prefix(&bind.to).ok()?;
+            let is_it = below.as_os_str().is_empty();
+            Some(if is_it { bind.from.clone() } else { bind.from.join(below) })
+        });
+        // All else is as it is, but for what a guest has in the place of something.
+        let covered = |folder: &Path| path.starts_with(folder);
+        let is_plain = hidden.is_some_and(|hidden| {
+            !covered(Path::new(sandbox::PLACE)) && !hidden.as_deref().is_some_and(covered)
+        });
+        shown.or_else(|| is_plain.then(|| path.to_owned()))
+    }
+
+    /// Returns true when the steps are who we are, and see what we see.
+    fn is_ours(&self) -> bool {
+        matches!(self.footing, Footing::Own)
+    }
+
+    /// Returns true when a folder that a step names is surely not there; where steps are not as we are, the
+    /// start of the step tells.
+    pub(crate) fn lacks_folder(&self, folder: &Path) -> bool {
+        self.is_ours() && !folder.is_dir()
+    }
+
+    /// Kills what is left of a sandboxed job.
+    pub(crate) fn kill(&mut self) {
+        drop(std::mem::replace(&mut self.footing, Footing::Gone));
+    }
+
+    /// Takes the job's own workspace away.
+    pub(crate) fn clear(&self) {
+        // What cannot be removed is removed with the job's folder by who made it.
+        drop(files::remove_tree(&self.work));
+    }
+}
+
+/// Makes a folder of the job's, which belongs to its user.
+fn folder(spec: &JobSpec, name: &str, user: Option<u32>) -> io::Result<PathBuf> {
+    let path = spec.folder.join(name);
+    fs::create_dir_all(&path)?;
+    chown(&path, user, user)?;
+    Ok(path)
+}
+
+/// Makes what a job has that does not run as we do, and says where its steps see it.
+fn furnish(spec: &JobSpec, map: &Map, kit: &Kit, user: Option<u32>) -> io::Result<Furnished> {
+    let (work, temp) = (folder(spec, "work", user)?, folder(spec, "temp", user)?);
+    let workspace = in_work(&work, spec);
+    fs::create_dir_all(&workspace)?;
+    for made in workspace.ancestors().take_while(|made| *made != work) {
+        chown(made, user, user)?;
+    }
+    let home = folder(spec, "home", user)?;
+    let mut fixed = inside::repository(spec, map.repository.as_ref(), map.objects.as_ref())?;
+    fixed.push(inside::read_only(&spec.program, map.muster));
+    for seed in &kit.home {
+        fixed.extend(inside::plant(&home, map.home.as_ref(), seed, user)?);
+    }
+    fixed.extend(kit.tools.iter().map(|tool| inside::read_only(&tool.from, &tool.to)));
+    let known = |tool: &Tool| Some((tool.known_as.clone()?, tool.to.clone()));
+    let links = kit.tools.iter().filter_map(known).collect();
+    let writable =
+        |from: &Path, to: &str| Bind { from: from.into(), to: to.into(), writable: true };
+    let own = vec![
+        writable(&home, map.home),
+        writable(&work, map.work),
+        writable(&temp, map.temp),
+        writable(&folder(spec, "tools", user)?, map.tool_cache),
+    ];
+    let mut environment = kit.environment.clone();
+    for (name, value) in
+        [("HOME", map.home), ("USER", "runner"), ("LOGNAME", "runner"), ("SHELL", "/bin/bash")]
+    {
+        environment.push((name.to_owned(), value.to_owned()));
+    }
+    let places = Places {
+        workspace: in_work(Path::new(map.work), spec),
+        temp: map.temp.into(),
+        event: Path::new(map.temp).join("event.json"),
+        tool_cache: map.tool_cache.into(),
+    };
+    let source = Source {
+        git_dir: map.repository.into(),
+        extra_objects: spec.source.extra_objects.as_ref().map(|_| map.objects.into()),
+        ..spec.source.clone()
+    };
+    Ok(Furnished { work, temp, places, source, environment, own, fixed, links })
+}
+
+/// Returns the workspace in the folder `work`: twice the repository's name, as at GitHub.
+fn in_work(work: &Path, spec: &JobSpec) -> PathBuf {
+    let full = spec.github.get("repository").and_then(|name| name.as_str()).unwrap_or_default();
+    let name = full.rsplit('/').next().unwrap_or_default();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    // `_temp` is the folder of temporary files, beside the repository's.
+    let usable = name.bytes().all(plain) && !name.starts_with(['.', '_']) && !name.is_empty();
+    let name = if usable { name } else { "repository" };
+    work.join(name).join(name)
+}
+
+/// Says what stands between the steps and the machine.
+fn describe(layers: Layers, cage: &Cage) -> String {
+    let landlock = match layers.landlock {
+        0 => "no Landlock".to_owned(),
+        version => format!("Landlock {version}"),
+    };
+    let bounds = match layers.cgroup {
+        Some(version) => format!(
+            "cgroup v{version} with {} processes and {} MiB",
+            cage.processes,
+            cage.memory_bytes >> 20
+        ),
+        None => format!("no cgroup, at most {} processes", cage.processes),
+    };
+    let network = if cage.network { "network: this machine's" } else { "no network" };
+    format!("sandbox: namespaces, seccomp, {landlock}, {bounds}; {network}.")
+}
