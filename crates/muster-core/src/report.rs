@@ -6,13 +6,11 @@
 
 use muster_workflow::text::one_line;
 
-use crate::run::{Conclusion, JobState, Reason};
+use crate::outcome::{NO_VERDICT, Outcome, UNWANTED};
+use crate::run::{Conclusion, Job, JobState};
 
 /// The context that rolls up all others.
 pub const ROLL_UP: &str = "muster";
-
-/// The code of the reason of events that say nothing of their commit, such as a closed pull request.
-pub const NO_VERDICT: &str = "no-verdict";
 
 /// What stands before the names of jobs of a repository in shadow.
 pub const SHADOW_PREFIX: &str = "muster / ";
@@ -34,6 +32,12 @@ pub enum State {
 }
 
 impl State {
+    /// Reads GitHub's word.
+    pub fn parse(word: &str) -> Option<Self> {
+        let all = [Self::Success, Self::Error, Self::Failure, Self::Pending];
+        all.into_iter().find(|state| state.as_str() == word)
+    }
+
     /// Returns GitHub's word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,30 +87,94 @@ pub struct JobFact {
     pub shadow: bool,
 }
 
+/// A run for a commit, with the jobs of its current attempt.
+#[derive(Debug, Clone)]
+pub struct RunFact {
+    /// Its number.
+    pub number: i64,
+    /// The ref that it is for.
+    pub git_ref: String,
+    /// Its workflow file.
+    pub path: String,
+    /// Whether it waits for its turn in a concurrency group.
+    pub held: bool,
+    /// Whether its repository was in shadow.
+    pub shadow: bool,
+    /// The jobs, in the order of the plan.
+    pub jobs: Vec<Job>,
+}
+
 /// An event that brought a commit, and what became of it.
 #[derive(Debug, Clone)]
-pub enum EventFact {
-    /// It waits for its outcome.
-    Pending,
-    /// It waits for somebody's approval.
-    Waiting(Reason),
-    /// It was processed.
-    Accepted,
-    /// Nothing was to be done.
-    Ignored(Reason),
-    /// It could not be processed.
-    Dead(Reason),
+pub struct EventFact {
+    /// Its number: later events have greater ones.
+    pub number: i64,
+    /// The ref that it is about.
+    pub git_ref: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The workflow files of it that were refused, with the first problem of each.
+    pub refused: Vec<(String, String)>,
 }
 
 /// All that bears on a commit.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// The jobs of all its runs.
+    /// The jobs that bear on it.
     pub jobs: Vec<JobFact>,
     /// Workflow files that were refused, with the first problem of each.
     pub refused: Vec<(String, String)>,
-    /// The events that brought it.
-    pub events: Vec<EventFact>,
+    /// What became of the events that brought it.
+    pub events: Vec<Outcome>,
+}
+
+impl Facts {
+    /// Takes what bears on a commit from all that there is of it: of each ref that it was at, the last event
+    /// that says anything of it, and the last run of each file. So a pull request that is opened again can
+    /// turn green.
+    pub fn of(mut events: Vec<EventFact>, mut runs: Vec<RunFact>) -> Self {
+        events.retain(|event| event.outcome.reason().is_none_or(|r| r.code != NO_VERDICT));
+        events.sort_by_key(|event| event.number);
+        runs.sort_by_key(|run| run.number);
+        let is_last = |event: &EventFact| {
+            events.iter().all(|o| o.git_ref != event.git_ref || o.number <= event.number)
+        };
+        let last: Vec<&EventFact> = events.iter().filter(|event| is_last(event)).collect();
+        let mut refused: Vec<_> = last.iter().flat_map(|event| event.refused.clone()).collect();
+        refused.sort();
+        refused.dedup();
+        let same = |one: &RunFact, other: &RunFact| {
+            (&one.git_ref, &one.path) == (&other.git_ref, &other.path)
+        };
+        let last_runs =
+            runs.iter().filter(|run| runs.iter().all(|o| !same(o, run) || o.number <= run.number));
+        let jobs = last_runs.flat_map(|run| {
+            run.jobs.iter().map(|job| JobFact {
+                name: job.name.clone(),
+                run: run.number,
+                state: job.state.clone(),
+                continue_on_error: job.continue_on_error,
+                held: run.held,
+                shadow: run.shadow,
+            })
+        });
+        let events = last.iter().map(|event| event.outcome.clone()).collect();
+        Self { jobs: jobs.collect(), refused, events }
+    }
+}
+
+/// Returns what has changed of a commit's statuses: those that differ from what is stored, and those that
+/// nothing bears any more. Stored together with what changed them.
+pub fn changes(stored: &[Status], facts: &Facts) -> Vec<Status> {
+    let now = statuses(facts);
+    // A newer run of the commit has other names.
+    let gone = stored
+        .iter()
+        .filter(|old| old.state == State::Pending)
+        .filter(|old| now.iter().all(|new| new.context != old.context))
+        .map(|old| Status::superseded(old.context.clone()));
+    let changed = now.iter().filter(|new| !stored.contains(new)).cloned();
+    changed.chain(gone).collect()
 }
 
 /// Folds all that bears on a commit into its statuses; the roll-up is the last.
@@ -175,7 +243,7 @@ fn roll_up(facts: &Facts, jobs: &[Status]) -> Status {
         said.push(text);
     };
     let count = |state: State| jobs.iter().filter(|job| job.state == state).count();
-    let open = facts.events.iter().any(|event| matches!(event, EventFact::Pending));
+    let open = facts.events.iter().any(|event| matches!(event, Outcome::Pending));
     if open {
         say(State::Pending, "Received".to_owned());
     }
@@ -198,12 +266,12 @@ fn roll_up(facts: &Facts, jobs: &[Status]) -> Status {
     }
     for event in &facts.events {
         match event {
-            EventFact::Pending | EventFact::Accepted => {}
-            EventFact::Waiting(reason) => say(State::Pending, reason.text.clone()),
-            EventFact::Dead(reason) => say(State::Error, reason.text.clone()),
-            EventFact::Ignored(reason) => {
+            Outcome::Pending | Outcome::Accepted => {}
+            Outcome::Waiting(reason) => say(State::Pending, reason.text.clone()),
+            Outcome::Dead(reason) => say(State::Error, reason.text.clone()),
+            Outcome::Ignored(reason) => {
                 // That no workflow wants a change is fine; that none could have wanted it is not.
-                let state = if reason.code == "unwanted" { State::Success } else { State::Error };
+                let state = if reason.code == UNWANTED { State::Success } else { State::Error };
                 if jobs.is_empty() {
                     say(state, reason.text.clone());
                 }
@@ -233,6 +301,7 @@ mod tests {
 
     use super::*;
     use crate::id::Attempt;
+    use crate::run::Reason;
 
     fn job(name: &str, state: JobState) -> JobFact {
         JobFact {
@@ -258,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_commit_is_pending_from_its_receipt_on() {
-        let facts = Facts { events: vec![EventFact::Pending], ..Facts::default() };
+        let facts = Facts { events: vec![Outcome::Pending], ..Facts::default() };
         assert_snapshot!(told(&facts), @"muster: pending (Received)");
     }
 
@@ -272,7 +341,7 @@ mod tests {
             job("slow", finished(Conclusion::TimedOut, None)),
             job("gone", finished(Conclusion::Cancelled, Some("superseded"))),
         ];
-        let facts = Facts { jobs, events: vec![EventFact::Accepted], ..Facts::default() };
+        let facts = Facts { jobs, events: vec![Outcome::Accepted], ..Facts::default() };
         assert_snapshot!(told(&facts), @"
         test: failure (Failed)
         lint: success (Skipped: its `if` is false)
@@ -287,12 +356,12 @@ mod tests {
     fn what_has_no_job_is_carried_by_the_roll_up() {
         let refused =
             vec![(".github/workflows/a.yml".to_owned(), "line 3: ".to_owned() + &"é".repeat(200))];
-        let facts = Facts { refused, events: vec![EventFact::Accepted], ..Facts::default() };
+        let facts = Facts { refused, events: vec![Outcome::Accepted], ..Facts::default() };
         let told = statuses(&facts);
         assert_eq!((told[0].state, told[0].description.chars().count()), (State::Error, 140));
         for (code, state) in [("unwanted", "success"), ("skip-mark", "error"), ("nothing", "error")]
         {
-            let events = vec![EventFact::Ignored(Reason::new(code, "why"))];
+            let events = vec![Outcome::Ignored(Reason::new(code, "why"))];
             let facts = Facts { events, ..Facts::default() };
             assert_eq!(super::statuses(&facts)[0].state.as_str(), state);
         }

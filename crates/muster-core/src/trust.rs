@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::Change;
+use crate::change::{Change, PullRequestAction};
+use crate::outcome::{NO_VERDICT, Outcome, UNWANTED};
+use crate::pull::{self, Known};
+use crate::run::Reason;
 
 /// A level of trust. Each has all that the ones before it have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,4 +47,55 @@ impl Trust {
     pub fn may_run(self) -> bool {
         self > Self::Stranger
     }
+}
+
+/// What a change is judged by, before its commit is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// Of a pull request, what was last heard of it.
+    pub known: Option<&'a Known>,
+    /// Whether somebody approved this very commit.
+    pub approved: bool,
+    /// Why approved commits of strangers cannot run, where that is so: there is no sandbox for them.
+    pub cageless: Option<&'a str>,
+}
+
+/// Decides how far a change is trusted.
+///
+/// # Errors
+///
+/// The outcome of a change that is not to be tested, now or at all.
+pub fn admit(change: &Change, standing: Standing<'_>) -> Result<Trust, Outcome> {
+    let pull = match change {
+        Change::Push { .. } => return Ok(Trust::of(change, false)),
+        Change::Delete { .. } => {
+            let reason = Reason::new(UNWANTED, "a deletion starts nothing");
+            return Err(Outcome::Ignored(reason));
+        }
+        Change::PullRequest(pull) => pull,
+    };
+    if pull.action == PullRequestAction::Closed {
+        let reason = Reason::new(NO_VERDICT, "closing a pull request starts nothing");
+        return Err(Outcome::Ignored(reason));
+    }
+    let late = || {
+        let text = format!("pull request {} has moved on, or is closed", pull.number);
+        Outcome::Ignored(Reason::new("late", text))
+    };
+    if !standing.known.is_some_and(|known| known.open) {
+        return Err(late());
+    }
+    let trust = Trust::of(change, standing.approved);
+    if let (Trust::Approved, Some(why)) = (trust, standing.cageless) {
+        let text = format!("Approved, but this server has no sandbox for it: {why}");
+        return Err(Outcome::Waiting(Reason::new("isolation", text)));
+    }
+    if trust.may_run() {
+        // What may run is compared with the repository itself, once it is here.
+        return Ok(trust);
+    }
+    pull::is_current(standing.known, pull.number, &pull.head).map_err(Outcome::Ignored)?;
+    let text =
+        format!("Waiting for somebody to approve {}, of {}", pull.head.short(), pull.author.login);
+    Err(Outcome::Waiting(Reason::new("approval", text)))
 }

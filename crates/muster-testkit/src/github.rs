@@ -248,7 +248,7 @@ impl FakeGitHub {
                 "timestamp": "2026-01-02T03:04:05Z",
                 "author": {"name": "Ana", "email": "ana@example.org"},
             },
-            "repository": {"id": 4711, "full_name": "team/app"},
+            "repository": of_repository(),
             "sender": {"id": 1, "login": "ana"},
         })
     }
@@ -278,10 +278,15 @@ impl FakeGitHub {
                 },
                 "base": {"ref": "main", "sha": pull.head, "repo": {"id": 4711, "full_name": "team/app"}},
             },
-            "repository": {"id": 4711, "full_name": "team/app"},
+            "repository": of_repository(),
             "sender": {"id": 7, "login": "bo"},
         })
     }
+}
+
+/// What a payload says of the repository.
+fn of_repository() -> Value {
+    json!({"id": 4711, "full_name": "team/app", "updated_at": "2026-01-02T03:04:05Z"})
 }
 
 /// Signs a body as GitHub does.

@@ -54,6 +54,25 @@ pub struct Job {
     pub despite_cancel: bool,
 }
 
+/// A job is tried so often when its supervisors are lost.
+pub const MAX_ATTEMPTS: Attempt = Attempt(3);
+
+/// What became of an attempt of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// Its supervisor says how it ended.
+    Finished {
+        /// The verdict.
+        conclusion: Conclusion,
+        /// Why, where the verdict alone does not say it.
+        reason: Option<Reason>,
+        /// The job's outputs, in order.
+        outputs: Vec<(String, String)>,
+    },
+    /// Its supervisor is gone without a word.
+    Lost,
+}
+
 /// What has to be done after a step of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -141,6 +160,35 @@ impl Run {
         Ok(())
     }
 
+    /// Records what became of an attempt of the job at `place`: one whose supervisor was lost is tried
+    /// again, [`MAX_ATTEMPTS`] times in all, unless it was to stop anyway.
+    ///
+    /// # Errors
+    ///
+    /// Unless this very attempt is running: a late report changes nothing.
+    pub fn report(
+        &mut self,
+        place: usize,
+        attempt: Attempt,
+        report: Report,
+    ) -> Result<(), Refused> {
+        match report {
+            Report::Finished { conclusion, reason, outputs } => {
+                self.finish(place, attempt, conclusion, reason, outputs)
+            }
+            Report::Lost => {
+                let state = &mut self.jobs[place].state;
+                let is_stopping = matches!(state, JobState::Running { stopping: Some(_), .. });
+                if attempt < MAX_ATTEMPTS && !is_stopping {
+                    return state.retry(attempt).map(drop);
+                }
+                let text = format!("its supervisor was lost, {attempt} times");
+                let reason = Some(Reason::new("lost", text));
+                self.finish(place, attempt, Conclusion::Error, reason, Vec::new())
+            }
+        }
+    }
+
     /// Returns how the run ended, once all its jobs have.
     pub fn conclusion(&self) -> Option<Conclusion> {
         let mut worst = Conclusion::Success;
@@ -193,6 +241,11 @@ impl Run {
             }
         }
         count
+    }
+
+    /// Returns the place of the first job that may be given to a runner.
+    pub fn next_queued(&self) -> Option<usize> {
+        self.jobs.iter().position(|job| matches!(job.state, JobState::Queued { .. }))
     }
 
     /// Returns the `needs` context of the job at `place`.
@@ -309,4 +362,12 @@ impl Run {
             },
         }
     }
+}
+
+/// Chooses whose job is started next: of the repository that has the fewest running, the oldest run.
+///
+/// A candidate is how many jobs its repository has running, the run's number, and what it stands for.
+pub fn fairest<T>(candidates: impl IntoIterator<Item = (usize, i64, T)>) -> Option<T> {
+    let first = candidates.into_iter().min_by_key(|(running, number, _)| (*running, *number));
+    first.map(|(_, _, candidate)| candidate)
 }

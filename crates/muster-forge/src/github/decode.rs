@@ -18,6 +18,8 @@ pub enum Decoded {
         repository: i64,
         /// Its name now, `owner/name`.
         name: String,
+        /// When it had that name, as ISO 8601 in UTC, where the webhook says so.
+        as_of: Option<String>,
         /// What happened.
         change: Box<Change>,
     },
@@ -31,6 +33,8 @@ pub enum Decoded {
 struct Repository {
     id: i64,
     full_name: String,
+    /// Later events have later times, and a new name is a change.
+    updated_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +102,12 @@ struct Side {
     git_ref: String,
     sha: Sha,
     /// Gone when the fork was deleted.
-    repo: Option<Repository>,
+    repo: Option<Fork>,
+}
+
+#[derive(Deserialize)]
+struct Fork {
+    id: i64,
 }
 
 /// Decodes the payload of a delivery of `event`.
@@ -145,6 +154,7 @@ fn push(payload: &Json) -> Decoded {
     Decoded::Change {
         repository: push.repository.id,
         name: push.repository.full_name,
+        as_of: push.repository.updated_at,
         change: Box::new(change),
     }
 }
@@ -195,6 +205,7 @@ fn pull_request(payload: &Json) -> Decoded {
     Decoded::Change {
         repository: event.repository.id,
         name: event.repository.full_name,
+        as_of: event.repository.updated_at,
         change: Box::new(change),
     }
 }

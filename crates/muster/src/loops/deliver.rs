@@ -9,26 +9,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::id::RepoId;
-use muster_forge::github::{ClientError, StatusUpdate};
+use muster_core::outbox::{Answer, BETWEEN_WRITES_MS, MAX_WAIT_MS, sequel};
+use muster_forge::github::{ClientError, Limits, StatusUpdate};
 use muster_sys::clock;
 
 use super::notes::Notes;
 use super::{Shared, Step};
 use crate::forge::GitHub;
-use crate::store::reports::{NEVER, Unsent};
+use crate::store::reports::Unsent;
 use crate::store::repositories::Repository;
 use crate::store::settings::GITHUB_QUIET_UNTIL;
 
 /// How many reports are looked at at once.
 const TOGETHER: i64 = 500;
-/// The longest wait between two tries.
-const MAX_WAIT: Duration = Duration::from_secs(300);
-/// GitHub's advice: at least a second between two writes.
-const BETWEEN_WRITES: Duration = Duration::from_secs(1);
-/// What is added to the time that GitHub asks for: it bans who calls early.
-const MARGIN: Duration = Duration::from_secs(1);
-/// The wait after a refusal that an administrator may mend, such as a right that is missing.
-const AFTER_REFUSAL: Duration = Duration::from_secs(600);
+/// The longest rest without a nudge, and the shortest while something is due that could not be sent.
+const REST: Duration = Duration::from_millis(MAX_WAIT_MS.unsigned_abs());
+const SHORT_REST: Duration = Duration::from_millis(BETWEEN_WRITES_MS.unsigned_abs());
 
 pub(super) struct Deliver {
     shared: Arc<Shared>,
@@ -58,34 +54,25 @@ impl Deliver {
         let now = clock::now_ms();
         let set =
             github.client.set_status(&repository.name, &report.sha, &status, now / 1000).await;
-        self.next_write_at = clock::now_ms() + millis(BETWEEN_WRITES);
+        self.next_write_at = clock::now_ms() + BETWEEN_WRITES_MS;
         let shared = Arc::clone(&self.shared);
         let store = &shared.store;
-        match set {
-            Ok(limits) => {
-                if limits.remaining == Some(0) {
-                    let until = limits
-                        .resets_at
-                        .map_or(now + millis(MAX_WAIT), |at| at * 1000 + millis(MARGIN));
-                    self.be_quiet_until(until).await?;
-                }
-                store.reports_sent(vec![report], clock::now_ms()).await?;
-            }
-            Err(error) => {
-                tracing::warn!(repo.name = repository.name, sha = report.sha, %error, "status not set");
-                let next = match &error {
-                    ClientError::Limited { wait } => {
-                        // GitHub counts from its answer, and its clock is not ours.
-                        let until = clock::now_ms() + millis(*wait + MARGIN);
-                        self.be_quiet_until(until).await?;
-                        until
-                    }
-                    error if error.is_passing() => now + backoff(report.failures),
-                    // What is wrong with this very status stays wrong; a right may be given later.
-                    ClientError::Refused { status: 422, .. } => NEVER,
-                    _ => now + millis(AFTER_REFUSAL),
-                };
-                store.report_failed(&report, error.to_string(), next).await?;
+        let problem = set.as_ref().err().map(ToString::to_string);
+        let sequel = sequel(answer(set), report.failures, clock::now_ms());
+        if let Some(until) = sequel.quiet_until {
+            self.be_quiet_until(until).await?;
+        }
+        match (sequel.retry_at, problem) {
+            (None, _) => store.reports_sent(vec![report], clock::now_ms()).await?,
+            (Some(next), problem) => {
+                let problem = problem.unwrap_or_default();
+                tracing::warn!(
+                    repo.name = repository.name,
+                    sha = report.sha,
+                    problem,
+                    "status not set"
+                );
+                store.report_failed(&report, problem, next).await?;
             }
         }
         Ok(())
@@ -139,9 +126,21 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Returns how long to wait before the next try.
-pub(super) fn backoff(failures: i64) -> i64 {
-    millis(Duration::from_secs(1 << failures.clamp(0, 16)).min(MAX_WAIT))
+/// Reads what GitHub's answer means for a report.
+fn answer(set: Result<Limits, ClientError>) -> Answer {
+    match set {
+        Ok(Limits { remaining: Some(0), resets_at }) => {
+            let more_at = resets_at.map_or(clock::now_ms() + MAX_WAIT_MS, |at| at * 1000);
+            Answer::Taken { more_at: Some(more_at) }
+        }
+        Ok(_) => Answer::Taken { more_at: None },
+        // GitHub counts from its answer, and its clock is not ours.
+        Err(ClientError::Limited { wait }) => Answer::Limited { wait_ms: millis(wait) },
+        Err(error) if error.is_passing() => Answer::Passing,
+        // What is wrong with this very status stays wrong; a right may be given later.
+        Err(ClientError::Refused { status: 422, .. }) => Answer::Never,
+        Err(_) => Answer::Refused,
+    }
 }
 
 impl Step for Deliver {
@@ -154,11 +153,11 @@ impl Step for Deliver {
         let more_at = self.send_due(now).await?;
         let until = |at: i64| Duration::from_millis((at - clock::now_ms()).max(1).unsigned_abs());
         if let Some(at) = more_at {
-            return Ok(until(at).min(MAX_WAIT));
+            return Ok(until(at).min(REST));
         }
         // What is due and could not be sent now is looked at again, but not at once: who has
         // something new to send nudges.
         let next = self.shared.store.next_report_at().await?;
-        Ok(next.map_or(MAX_WAIT, until).clamp(BETWEEN_WRITES, MAX_WAIT))
+        Ok(next.map_or(REST, until).clamp(SHORT_REST, REST))
     }
 }

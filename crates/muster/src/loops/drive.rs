@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use muster_core::concurrency::{Member, next};
+use muster_core::concurrency::turns;
 use muster_core::id::Attempt;
 use muster_core::labels::Labels;
-use muster_core::run::{Conclusion, Effect, Job, JobState, Reason};
+use muster_core::run::{Conclusion, Effect, Job, JobState, Reason, Report, fairest};
 use muster_runner::spec::{JobConclusion, JobResult};
 use muster_sys::clock;
 use muster_workflow::read;
@@ -24,9 +24,6 @@ use super::{Shared, Step};
 use crate::machine;
 use crate::store::jobs::Taken;
 use crate::store::runs::{ActiveRun, Order};
-
-/// How often a job whose supervisor was lost is tried again.
-const MAX_LOST: u32 = 3;
 
 pub(super) struct Drive {
     shared: Arc<Shared>,
@@ -60,7 +57,7 @@ impl Drive {
     /// Takes up runs that are new, that were asked to end, or that have a new attempt.
     async fn follow_orders(&mut self) -> anyhow::Result<()> {
         let orders = self.shared.store.orders().await?;
-        for run in next_in_groups(&orders) {
+        for run in turns(orders.iter().filter_map(Order::membership)) {
             self.shared.store.release_run(run).await?;
             // The release is seen with the next orders.
             self.shared.wake.drive.notify_one();
@@ -235,27 +232,16 @@ impl Drive {
             return Ok(());
         };
         let attempt = Attempt(u32::try_from(attempt)?);
-        let run = &mut live.active.run;
-        let refused = if let Some(result) = result {
-            let (conclusion, code) = conclusion(result.conclusion);
-            let reason = result.reason.map(|text| Reason::new(code, text));
-            run.finish(place, attempt, conclusion, reason, result.outputs).err()
-        } else if lost && attempt.0 < MAX_LOST && !is_stopping(&run.jobs[place].state) {
-            run.jobs[place].state.retry(attempt).err()
-        } else if lost {
-            let text = format!("its supervisor was lost, {} times", attempt.0);
-            run.finish(
-                place,
-                attempt,
-                Conclusion::Error,
-                Some(Reason::new("lost", text)),
-                Vec::new(),
-            )
-            .err()
-        } else {
-            None
+        let report = match result {
+            Some(result) => {
+                let (conclusion, code) = conclusion(result.conclusion);
+                let reason = result.reason.map(|text| Reason::new(code, text));
+                Report::Finished { conclusion, reason, outputs: result.outputs }
+            }
+            None if lost => Report::Lost,
+            None => return Ok(()),
         };
-        if let Some(refused) = refused {
+        if let Err(refused) = live.active.run.report(place, attempt, report) {
             tracing::warn!(job.id = job_id, %refused, "a late report changes nothing");
         }
         Ok(())
@@ -341,14 +327,10 @@ impl Drive {
                 .filter(|s| repository_of(&s.run_id).as_ref() == Some(&live.active.repository))
                 .count()
         };
-        let mut candidates: Vec<(usize, i64, &String, usize)> = Vec::new();
-        for (run_id, live) in &self.runs {
-            let queued = |job: &Job| matches!(job.state, JobState::Queued { .. });
-            if let Some(place) = live.active.run.jobs.iter().position(queued) {
-                candidates.push((running(live), live.active.number, run_id, place));
-            }
-        }
-        candidates.into_iter().min().map(|(_, _, run_id, place)| (run_id.clone(), place))
+        fairest(self.runs.iter().filter_map(|(run_id, live)| {
+            let place = live.active.run.next_queued()?;
+            Some((running(live), live.active.number, (run_id.clone(), place)))
+        }))
     }
 
     /// Starts a job: stored as running first, so that a crash in between is seen as a lost attempt.
@@ -439,25 +421,6 @@ impl Step for Drive {
             Duration::from_millis(500)
         })
     }
-}
-
-/// Returns the runs whose turn it is in their concurrency groups.
-fn next_in_groups(orders: &[Order]) -> Vec<i64> {
-    let mut groups: HashMap<(&str, &str), Vec<Member>> = HashMap::new();
-    for order in orders {
-        // One that is being cancelled holds its place until it is over; one that waited gives it up.
-        if let Some(group) = order.group()
-            && !(order.is_held() && order.cancel().is_some())
-        {
-            let member = Member { run: order.number, held: order.is_held() };
-            groups.entry(group).or_default().push(member);
-        }
-    }
-    groups.values().filter_map(|members| next(members)).collect()
-}
-
-fn is_stopping(state: &JobState) -> bool {
-    matches!(state, JobState::Running { stopping: Some(_), .. })
 }
 
 fn conclusion(of: JobConclusion) -> (Conclusion, &'static str) {

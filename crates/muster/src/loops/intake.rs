@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
+use muster_core::outcome::{UNKNOWN, is_identified_by_body};
 use muster_core::run::Reason;
 use muster_forge::github::{Decoded, decode, payload};
 use muster_sys::clock;
@@ -16,8 +17,6 @@ use crate::store::deliveries::{DeliveryOutcome, PendingDelivery};
 const TOGETHER: i64 = 16;
 /// A webhook on which muster itself fails so often is dead.
 const MAX_FAILURES: u32 = 10;
-/// Events whose body says which one it is: the same body is the same event. A dispatch is not.
-const IDENTIFIED_BY_BODY: [&str; 2] = ["push", "pull_request"];
 
 pub(super) struct Intake {
     shared: Arc<Shared>,
@@ -31,7 +30,7 @@ impl Intake {
     }
 
     async fn judge(&self, delivery: &PendingDelivery) -> anyhow::Result<DeliveryOutcome> {
-        if IDENTIFIED_BY_BODY.contains(&delivery.event.as_str())
+        if is_identified_by_body(&delivery.event)
             && let Some(earlier) = self.shared.store.earlier_same(delivery).await?
         {
             let text = format!("a repeat of delivery {earlier}, under another id");
@@ -47,12 +46,12 @@ impl Intake {
         Ok(match decode(&delivery.event, &payload) {
             Decoded::Ignored(reason) => DeliveryOutcome::Ignored(reason),
             Decoded::Dead(reason) => DeliveryOutcome::Dead(reason),
-            Decoded::Change { repository, name, change } => {
-                match self.shared.store.github_repository(repository, &name).await? {
+            Decoded::Change { repository, name, as_of, change } => {
+                match self.shared.store.github_repository(repository, &name, as_of).await? {
                     Some(repository) => DeliveryOutcome::Accepted(repository, change),
                     None => {
                         let text = format!("not added: `muster repo add {name}` adds it");
-                        DeliveryOutcome::Ignored(Reason::new("unknown", text))
+                        DeliveryOutcome::Ignored(Reason::new(UNKNOWN, text))
                     }
                 }
             }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use muster_core::id::{RepoId, Sha};
+use muster_core::outbox::backoff;
 use muster_sys::clock;
 
 use super::Shared;
-use super::deliver::backoff;
 use super::lanes::Lanes;
 use crate::git::{GitError, Mirror, Remote};
 use crate::store::reports::Unsent;

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::change::{Change, PullRequestAction, RunFacts, github_context, skip_mark};
+use muster_core::change::{Change, GitRef, RunFacts, github_context, skip_mark};
 use muster_core::id::Sha;
-use muster_core::report::NO_VERDICT;
+use muster_core::outcome::{Outcome, UNWANTED};
+use muster_core::pull::Known;
 use muster_core::run::{Reason, Run};
-use muster_core::trust::Trust;
+use muster_core::trust::{Standing, Trust, admit};
 use muster_forge::github::payload;
 use muster_sys::clock;
 use muster_workflow::expr::{Contexts, EvalError};
@@ -22,7 +23,7 @@ use serde_json::Value as Json;
 use super::lanes::Lanes;
 use super::{AFTER_FAILURE, Shared, Step};
 use crate::git::{GitError, Merge, Mirror, Remote};
-use crate::store::events::{Decision, FileVerdict, Outcome, PendingEvent};
+use crate::store::events::{Decision, FileVerdict, PendingEvent};
 use crate::store::repositories::Repository;
 use crate::store::runs::{Group, NewRun};
 
@@ -60,6 +61,13 @@ struct Subject {
     changed: ChangedFiles,
 }
 
+/// What the repository says of a change.
+struct Looked {
+    /// Of a push to a branch, where that branch is now.
+    branch_at: Option<Sha>,
+    subject: Result<Subject, Nothing>,
+}
+
 /// Workflow files: paths, and texts where they can be read.
 type Files = Vec<(String, Option<String>)>;
 
@@ -84,23 +92,22 @@ impl From<Outcome> for Nothing {
 impl Planner {
     /// Decides an event; `None` when its repository cannot be reached now.
     async fn decide(&self, event: &PendingEvent) -> anyhow::Result<Option<Decision>> {
-        let nothing = |outcome| Decision { outcome, files: Vec::new(), runs: Vec::new() };
         let Some(repository) = self.shared.store.repository(&event.repository).await? else {
             let reason = Reason::new("removed", "the repository was removed");
-            return Ok(Some(nothing(Outcome::Ignored(reason))));
-        };
-        let trust = match self.trust(event).await? {
-            Ok(trust) => trust,
-            Err(outcome) => return Ok(Some(nothing(outcome))),
+            return Ok(Some(Decision::nothing(Outcome::Ignored(reason))));
         };
         // Before the repository is looked at: what is heard meanwhile is newer than what it says.
         let known = match &event.change {
             Change::PullRequest(pull) => {
-                self.shared.store.head_of(&event.repository, pull.number).await?
+                self.shared.store.pull_request(&event.repository, pull.number).await?
             }
             Change::Push { .. } | Change::Delete { .. } => None,
         };
-        let subject = self.subject(event, &repository).await?;
+        let trust = match self.trust(event, known.as_ref()).await? {
+            Ok(trust) => trust,
+            Err(outcome) => return Ok(Some(Decision::nothing(outcome))),
+        };
+        let Looked { branch_at, subject } = self.look(event, &repository).await?;
         if let (Change::PullRequest(pull), Some(known)) = (&event.change, known) {
             let head = match &subject {
                 Ok(_) | Err(Nothing::Decided(_)) => Some(&pull.head),
@@ -109,33 +116,45 @@ impl Planner {
             };
             if let Some(head) = head {
                 let store = &self.shared.store;
-                store.correct_head(&event.repository, pull.number, known, head).await?;
+                store.correct_head(&event.repository, pull.number, known.head, head).await?;
             }
         }
-        match subject {
-            Ok(subject) => Ok(Some(self.judge_files(event, &repository, trust, subject).await?)),
+        let decision = match subject {
+            Ok(subject) => {
+                let late = self.is_late(event, branch_at.as_ref()).await?;
+                self.judge_files(event, &repository, trust, subject, late).await?
+            }
             Err(Nothing::MovedOn(number, head)) => {
                 let text = format!("pull request {number} has moved on to {}", head.short());
-                Ok(Some(nothing(Outcome::Ignored(Reason::new("late", text)))))
+                Decision::nothing(Outcome::Ignored(Reason::new("late", text)))
             }
-            Err(Nothing::Decided(outcome)) => Ok(Some(nothing(outcome))),
+            Err(Nothing::Decided(outcome)) => Decision::nothing(outcome),
             Err(Nothing::Missing(sha)) if event.failures >= MAX_MISSING => {
                 let text = format!("commit {sha} is not in the repository any more");
-                Ok(Some(nothing(Outcome::Dead(Reason::new("gone", text)))))
+                Decision::nothing(Outcome::Dead(Reason::new("gone", text)))
             }
             Err(Nothing::Missing(sha)) => {
                 self.try_later(event, &anyhow::anyhow!("commit {sha} is not there")).await?;
-                Ok(None)
+                return Ok(None);
             }
             Err(Nothing::Later(error)) if event.failures >= MAX_FAILURES => {
                 let text = format!("the repository could not be fetched: {error:#}");
-                Ok(Some(nothing(Outcome::Dead(Reason::new("unreachable", text)))))
+                Decision::nothing(Outcome::Dead(Reason::new("unreachable", text)))
             }
             Err(Nothing::Later(error)) => {
                 self.try_later(event, &error).await?;
-                Ok(None)
+                return Ok(None);
             }
-        }
+        };
+        Ok(Some(Decision { branch_at, ..decision }))
+    }
+
+    /// Returns whether a push comes after one that followed it at the code host.
+    async fn is_late(&self, event: &PendingEvent, branch_at: Option<&Sha>) -> anyhow::Result<bool> {
+        let Some(at) = branch_at.filter(|at| Some(*at) != event.change.sha()) else {
+            return Ok(false);
+        };
+        Ok(self.shared.store.was_heard_before(event, at).await?)
     }
 
     /// Leaves an event for later, so that it holds up no other.
@@ -174,61 +193,30 @@ impl Planner {
     }
 
     /// Computes how far the change is trusted, or why it is not to be tested, now or at all.
-    async fn trust(&self, event: &PendingEvent) -> anyhow::Result<Result<Trust, Outcome>> {
-        let ignored = |code: &str, text: String| Ok(Err(Outcome::Ignored(Reason::new(code, text))));
-        let pull = match &event.change {
-            Change::Push { .. } => return Ok(Ok(Trust::of(&event.change, false))),
-            Change::Delete { .. } => {
-                return ignored("unwanted", "a deletion starts nothing".to_owned());
-            }
-            Change::PullRequest(pull) => pull,
-        };
-        if pull.action == PullRequestAction::Closed {
-            return ignored(NO_VERDICT, "closing a pull request starts nothing".to_owned());
-        }
-        let store = &self.shared.store;
-        let late = || {
-            let text = format!("pull request {} has moved on, or is closed", pull.number);
-            Ok(Err(Outcome::Ignored(Reason::new("late", text))))
-        };
-        let Some(known) = store.head_of(&event.repository, pull.number).await? else {
-            return late();
-        };
-        let approved = store.is_approved(&event.repository, &pull.head).await?;
-        let trust = Trust::of(&event.change, approved);
-        if let (Trust::Approved, Some(why), false) =
-            (trust, &self.shared.cageless, self.shared.config.approved_without_sandbox)
-        {
-            let text = format!("Approved, but this server has no sandbox for it: {why}");
-            return Ok(Err(Outcome::Waiting(Reason::new("isolation", text))));
-        }
-        if trust.may_run() {
-            return Ok(Ok(trust));
-        }
-        // What may run is compared with the repository itself, once it is here.
-        if known != pull.head.as_str() {
-            return late();
-        }
-        let text = format!(
-            "Waiting for somebody to approve {}, of {}",
-            pull.head.short(),
-            pull.author.login
-        );
-        Ok(Err(Outcome::Waiting(Reason::new("approval", text))))
-    }
-
-    /// Brings the commit here and reads what it has to run.
-    async fn subject(
+    async fn trust(
         &self,
         event: &PendingEvent,
-        repository: &Repository,
-    ) -> anyhow::Result<Result<Subject, Nothing>> {
+        known: Option<&Known>,
+    ) -> anyhow::Result<Result<Trust, Outcome>> {
+        let approved = match &event.change {
+            Change::PullRequest(pull) => {
+                self.shared.store.is_approved(&event.repository, &pull.head).await?
+            }
+            Change::Push { .. } | Change::Delete { .. } => false,
+        };
+        let cageless = self.shared.cageless.as_deref();
+        let cageless = cageless.filter(|_| !self.shared.config.approved_without_sandbox);
+        Ok(admit(&event.change, Standing { known, approved, cageless }))
+    }
+
+    /// Brings the commit here and looks at it.
+    async fn look(&self, event: &PendingEvent, repository: &Repository) -> anyhow::Result<Looked> {
         let mirror = self.shared.data.mirror(&event.repository);
         let change = event.change.clone();
         // What is watched was fetched when it was looked at.
         let fetch =
             repository.is_at_github().then(|| self.shared.remote(repository)).transpose()?;
-        Ok(tokio::task::spawn_blocking(move || subject(mirror, &change, fetch)).await?)
+        Ok(tokio::task::spawn_blocking(move || look(mirror, &change, fetch)).await?)
     }
 
     async fn judge_files(
@@ -237,6 +225,7 @@ impl Planner {
         repository: &Repository,
         trust: Trust,
         mut subject: Subject,
+        late: bool,
     ) -> anyhow::Result<Decision> {
         let trigger =
             event.change.event(std::mem::replace(&mut subject.changed, ChangedFiles::Unknown));
@@ -247,7 +236,7 @@ impl Planner {
         let mut files = Vec::new();
         let mut runs = Vec::new();
         let found = std::mem::take(&mut subject.files);
-        let about = About { event, repository, trust, subject, payload };
+        let about = About { event, repository, trust, subject, late, payload };
         for (path, text) in found {
             let (outcome, reason) = match self.judge_file(&about, &trigger, &path, text).await? {
                 Judged::Ran(run) => {
@@ -262,11 +251,11 @@ impl Planner {
         }
         let refused = files.iter().any(|file| file.outcome == "refused");
         let outcome = if runs.is_empty() && !refused {
-            Outcome::Ignored(Reason::new("unwanted", "no workflow wants this change"))
+            Outcome::Ignored(Reason::new(UNWANTED, "no workflow wants this change"))
         } else {
             Outcome::Accepted
         };
-        Ok(Decision { outcome, files, runs })
+        Ok(Decision { outcome, files, runs, branch_at: None })
     }
 
     async fn judge_file(
@@ -347,6 +336,7 @@ impl Planner {
             // Only what the other CI runs too is published twice.
             shadow: repository.is_in_shadow() && path.starts_with(".github/"),
             concurrency: group,
+            late: about.late,
             run: Run::new(&jobs),
         })))
     }
@@ -377,6 +367,8 @@ struct About<'a> {
     repository: &'a Repository,
     trust: Trust,
     subject: Subject,
+    /// Whether its branch had moved on before it was heard of.
+    late: bool,
     payload: Option<Json>,
 }
 
@@ -443,33 +435,66 @@ impl Step for Plan {
     }
 }
 
-/// Brings the commit of a change here and reads what it has to run.
-fn subject(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Result<Subject, Nothing> {
+/// Brings the commit of a change here and looks at it.
+fn look(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Looked {
+    let nothing = |why| Looked { branch_at: None, subject: Err(why) };
+    let mirror = match Mirror::open(mirror) {
+        Ok(mirror) => mirror,
+        Err(error) => return nothing(Nothing::Later(error.into())),
+    };
+    let Some(sha) = change.sha() else {
+        return nothing(
+            Outcome::Ignored(Reason::new(UNWANTED, "a deletion starts nothing")).into(),
+        );
+    };
+    let mut branch_at = None;
+    if let Some(remote) = fetch {
+        if let Err(why) = fetch_change(&mirror, change, sha, &remote) {
+            return nothing(why);
+        }
+        // What is watched is heard of in order; a webhook may come late.
+        if let Change::Push { git_ref: git_ref @ GitRef::Branch(_), .. } = change {
+            branch_at = mirror.resolve(&git_ref.full());
+        }
+    }
+    if branch_at.as_ref() != Some(sha) && !mirror.has(sha) {
+        return Looked { branch_at, subject: Err(Nothing::Missing(sha.clone())) };
+    }
+    Looked { branch_at, subject: subject(&mirror, change, sha) }
+}
+
+/// Brings the commit of a change here.
+fn fetch_change(
+    mirror: &Mirror,
+    change: &Change,
+    sha: &Sha,
+    remote: &Remote,
+) -> Result<(), Nothing> {
+    let pull = match change {
+        Change::PullRequest(pull) => Some(pull.number),
+        Change::Push { .. } | Change::Delete { .. } => None,
+    };
+    mirror.fetch(remote, pull).map_err(|error| match error {
+        GitError::Refused { message, .. } if message.contains("couldn't find remote ref") => {
+            Nothing::Missing(sha.clone())
+        }
+        // Trying again would bring as much again.
+        error @ GitError::TooLarge { .. } => {
+            Nothing::Decided(Outcome::Dead(Reason::new("too-large", error.to_string())))
+        }
+        error => Nothing::Later(error.into()),
+    })
+}
+
+/// Reads what a commit that is here has to run.
+fn subject(mirror: &Mirror, change: &Change, sha: &Sha) -> Result<Subject, Nothing> {
     let dead = |code: &str, text: String| Nothing::Decided(Outcome::Dead(Reason::new(code, text)));
     let unreadable =
         |error: GitError| dead("unreadable", format!("the commit cannot be read: {error}"));
-    let mirror = Mirror::open(mirror).map_err(|error| Nothing::Later(error.into()))?;
     let pull = match change {
         Change::PullRequest(pull) => Some(pull),
         Change::Push { .. } | Change::Delete { .. } => None,
     };
-    let Some(sha) = change.sha() else {
-        return Err(Outcome::Ignored(Reason::new("unwanted", "a deletion starts nothing")).into());
-    };
-    if let Some(remote) = fetch {
-        let fetched = mirror.fetch(&remote, pull.map(|pull| pull.number));
-        fetched.map_err(|error| match error {
-            GitError::Refused { message, .. } if message.contains("couldn't find remote ref") => {
-                Nothing::Missing(sha.clone())
-            }
-            // Trying again would bring as much again.
-            error @ GitError::TooLarge { .. } => dead("too-large", error.to_string()),
-            error => Nothing::Later(error.into()),
-        })?;
-    }
-    if !mirror.has(sha) {
-        return Err(Nothing::Missing(sha.clone()));
-    }
     if let Some(pull) = pull {
         let head = mirror.resolve(&format!("refs/pull/{}/head", pull.number));
         if let Some(head) = head.filter(|head| head != sha) {
@@ -504,7 +529,7 @@ fn subject(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Result<Su
         (None, Change::Push { before, .. }) => (sha.clone(), before.clone()),
         (None, _) => (sha.clone(), None),
     };
-    let files = workflow_files(&mirror, &tested).map_err(unreadable)?;
+    let files = workflow_files(mirror, &tested).map_err(unreadable)?;
     let Some(files) = files else {
         return Err(dead("too-many", format!("it has more than {MAX_FILES} workflow files")));
     };

@@ -1,11 +1,12 @@
 //! Webhooks as they came, each with exactly one current outcome.
 
-use muster_core::change::{Change, PullRequestAction};
+use muster_core::change::Change;
 use muster_core::id::RepoId;
+use muster_core::outcome::Outcome;
 use muster_core::run::Reason;
 use sqlx::AnyConnection;
 
-use super::{Store, StoreError, events, new_id, next_number, repositories};
+use super::{Store, StoreError, events, new_id, next_number, pull_requests, repositories};
 
 /// A webhook to be stored.
 #[derive(Debug)]
@@ -62,27 +63,28 @@ impl Store {
         self.write(move |db| {
             Box::pin(async move {
                 let number = next_number(db, "deliveries").await?;
-                sqlx::query(
+                let stored = sqlx::query(
                     "INSERT INTO deliveries (id, number, hook, delivery_id, event, content_type, body, \
                      body_is_base64, body_sha256, received_at, times, outcome) \
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, 'pending') \
-                     ON CONFLICT (hook, delivery_id) DO UPDATE SET times = deliveries.times + 1, \
-                     outcome = CASE WHEN deliveries.outcome = 'dead' OR deliveries.reason_code = 'unknown' \
-                     THEN 'pending' ELSE deliveries.outcome END",
+                     ON CONFLICT (hook, delivery_id) DO NOTHING",
                 )
                 .bind(new_id())
                 .bind(number)
                 .bind(new.hook)
-                .bind(new.delivery_id)
+                .bind(new.delivery_id.as_str())
                 .bind(new.event)
                 .bind(new.content_type)
                 .bind(new.body)
                 .bind(i64::from(new.body_is_base64))
                 .bind(new.body_sha256)
                 .bind(now)
-                .execute(db)
+                .execute(&mut *db)
                 .await?;
-                Ok(())
+                if stored.rows_affected() > 0 {
+                    return Ok(());
+                }
+                receive_again(db, new.hook, &new.delivery_id).await
             })
         })
         .await
@@ -169,17 +171,20 @@ impl Store {
         &self,
         delivery: &PendingDelivery,
     ) -> Result<Option<i64>, StoreError> {
-        let query = sqlx::query_scalar(
-            "SELECT MIN(number) FROM deliveries WHERE body_sha256 = $1 AND hook = $2 AND event = $3 \
-             AND number < $4 AND outcome <> 'dead' AND COALESCE(reason_code, '') <> 'unknown'",
-        );
-        Ok(query
-            .bind(delivery.body_sha256.as_str())
-            .bind(delivery.hook.as_str())
-            .bind(delivery.event.as_str())
-            .bind(delivery.number)
-            .fetch_one(self.reads())
-            .await?)
+        let earlier: Vec<(i64, String, Option<String>)> = sqlx::query_as(
+            "SELECT number, outcome, reason_code FROM deliveries \
+             WHERE body_sha256 = $1 AND hook = $2 AND event = $3 AND number < $4 ORDER BY number",
+        )
+        .bind(delivery.body_sha256.as_str())
+        .bind(delivery.hook.as_str())
+        .bind(delivery.event.as_str())
+        .bind(delivery.number)
+        .fetch_all(self.reads())
+        .await?;
+        let first = earlier
+            .into_iter()
+            .find(|(_, word, code)| !Outcome::parse(word, code.clone(), None).is_reopened());
+        Ok(first.map(|(number, ..)| number))
     }
 
     /// Stores what became of webhooks and, together with each, the event that it tells of: all of it, or
@@ -204,6 +209,33 @@ impl Store {
         })
         .await
     }
+}
+
+/// Counts a webhook that is there already, and looks at it again where that may lead to more.
+async fn receive_again(
+    db: &mut AnyConnection,
+    hook: &str,
+    delivery_id: &str,
+) -> Result<(), StoreError> {
+    let known = "WHERE hook = $1 AND delivery_id = $2";
+    let (word, code): (String, Option<String>) = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "SELECT outcome, reason_code FROM deliveries {known}"
+    )))
+    .bind(hook)
+    .bind(delivery_id)
+    .fetch_one(&mut *db)
+    .await?;
+    let known_outcome = Outcome::parse(&word, code, None);
+    let next = if known_outcome.is_reopened() { Outcome::Pending } else { known_outcome };
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "UPDATE deliveries SET times = times + 1, outcome = $3 {known}"
+    )))
+    .bind(hook)
+    .bind(delivery_id)
+    .bind(next.as_str())
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 async fn settle(
@@ -244,37 +276,9 @@ async fn take(
     now: i64,
 ) -> Result<Option<Reason>, StoreError> {
     if let Change::PullRequest(pull) = &change {
-        let known: Option<(String, i64)> = sqlx::query_as(
-            "SELECT updated_at, open FROM pull_requests WHERE repository_id = $1 AND number = $2",
-        )
-        .bind(repository.as_str())
-        .bind(pull.number)
-        .fetch_optional(&mut *db)
-        .await?;
-        // Times of one code host are written alike, so they compare as text. They have seconds: what
-        // opened a pull request comes before all else of its second.
-        // And nothing but opening it again comes after closing it.
-        let is_late = |(known, open): (String, i64)| {
-            let first = pull.action == PullRequestAction::Opened
-                || (open == 0 && pull.action != PullRequestAction::Reopened);
-            known > pull.updated_at || (first && known == pull.updated_at)
-        };
-        if known.is_some_and(is_late) {
-            let text = format!("a later event of pull request {} was here before", pull.number);
-            return Ok(Some(Reason::new("late", text)));
+        if let Some(late) = pull_requests::take_down(db, repository, pull).await? {
+            return Ok(Some(late));
         }
-        sqlx::query(
-            "INSERT INTO pull_requests (repository_id, number, head, updated_at, open) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (repository_id, number) DO UPDATE SET \
-             head = excluded.head, updated_at = excluded.updated_at, open = excluded.open",
-        )
-        .bind(repository.as_str())
-        .bind(pull.number)
-        .bind(pull.head.as_str())
-        .bind(pull.updated_at.as_str())
-        .bind(i64::from(pull.action != PullRequestAction::Closed))
-        .execute(&mut *db)
-        .await?;
         events::end_waiting(db, repository, pull, now).await?;
     }
     events::insert(db, repository, &change, Some(delivery), now).await?;

@@ -2,11 +2,12 @@
 
 use muster_core::change::{Change, PullRequest, PullRequestAction};
 use muster_core::id::{EventId, RepoId, Sha};
-use muster_core::run::Reason;
+use muster_core::outcome::Outcome;
+use muster_core::pull;
 use sqlx::AnyConnection;
 
 use super::runs::{NewRun, insert as insert_run};
-use super::{Store, StoreError, new_id, next_number, reports, repositories};
+use super::{Store, StoreError, new_id, next_number, pull_requests, reports, repositories};
 
 /// An event that waits for its outcome.
 #[derive(Debug)]
@@ -17,19 +18,6 @@ pub(crate) struct PendingEvent {
     pub(crate) change: Change,
     /// How often it could not be looked at.
     pub(crate) failures: i64,
-}
-
-/// What became of an event.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// These runs were made, and these files judged.
-    Accepted,
-    /// Somebody must approve the commit first.
-    Waiting(Reason),
-    /// Nothing was to be done, for this reason.
-    Ignored(Reason),
-    /// It could not be processed, for this reason.
-    Dead(Reason),
 }
 
 /// What became of one workflow file of an event.
@@ -47,6 +35,15 @@ pub(crate) struct Decision {
     pub(crate) outcome: Outcome,
     pub(crate) files: Vec<FileVerdict>,
     pub(crate) runs: Vec<NewRun>,
+    /// Of a push to a branch, where that branch is now, where that was looked up.
+    pub(crate) branch_at: Option<Sha>,
+}
+
+impl Decision {
+    /// Nothing but an outcome.
+    pub(crate) fn nothing(outcome: Outcome) -> Self {
+        Self { outcome, files: Vec::new(), runs: Vec::new(), branch_at: None }
+    }
 }
 
 /// Stores a change as an event that waits.
@@ -91,35 +88,17 @@ pub(super) async fn insert(
     Ok(EventId::new(id))
 }
 
-/// Returns why nothing follows from an event of a pull request that has moved on since.
-async fn late(
-    db: &mut AnyConnection,
-    repository: &RepoId,
-    pull: Option<(i64, Sha)>,
-) -> Result<Option<Reason>, StoreError> {
-    let Some((number, head)) = pull else { return Ok(None) };
-    let known: Option<(String, i64)> = sqlx::query_as(
-        "SELECT head, open FROM pull_requests WHERE repository_id = $1 AND number = $2",
-    )
-    .bind(repository.as_str())
-    .bind(number)
-    .fetch_optional(db)
-    .await?;
-    let current = known.is_none_or(|(known, open)| known == head.as_str() && open != 0);
-    let text = format!("pull request {number} has moved on, or is closed");
-    Ok(if current { None } else { Some(Reason::new("late", text)) })
-}
-
 /// Ends what still runs for a pull request that is closed.
 async fn close(db: &mut AnyConnection, repository: &RepoId, number: i64) -> Result<(), StoreError> {
-    let text = format!("pull request {number} was closed");
+    let reason = pull::closed(number);
     sqlx::query(
-        "UPDATE runs SET cancel_code = 'closed', cancel_text = $3 WHERE repository_id = $1 \
+        "UPDATE runs SET cancel_code = $4, cancel_text = $3 WHERE repository_id = $1 \
          AND pull_request = $2 AND conclusion IS NULL AND cancel_code IS NULL",
     )
     .bind(repository.as_str())
     .bind(number)
-    .bind(text.as_str())
+    .bind(reason.text)
+    .bind(reason.code)
     .execute(&mut *db)
     .await?;
     Ok(())
@@ -152,31 +131,33 @@ pub(super) async fn end_waiting(
     pull: &PullRequest,
     now: i64,
 ) -> Result<(), StoreError> {
-    let closed = pull.action == PullRequestAction::Closed;
-    let (code, text) = if closed {
-        ("closed", format!("pull request {} was closed", pull.number))
-    } else {
-        ("superseded", format!("pull request {} has a newer head", pull.number))
-    };
-    let ended: Vec<String> = sqlx::query_scalar(
-        "UPDATE events SET outcome = 'dead', reason_code = $3, reason_text = $4 \
-         WHERE repository_id = $1 AND pull_request = $2 AND outcome = 'waiting' \
-         AND (sha <> $5 OR $6 = 1) RETURNING sha",
+    let waiting: Vec<(String, String)> = sqlx::query_as(
+        "SELECT id, sha FROM events WHERE repository_id = $1 AND pull_request = $2 \
+         AND outcome = 'waiting' AND sha IS NOT NULL ORDER BY number",
     )
     .bind(repository.as_str())
     .bind(pull.number)
-    .bind(code)
-    .bind(text)
-    .bind(pull.head.as_str())
-    .bind(i64::from(closed))
     .fetch_all(&mut *db)
     .await?;
-    for sha in ended {
-        let sha = Sha::parse(&sha)
-            .map_err(|error| StoreError::Unreadable { what: "event", error: error.to_string() })?;
+    for (id, sha) in waiting {
+        let sha = stored_sha(&sha)?;
+        let Some(reason) = pull::ends_waiting(pull, &sha) else { continue };
+        sqlx::query(
+            "UPDATE events SET outcome = 'dead', reason_code = $2, reason_text = $3 WHERE id = $1",
+        )
+        .bind(id)
+        .bind(reason.code)
+        .bind(reason.text)
+        .execute(&mut *db)
+        .await?;
         reports::refresh(db, repository, &sha, now).await?;
     }
     Ok(())
+}
+
+fn stored_sha(text: &str) -> Result<Sha, StoreError> {
+    Sha::parse(text)
+        .map_err(|error| StoreError::Unreadable { what: "event", error: error.to_string() })
 }
 
 impl Store {
@@ -201,10 +182,7 @@ impl Store {
                 .await?;
                 ended.sort_unstable();
                 for (repository, sha) in &ended {
-                    let sha = Sha::parse(sha).map_err(|error| StoreError::Unreadable {
-                        what: "event",
-                        error: error.to_string(),
-                    })?;
+                    let sha = stored_sha(sha)?;
                     reports::refresh(db, &RepoId::new(repository), &sha, now).await?;
                 }
                 Ok(ended.len())
@@ -283,68 +261,6 @@ impl Store {
         .await
     }
 
-    /// Returns the newest head that was heard of for a pull request; none when it is not open.
-    pub(crate) async fn head_of(
-        &self,
-        repository: &RepoId,
-        number: i64,
-    ) -> Result<Option<String>, StoreError> {
-        let row: Option<(String, i64)> = sqlx::query_as(
-            "SELECT head, open FROM pull_requests WHERE repository_id = $1 AND number = $2",
-        )
-        .bind(repository.as_str())
-        .bind(number)
-        .fetch_optional(self.reads())
-        .await?;
-        Ok(row.filter(|(_, open)| *open != 0).map(|(head, _)| head))
-    }
-
-    /// Records the head that a pull request has in the repository itself, unless it was heard since
-    /// that it is another than `known`. What was told of that head and held for late is looked at again:
-    /// webhooks of one second do not say which of them is the last.
-    pub(crate) async fn correct_head(
-        &self,
-        repository: &RepoId,
-        number: i64,
-        known: String,
-        head: &Sha,
-    ) -> Result<(), StoreError> {
-        if known == head.as_str() {
-            return Ok(());
-        }
-        let (repository, head) = (repository.clone(), head.clone());
-        self.write(move |db| {
-            Box::pin(async move {
-                repositories::hold(db, &[repository.as_str()]).await?;
-                let corrected = sqlx::query(
-                    "UPDATE pull_requests SET head = $4 \
-                     WHERE repository_id = $1 AND number = $2 AND head = $3",
-                )
-                .bind(repository.as_str())
-                .bind(number)
-                .bind(known)
-                .bind(head.as_str())
-                .execute(&mut *db)
-                .await?;
-                if corrected.rows_affected() == 0 {
-                    return Ok(());
-                }
-                sqlx::query(
-                    "UPDATE events SET outcome = 'pending', reason_code = NULL, reason_text = NULL \
-                     WHERE repository_id = $1 AND pull_request = $2 AND sha = $3 \
-                     AND outcome = 'ignored' AND reason_code = 'late'",
-                )
-                .bind(repository.as_str())
-                .bind(number)
-                .bind(head.as_str())
-                .execute(db)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
     /// Returns the events that wait and are due, none of which another of its ref is before and none of a
     /// repository in `without`, the oldest first, at most `limit`.
     pub(crate) async fn pending_events(
@@ -382,6 +298,21 @@ impl Store {
             .collect()
     }
 
+    /// Returns whether a ref was heard to be at a commit before an event of it came.
+    pub(crate) async fn was_heard_before(
+        &self,
+        event: &PendingEvent,
+        at: &Sha,
+    ) -> Result<bool, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM events WHERE repository_id = $1 AND subject = $2 AND sha = $3 \
+             AND number < $4",
+        );
+        let query = query.bind(event.repository.as_str()).bind(event.change.full_ref());
+        let count: i64 = query.bind(at.as_str()).bind(event.number).fetch_one(self.reads()).await?;
+        Ok(count > 0)
+    }
+
     /// Returns the workflow files of a commit with what became of each: path, outcome, reason.
     pub(crate) async fn files_of(
         &self,
@@ -404,7 +335,7 @@ impl Store {
         now: i64,
     ) -> Result<(), StoreError> {
         let (id, repository) = (event.id.clone(), event.repository.clone());
-        let sha = event.change.sha().cloned();
+        let (sha, subject) = (event.change.sha().cloned(), event.change.full_ref());
         let pull = match &event.change {
             Change::PullRequest(pull) if pull.action != PullRequestAction::Closed => {
                 Some((pull.number, pull.head.clone()))
@@ -415,27 +346,26 @@ impl Store {
             Box::pin(async move {
                 repositories::hold(db, &[repository.as_str()]).await?;
                 // The pull request may have moved on while the commit was fetched.
-                let decision = match late(db, &repository, pull).await? {
-                    Some(reason) => Decision {
-                        outcome: Outcome::Ignored(reason),
-                        files: Vec::new(),
-                        runs: Vec::new(),
-                    },
+                let late = match pull {
+                    Some((number, head)) => {
+                        let known = pull_requests::known(&mut *db, &repository, number).await?;
+                        pull::is_current(known.as_ref(), number, &head).err()
+                    }
+                    None => None,
+                };
+                let decision = match late {
+                    Some(reason) => Decision::nothing(Outcome::Ignored(reason)),
                     None => decision,
                 };
-                let (outcome, reason) = match decision.outcome {
-                    Outcome::Accepted => ("accepted", None),
-                    Outcome::Waiting(reason) => ("waiting", Some(reason)),
-                    Outcome::Ignored(reason) => ("ignored", Some(reason)),
-                    Outcome::Dead(reason) => ("dead", Some(reason)),
-                };
-                let (code, text) = reason.map(|reason| (reason.code, reason.text)).unzip();
+                let outcome = decision.outcome;
+                let (code, text) =
+                    outcome.reason().map(|reason| (reason.code.clone(), reason.text.clone())).unzip();
                 let done = sqlx::query(
                     "UPDATE events SET outcome = $2, reason_code = $3, reason_text = $4, decided_at = $5 \
                      WHERE id = $1 AND outcome = 'pending'",
                 )
                 .bind(id.as_str())
-                .bind(outcome)
+                .bind(outcome.as_str())
                 .bind(code)
                 .bind(text)
                 .bind(now)
@@ -458,6 +388,9 @@ impl Store {
                 }
                 for run in decision.runs {
                     insert_run(db, &repository, &id, run, now).await?;
+                }
+                if let Some(at) = decision.branch_at {
+                    repositories::put_ref(db, &repository, &subject, &at).await?;
                 }
                 if let Some(sha) = sha {
                     reports::refresh(db, &repository, &sha, now).await?;

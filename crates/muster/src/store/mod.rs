@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod jobs;
 pub(crate) mod notices;
 pub(crate) mod outbox;
+mod pull_requests;
 pub(crate) mod reports;
 pub(crate) mod repositories;
 pub(crate) mod runs;

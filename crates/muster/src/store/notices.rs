@@ -44,16 +44,14 @@ pub(super) async fn verdict(
             .bind(repository.as_str())
             .fetch_one(&mut *db)
             .await?;
-    // The branch's verdict is that of the commit that it was last heard to be at.
-    let newest: Option<String> = sqlx::query_scalar(
-        "SELECT sha FROM events WHERE repository_id = $1 AND subject = $2 AND sha IS NOT NULL \
-         ORDER BY number DESC LIMIT 1",
-    )
-    .bind(repository.as_str())
-    .bind(format!("refs/heads/{branch}"))
-    .fetch_optional(&mut *db)
-    .await?;
-    if newest.as_deref() != Some(sha.as_str()) {
+    // The branch's verdict is that of the commit that it is at: what was heard last may be late.
+    let at: Option<String> =
+        sqlx::query_scalar("SELECT sha FROM refs WHERE repository_id = $1 AND name = $2")
+            .bind(repository.as_str())
+            .bind(format!("refs/heads/{branch}"))
+            .fetch_optional(&mut *db)
+            .await?;
+    if at.as_deref() != Some(sha.as_str()) {
         return Ok(());
     }
     let verdict = status.state.as_str();

@@ -1,8 +1,8 @@
 //! What has still to be told outside, or is given up, as people see it: reports to code hosts and notices.
 
+use muster_core::outbox::NEVER;
 use sqlx::FromRow;
 
-use super::reports::NEVER;
 use super::{Store, StoreError};
 
 /// A report or a notice that somebody does not have.

@@ -5,10 +5,9 @@
 //! sends once more the same, and an old state can never overtake a newer one.
 
 use muster_core::id::{RepoId, Sha};
-use muster_core::report::{
-    EventFact, Facts, JobFact, NO_VERDICT, ROLL_UP, State, Status, statuses,
-};
-use muster_core::run::{Job, Reason};
+use muster_core::outcome::Outcome;
+use muster_core::report::{EventFact, Facts, ROLL_UP, RunFact, State, Status, changes};
+use muster_core::run::Job;
 use sqlx::{AnyConnection, FromRow};
 
 use super::{Store, StoreError, notices, repositories};
@@ -28,8 +27,8 @@ pub(crate) struct Unsent {
     pub(crate) problem: Option<String>,
 }
 
-/// A report that the forge will never take is a dead letter until its state changes: its next try is then.
-pub(crate) const NEVER: i64 = i64::MAX;
+/// What the address of a run begins with, on this server.
+const RUNS: &str = "/runs/";
 
 /// Folds all that bears on a commit now, and stores what its contexts show.
 ///
@@ -43,93 +42,104 @@ pub(super) async fn refresh(
     // Two folds of one commit at the same time would each miss what the other's transaction changes.
     repositories::hold(db, &[repository.as_str()]).await?;
     let facts = facts(db, repository, sha).await?;
-    let mut pending: Vec<String> = sqlx::query_scalar(
-        "SELECT context FROM reports WHERE repository_id = $1 AND sha = $2 AND state = 'pending'",
-    )
-    .bind(repository.as_str())
-    .bind(sha.as_str())
-    .fetch_all(&mut *db)
-    .await?;
-    for status in statuses(&facts) {
-        pending.retain(|context| *context != status.context);
+    let stored = stored(db, repository, sha).await?;
+    for status in changes(&stored, &facts) {
         if status.context == ROLL_UP && status.state != State::Pending {
             notices::verdict(db, repository, sha, &status, now).await?;
         }
-        upsert(db, repository, sha, status, now).await?;
-    }
-    // Nothing bears these names any more: a newer run of the commit has others.
-    for context in pending {
-        upsert(db, repository, sha, Status::superseded(context), now).await?;
+        save(db, repository, sha, status, now).await?;
     }
     Ok(())
 }
 
-/// Gathers all that bears on a commit: of each ref that it was at, the last event and the last run of
-/// each file.
+/// Returns what the contexts of a commit show, as it is stored.
+async fn stored(
+    db: &mut AnyConnection,
+    repository: &RepoId,
+    sha: &Sha,
+) -> Result<Vec<Status>, StoreError> {
+    let rows: Vec<(String, String, String, String)> = sqlx::query_as(
+        "SELECT context, state, description, path FROM reports WHERE repository_id = $1 AND sha = $2",
+    )
+    .bind(repository.as_str())
+    .bind(sha.as_str())
+    .fetch_all(db)
+    .await?;
+    let status = |(context, state, description, path): (String, String, String, String)| {
+        let state = State::parse(&state).ok_or_else(|| StoreError::Unreadable {
+            what: "report",
+            error: format!("`{state}` is no state"),
+        })?;
+        let run = path.strip_prefix(RUNS).and_then(|number| number.parse().ok());
+        Ok(Status { context, state, description, run })
+    };
+    rows.into_iter().map(status).collect()
+}
+
+/// An event of a commit: number, ref, and its outcome's word, code and text.
+type EventRow = (i64, String, String, Option<String>, Option<String>);
+
+/// Gathers all that there is of a commit.
 async fn facts(
     db: &mut AnyConnection,
     repository: &RepoId,
     sha: &Sha,
 ) -> Result<Facts, StoreError> {
-    let jobs: Vec<(String, i64, i64, i64)> = sqlx::query_as(
-        "SELECT j.job, r.number, r.held, r.shadow FROM jobs j JOIN runs r ON r.id = j.run_id \
-         WHERE r.repository_id = $1 AND r.sha = $2 AND j.run_attempt = r.attempt \
-         AND r.number = (SELECT MAX(l.number) FROM runs l WHERE l.repository_id = r.repository_id \
-         AND l.sha = r.sha AND l.ref = r.ref AND l.path = r.path) \
-         ORDER BY r.number, j.place",
+    let rows: Vec<(String, i64, String, String, i64, i64)> = sqlx::query_as(
+        "SELECT j.job, r.number, r.ref, r.path, r.held, r.shadow FROM jobs j \
+         JOIN runs r ON r.id = j.run_id WHERE r.repository_id = $1 AND r.sha = $2 \
+         AND j.run_attempt = r.attempt ORDER BY r.number, j.place",
     )
     .bind(repository.as_str())
     .bind(sha.as_str())
     .fetch_all(&mut *db)
     .await?;
-    let jobs = jobs.into_iter().map(|(job, run, held, shadow)| {
+    let mut runs: Vec<RunFact> = Vec::new();
+    for (job, number, git_ref, path, held, shadow) in rows {
         let job: Job = serde_json::from_str(&job).map_err(StoreError::unreadable("job"))?;
-        let (name, state, continue_on_error) = (job.name, job.state, job.continue_on_error);
-        let (held, shadow) = (held != 0, shadow != 0);
-        Ok(JobFact { name, run, state, continue_on_error, held, shadow })
-    });
-    let jobs = jobs.collect::<Result<_, StoreError>>()?;
-    let refused: Vec<(String, Option<String>)> = sqlx::query_as(
-        "SELECT DISTINCT f.path, f.reason FROM verdicts_on_files f JOIN events e ON e.id = f.event_id \
-         WHERE e.repository_id = $1 AND e.sha = $2 AND f.outcome = 'refused' AND \
-         e.number = (SELECT MAX(l.number) FROM events l WHERE l.repository_id = e.repository_id \
-         AND l.sha = e.sha AND l.subject = e.subject AND COALESCE(l.reason_code, '') <> $3) \
-         ORDER BY f.path",
+        match runs.last_mut().filter(|run| run.number == number) {
+            Some(run) => run.jobs.push(job),
+            None => runs.push(RunFact {
+                number,
+                git_ref,
+                path,
+                held: held != 0,
+                shadow: shadow != 0,
+                jobs: vec![job],
+            }),
+        }
+    }
+    let rows: Vec<EventRow> = sqlx::query_as(
+        "SELECT number, subject, outcome, reason_code, reason_text FROM events \
+         WHERE repository_id = $1 AND sha = $2 ORDER BY number",
     )
     .bind(repository.as_str())
     .bind(sha.as_str())
-    .bind(NO_VERDICT)
     .fetch_all(&mut *db)
     .await?;
-    let refused =
-        refused.into_iter().map(|(path, reason)| (path, reason.unwrap_or_default())).collect();
-    let events: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
-        "SELECT e.outcome, e.reason_code, e.reason_text FROM events e \
-         WHERE e.repository_id = $1 AND e.sha = $2 AND \
-         e.number = (SELECT MAX(l.number) FROM events l WHERE l.repository_id = e.repository_id \
-         AND l.sha = e.sha AND l.subject = e.subject AND COALESCE(l.reason_code, '') <> $3) \
-         ORDER BY e.number",
+    let mut events: Vec<EventFact> = Vec::new();
+    for (number, git_ref, word, code, text) in rows {
+        let outcome = Outcome::parse(&word, code, text);
+        events.push(EventFact { number, git_ref, outcome, refused: Vec::new() });
+    }
+    let refused: Vec<(i64, String, Option<String>)> = sqlx::query_as(
+        "SELECT e.number, f.path, f.reason FROM verdicts_on_files f JOIN events e ON e.id = f.event_id \
+         WHERE e.repository_id = $1 AND e.sha = $2 AND f.outcome = 'refused'",
     )
     .bind(repository.as_str())
     .bind(sha.as_str())
-    .bind(NO_VERDICT)
     .fetch_all(db)
     .await?;
-    let events = events.into_iter().map(|(outcome, code, text)| {
-        let reason = Reason::new(code.as_deref().unwrap_or_default(), text.unwrap_or_default());
-        match outcome.as_str() {
-            "accepted" => EventFact::Accepted,
-            "ignored" => EventFact::Ignored(reason),
-            "dead" => EventFact::Dead(reason),
-            "waiting" => EventFact::Waiting(reason),
-            _ => EventFact::Pending,
+    for (number, path, reason) in refused {
+        if let Some(event) = events.iter_mut().find(|event| event.number == number) {
+            event.refused.push((path, reason.unwrap_or_default()));
         }
-    });
-    Ok(Facts { jobs, refused, events: events.collect() })
+    }
+    Ok(Facts::of(events, runs))
 }
 
-/// Stores what a context shows now; the same again changes nothing.
-async fn upsert(
+/// Stores what a context shows now, which is not what it showed before.
+async fn save(
     db: &mut AnyConnection,
     repository: &RepoId,
     sha: &Sha,
@@ -138,7 +148,7 @@ async fn upsert(
 ) -> Result<(), StoreError> {
     // The address is kept without the server's own, which may change.
     let path = match status.run {
-        Some(run) => format!("/runs/{run}"),
+        Some(run) => format!("{RUNS}{run}"),
         None => format!("/commits/{sha}"),
     };
     sqlx::query(
@@ -147,9 +157,7 @@ async fn upsert(
          VALUES ($1, $2, $3, $4, $5, $6, 1, 0, $7, 0, 0) \
          ON CONFLICT (repository_id, sha, context) DO UPDATE SET \
          state = excluded.state, description = excluded.description, path = excluded.path, \
-         version = reports.version + 1, changed_at = excluded.changed_at, next_try_at = 0, failures = 0 \
-         WHERE reports.state <> excluded.state OR reports.description <> excluded.description \
-         OR reports.path <> excluded.path",
+         version = reports.version + 1, changed_at = excluded.changed_at, next_try_at = 0, failures = 0",
     )
     .bind(repository.as_str())
     .bind(sha.as_str())

@@ -194,20 +194,23 @@ impl Store {
         Ok(query.bind(id.as_str()).fetch_optional(self.reads()).await?)
     }
 
-    /// Returns the repository with this number at GitHub, and takes over the name that it has now.
+    /// Returns the repository with this number at GitHub, and takes over the name that it had at a time
+    /// (ISO 8601 in UTC), unless it is known to be older.
     pub(crate) async fn github_repository(
         &self,
         forge_id: i64,
         name: &str,
+        as_of: Option<String>,
     ) -> Result<Option<RepoId>, StoreError> {
-        let row: Option<(String, String)> = sqlx::query_as(
-            "SELECT id, name FROM repositories WHERE forge_id = $1 AND kind = 'github'",
+        let row: Option<(String, String, Option<String>)> = sqlx::query_as(
+            "SELECT id, name, named_at FROM repositories WHERE forge_id = $1 AND kind = 'github'",
         )
         .bind(forge_id)
         .fetch_optional(self.reads())
         .await?;
-        let Some((id, known)) = row else { return Ok(None) };
-        if known != name {
+        let Some((id, known, known_at)) = row else { return Ok(None) };
+        // A webhook that comes late has the name that the repository had.
+        if known != name && (known_at.is_none() || as_of.is_none() || known_at <= as_of) {
             let (id, name) = (id.clone(), name.to_owned());
             self.write(move |db| {
                 Box::pin(async move {
@@ -220,8 +223,10 @@ impl Store {
                     .bind(name.as_str())
                     .execute(&mut *db)
                     .await?;
-                    let query = sqlx::query("UPDATE repositories SET name = $2 WHERE id = $1");
-                    query.bind(id).bind(name).execute(db).await?;
+                    let query = sqlx::query(
+                        "UPDATE repositories SET name = $2, named_at = $3 WHERE id = $1",
+                    );
+                    query.bind(id).bind(name).bind(as_of).execute(db).await?;
                     Ok(())
                 })
             })
@@ -304,6 +309,25 @@ impl Store {
         })
         .await
     }
+}
+
+/// Records where a ref is now.
+pub(super) async fn put_ref(
+    db: &mut AnyConnection,
+    id: &RepoId,
+    name: &str,
+    sha: &Sha,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO refs (repository_id, name, sha) VALUES ($1, $2, $3) \
+         ON CONFLICT (repository_id, name) DO UPDATE SET sha = excluded.sha",
+    )
+    .bind(id.as_str())
+    .bind(name)
+    .bind(sha.as_str())
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 async fn replace_refs(

@@ -1,6 +1,6 @@
 //! Runs, as they are made and as people look at them.
 
-use muster_core::concurrency::{Member, arrive};
+use muster_core::concurrency::{Arrival, Member, Newcomer, arrive};
 use muster_core::id::{EventId, RepoId, RunId, Sha};
 use muster_core::run::{Conclusion, Job, Reason, Run};
 use muster_core::trust::Trust;
@@ -43,6 +43,8 @@ pub(crate) struct NewRun {
     pub(crate) shadow: bool,
     pub(crate) unserved: Vec<String>,
     pub(crate) concurrency: Option<Group>,
+    /// Whether its branch had moved on before it was heard of.
+    pub(crate) late: bool,
     pub(crate) run: Run,
 }
 
@@ -95,9 +97,11 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// Returns the group in which it waits or runs, which is one of its repository.
-    pub(crate) fn group(&self) -> Option<(&str, &str)> {
-        Some((&self.repository_id, self.concurrency_group.as_deref()?))
+    /// Returns the group in which it waits or runs, which is one of its repository, and what it is there.
+    pub(crate) fn membership(&self) -> Option<((&str, &str), Member)> {
+        let group = (self.repository_id.as_str(), self.concurrency_group.as_deref()?);
+        let cancelled = self.cancel_code.is_some();
+        Some((group, Member { run: self.number, held: self.is_held(), cancelled }))
     }
 
     /// Returns true when the run waits for its turn.
@@ -163,18 +167,26 @@ pub(super) async fn insert(
     now: i64,
 ) -> Result<(), StoreError> {
     let id = new_id();
-    let held = match &new.concurrency {
-        Some(group) => join(db, repository, new.numbers.number, group).await?,
-        None => false,
+    let newcomer = |group: &Group| Newcomer {
+        run: new.numbers.number,
+        cancel_in_progress: group.cancel_in_progress,
+        late: new.late,
     };
+    let arrival = match &new.concurrency {
+        Some(group) => join(db, repository, &group.name, newcomer(group)).await?,
+        None => Arrival { held: false, cancelled: None, cancels: Vec::new() },
+    };
+    let (cancel_code, cancel_text) =
+        arrival.cancelled.map(|reason| (reason.code, reason.text)).unzip();
     let unserved =
         serde_json::to_string(&new.unserved).map_err(StoreError::unreadable("events"))?;
     sqlx::query(
         "INSERT INTO runs (id, number, repository_id, workflow_id, event_id, run_number, attempt, \
          path, workflow_name, title, source, github, event_name, ref, sha, unserved, created_at, \
-         concurrency_group, held, tested_sha, pull_request, trust, shadow, base_sha) \
+         concurrency_group, held, tested_sha, pull_request, trust, shadow, base_sha, \
+         cancel_code, cancel_text) \
          VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-         $19, $20, $21, $22, $23)",
+         $19, $20, $21, $22, $23, $24, $25)",
     )
     .bind(id.as_str())
     .bind(new.numbers.number)
@@ -193,12 +205,14 @@ pub(super) async fn insert(
     .bind(unserved)
     .bind(now)
     .bind(new.concurrency.map(|group| group.name))
-    .bind(i64::from(held))
+    .bind(i64::from(arrival.held))
     .bind(new.tested.as_str())
     .bind(new.pull_request)
     .bind(new.trust.as_str())
     .bind(i64::from(new.shadow))
     .bind(new.base.as_ref().map(Sha::as_str))
+    .bind(cancel_code)
+    .bind(cancel_text)
     .execute(&mut *db)
     .await?;
     for (place, job) in new.run.jobs.iter().enumerate() {
@@ -212,36 +226,41 @@ fn stored_sha(text: &str) -> Result<Sha, StoreError> {
         .map_err(|error| StoreError::Unreadable { what: "run", error: error.to_string() })
 }
 
-/// Brings a run to its group: ends those whose place it takes; returns whether it must wait.
+/// Brings a run to its group: ends those whose place it takes.
 async fn join(
     db: &mut AnyConnection,
     repository: &RepoId,
-    number: i64,
-    group: &Group,
-) -> Result<bool, StoreError> {
-    let members: Vec<(i64, i64)> = sqlx::query_as(
-        "SELECT number, held FROM runs WHERE repository_id = $1 AND concurrency_group = $2 \
-         AND conclusion IS NULL AND (held = 0 OR cancel_code IS NULL) AND number <> $3",
+    group: &str,
+    newcomer: Newcomer,
+) -> Result<Arrival, StoreError> {
+    let members: Vec<(i64, i64, Option<String>)> = sqlx::query_as(
+        "SELECT number, held, cancel_code FROM runs WHERE repository_id = $1 \
+         AND concurrency_group = $2 AND conclusion IS NULL AND number <> $3",
     )
     .bind(repository.as_str())
-    .bind(group.name.as_str())
-    .bind(number)
+    .bind(group)
+    .bind(newcomer.run)
     .fetch_all(&mut *db)
     .await?;
-    let members: Vec<Member> =
-        members.into_iter().map(|(run, held)| Member { run, held: held != 0 }).collect();
-    let arrival = arrive(&members, group.cancel_in_progress);
-    for run in arrival.cancels {
+    let member = |(run, held, cancel): (i64, i64, Option<String>)| Member {
+        run,
+        held: held != 0,
+        cancelled: cancel.is_some(),
+    };
+    let members: Vec<Member> = members.into_iter().map(member).collect();
+    let arrival = arrive(&members, newcomer);
+    for (run, reason) in &arrival.cancels {
         sqlx::query(
-            "UPDATE runs SET cancel_code = 'superseded', cancel_text = $2 \
+            "UPDATE runs SET cancel_code = $2, cancel_text = $3 \
              WHERE number = $1 AND cancel_code IS NULL",
         )
         .bind(run)
-        .bind(format!("superseded by run {number} of its concurrency group"))
+        .bind(reason.code.as_str())
+        .bind(reason.text.as_str())
         .execute(&mut *db)
         .await?;
     }
-    Ok(arrival.held)
+    Ok(arrival)
 }
 
 impl Store {
@@ -421,8 +440,9 @@ let row: Option<RerunRow> = sqlx::query_as(
                 // A re-run takes its turn like any other, and ends nobody that runs.
                 let held = match group {
                     Some(name) => {
-                        let group = Group { name, cancel_in_progress: false };
-                        join(db, &repository, number, &group).await?
+                        let run = number;
+                        let newcomer = Newcomer { run, cancel_in_progress: false, late: false };
+                        join(db, &repository, &name, newcomer).await?.held
                     }
                     None => false,
                 };

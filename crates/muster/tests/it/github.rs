@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use muster_testkit::{FakeGitHub, PullRequest, SECRET};
+use muster_testkit::{FakeGitHub, Inbox, PullRequest, SECRET};
 use serde_json::json;
 
 use crate::database::{Database, on_both};
@@ -17,6 +17,8 @@ on_both! {
     a_pull_request_is_tested_as_merged_into_its_base,
     a_newer_head_ends_what_runs_for_the_older_one,
     of_one_second_the_repository_says_which_head_is_the_last,
+    a_push_that_comes_late_neither_speaks_for_its_branch_nor_ends_what_is_newer,
+    a_name_that_comes_late_is_not_taken_over,
     what_a_stranger_wrote_does_not_become_part_of_a_script,
     a_fork_does_not_wait_for_ever,
     a_fork_runs_nothing_where_there_is_no_sandbox,
@@ -208,6 +210,88 @@ fn of_one_second_the_repository_says_which_head_is_the_last(database: Database) 
     });
     assert_snapshot!(story.github.shown(&old).replace(&new[..7], "[new]"), @"muster error: pull request 5 has moved on, or is closed");
     assert_eq!(story.server.muster(&["runs"]).out.lines().count(), 1);
+}
+
+fn a_push_that_comes_late_neither_speaks_for_its_branch_nor_ends_what_is_newer(database: Database) {
+    let inbox = Inbox::start(0);
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "shared\n").unwrap();
+    let config = format!(
+        "[notices]\nwebhook = \"{}\"\nwebhook_secret_file = \"{}\"\n",
+        inbox.url(),
+        secret.path().display()
+    );
+    let story = Story::start_in(database, &config);
+    let server = &story.server;
+    let group = "concurrency: {group: deploy, cancel-in-progress: true}\n";
+    server.workflow(&format!(
+        "{group}{}",
+        CI.replace(
+            "{run: ./test}",
+            "{run: ./test}, {run: 'until test -e GATE; do sleep 0.01; done'}"
+        )
+    ));
+    server.scene.script("test", "#!/bin/sh\nexit 1\n");
+    let older = story.commit("refs/heads/main", "Red");
+    server.scene.script("test", "#!/bin/sh\nexit 0\n");
+    let newer = story.commit("refs/heads/main", "Green");
+    // The newer one is heard of first, and runs when the older one comes.
+    story.deliver("push", &story.github.push("main", Some(&older), &newer, "Green"));
+    server.until("it runs", |server| server.muster(&["runs"]).out.contains("running"));
+    story.deliver("push", &story.github.push("main", Some(&story.main), &older, "Red"));
+    server.until("the older one has its verdict", |_| {
+        story.github.shown(&older).contains("muster error")
+    });
+    server.open_gate();
+    assert_snapshot!(story.verdict(&newer), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+    assert_snapshot!(story.verdict(&older), @"
+    muster error: not run to the end: muster / test
+    muster / test error: Cancelled: its branch had moved on before it was heard of
+    ");
+    // Red by itself, and no news of the branch.
+    server.workflow(CI);
+    server.scene.script("test", "#!/bin/sh\nexit 1\n");
+    let red = story.commit("refs/heads/main", "Red again");
+    server.scene.script("test", "#!/bin/sh\nexit 0\n");
+    let green = story.commit("refs/heads/main", "Green again");
+    story.deliver("push", &story.github.push("main", Some(&red), &green, "Green again"));
+    assert_snapshot!(story.verdict(&green), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+    story.deliver("push", &story.github.push("main", Some(&newer), &red, "Red again"));
+    assert_snapshot!(story.verdict(&red), @"
+    muster failure: failed: muster / test
+    muster / test failure: Failed
+    ");
+    assert!(server.muster(&["outbox"]).out.is_empty());
+    assert_eq!(inbox.hooks().len(), 0);
+}
+
+fn a_name_that_comes_late_is_not_taken_over(database: Database) {
+    let story = Story::start(database);
+    let server = &story.server;
+    let tell = |name: &str, at: &str, number: u32| {
+        let mut payload = story.github.push("gone", None, &format!("{number:040}"), name);
+        payload["repository"]["full_name"] = name.into();
+        payload["repository"]["updated_at"] = at.into();
+        story.deliver("push", &payload);
+    };
+    let is_called = |name: &str| {
+        server.until("it has its name", |server| {
+            server.muster(&["repo", "list"]).out.starts_with(&format!("{name} "))
+        });
+    };
+    tell("team/new", "2026-02-01T00:00:00Z", 1);
+    is_called("team/new");
+    tell("team/app", "2026-01-31T23:59:59Z", 2);
+    server.until("it is judged", |server| server.deliveries().matches("accepted").count() == 2);
+    is_called("team/new");
+    tell("team/app", "2026-02-01T00:00:01Z", 3);
+    is_called("team/app");
 }
 
 fn what_a_stranger_wrote_does_not_become_part_of_a_script(database: Database) {

@@ -19,6 +19,16 @@ on_both! {
 /// What `muster demo --once` had stored with the first schema.
 const SAMPLE: &str = include_str!("data/0001_walk.sql");
 
+/// A repository at GitHub with two pushes to `main`, the second of which is the last.
+const AT_GITHUB: &str = "
+    INSERT INTO repositories (id, number, name, kind, location, forge_id, adopted, default_branch, added_at) \
+    VALUES ('gh', 2, 'team/app', 'github', 'team/app', 4711, 1, 'main', 5);
+    INSERT INTO events (id, number, repository_id, received_at, change, subject, sha, failures, next_try_at, outcome) \
+    VALUES ('e1', 11, 'gh', 6, '{}', 'refs/heads/main', '1111111111111111111111111111111111111111', 0, 0, 'accepted');
+    INSERT INTO events (id, number, repository_id, received_at, change, subject, sha, failures, next_try_at, outcome) \
+    VALUES ('e2', 12, 'gh', 7, '{}', 'refs/heads/main', '2222222222222222222222222222222222222222', 0, 0, 'accepted');
+";
+
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(work)
@@ -34,18 +44,31 @@ async fn first_schema(url: &str) {
     std::fs::copy(migrations.join(name), folder.path().join(name)).unwrap();
     Migrator::new(folder.path()).await.unwrap().run(&pool).await.unwrap();
     sqlx::raw_sql(SAMPLE).execute(&pool).await.unwrap();
+    sqlx::raw_sql(AT_GITHUB).execute(&pool).await.unwrap();
     pool.close().await;
 }
 
 fn the_first_schema_is_brought_up_to_date_with_what_it_holds(database: Database) {
-    let server = Server::start_on(database, |url| block_on(first_schema(url)));
+    let mut url = String::new();
+    let server = Server::start_on(database, |of| {
+        of.clone_into(&mut url);
+        block_on(first_schema(of));
+    });
+    let at: Vec<String> = block_on(async {
+        let pool = AnyPool::connect(&url).await.unwrap();
+        let query = sqlx::query_scalar("SELECT sha FROM refs WHERE repository_id = 'gh'");
+        query.fetch_all(&pool).await.unwrap()
+    });
+    assert_eq!(at, ["2".repeat(40)]);
     let runs = server.muster(&["runs"]).out;
     let runs: String = runs.lines().map(|line| masked(line) + "\n").collect();
     assert_snapshot!(runs, @"
     2 success Greet who is there (CI #2) demo refs/heads/evening-1
     1 failure Greet in the evening (CI #1) demo refs/heads/evening-1
     ");
-    assert!(server.muster(&["repo", "list"]).out.starts_with("demo  /srv/demo/project.git"));
+    let listed = server.muster(&["repo", "list"]).out;
+    assert!(listed.starts_with("demo  /srv/demo/project.git"), "{listed}");
+    assert!(listed.ends_with("team/app  team/app\n"), "{listed}");
     // The copy is of the schema before.
     let copies: Vec<_> =
         std::fs::read_dir(server.data().join("backups")).unwrap().flatten().collect();
