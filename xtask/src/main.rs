@@ -1,10 +1,12 @@
 //! The project's own commands: `cargo xtask check`, `cargo xtask test`, `cargo xtask bench`,
-//! `cargo xtask real-projects`.
+//! `cargo xtask real-projects`, `cargo xtask sim`.
 
 mod bench;
 mod check;
 mod needs;
+mod promises;
 mod real_projects;
+mod sim;
 mod test;
 
 use std::path::Path;
@@ -23,6 +25,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Run the workflows of twenty projects that nobody here wrote, and write what became of them.
     RealProjects,
+    /// Tell stories of a world where everything goes wrong, and check the laws after each thing that happens.
+    Sim(sim::Arguments),
     /// Install what the tests need, then run them all.
     Test(test::Arguments),
 }
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::RealProjects => real_projects::run(),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };
     match done {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use muster_sys::process::{ProcessError, Program};
+use muster_workflow::workflow::Action;
 
 const PROJECTS: [(&str, &str); 20] = [
     ("anyhow", "1.0.104"),
@@ -34,9 +35,6 @@ const PROJECTS: [(&str, &str); 20] = [
     ("version_check", "0.9.5"),
     ("walkdir", "2.5.0"),
 ];
-/// What is red when its commands are given by hand, too, and why.
-const RED_BY_HAND: [(&str, &str); 1] =
-    [("shlex", "the published source has no `fuzz/`, and the newest clippy objects to a line")];
 /// A project that takes longer is stopped, and is as good as red.
 const LIMIT: Duration = Duration::from_secs(300);
 /// What programs say when they do not get to a host.
@@ -58,10 +56,18 @@ enum Became {
     Green,
     /// Green but for jobs whose labels nothing here serves.
     GreenHere(String),
-    Red(String),
+    Red(Red),
     Refused(String),
     Nothing(String),
     TooLong,
+}
+
+/// Why a project is red.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Red {
+    why: String,
+    /// The commands of the step that failed, where they are plain.
+    script: Option<String>,
 }
 
 impl Became {
@@ -71,7 +77,7 @@ impl Became {
             Self::GreenHere(labels) => {
                 format!("green, but for {labels}, which nothing here serves")
             }
-            Self::Red(why) => format!("red: {why}"),
+            Self::Red(red) => format!("red: {}", red.why),
             Self::Refused(why) => format!("refused: {why}"),
             Self::Nothing(why) => format!("nothing ran: {why}"),
             Self::TooLong => format!("stopped after {} s", LIMIT.as_secs()),
@@ -82,7 +88,7 @@ impl Became {
     fn blocked_by(&self) -> Option<String> {
         match self {
             Self::Green | Self::GreenHere(_) => None,
-            Self::Red(why) | Self::Refused(why) | Self::Nothing(why) => {
+            Self::Red(Red { why, .. }) | Self::Refused(why) | Self::Nothing(why) => {
                 Some(why.split(" (").next().unwrap_or(why).to_owned())
             }
             Self::TooLong => Some("time".to_owned()),
@@ -108,12 +114,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
             if isolation == "sandbox" {
                 *blocks.entry(became.blocked_by().unwrap_or_default()).or_default() += 1;
             }
-            let by_hand = RED_BY_HAND.iter().find(|(of, _)| {
-                of == name
-                    && matches!(&became, Became::Red(why) if why.starts_with("a step failed"))
-            });
-            let by_hand = by_hand.map(|(_, why)| format!("; the same by hand: {why}"));
-            cells.push((became.cell() + &by_hand.unwrap_or_default()).replace('|', "\\|"));
+            let by_hand = match &became {
+                Became::Red(Red { script: Some(script), .. }) => {
+                    let by_hand = by_hand(&top, &source, &folder.join("by-hand"), script)?;
+                    format!("; by hand: {by_hand}")
+                }
+                _ => String::new(),
+            };
+            cells.push((became.cell() + &by_hand).replace('|', "\\|"));
         }
         crate::say(&format!("{name} {version}: {}", cells.join(" · ")));
         writeln!(table, "| {name} {version} | {} |", cells.join(" | "))?;
@@ -201,31 +209,7 @@ fn judge(top: &Path, tree: &Path, isolation: &str) -> anyhow::Result<Became> {
     let muster = top.join("target/release/muster");
     let program = match isolation {
         // What nobody here wrote would change the machine: it sees one that cannot be changed.
-        "none" => {
-            let home = top.join("target/real-projects/home");
-            fs::create_dir_all(&home)?;
-            Program::new("bwrap")
-                .args([
-                    "--ro-bind",
-                    "/",
-                    "/",
-                    "--dev",
-                    "/dev",
-                    "--proc",
-                    "/proc",
-                    "--tmpfs",
-                    "/tmp",
-                ])
-                .args(["--unshare-pid", "--die-with-parent", "--bind"])
-                .args([&home, &home])
-                .arg("--bind")
-                .args([tree, tree])
-                .arg(muster)
-                .envs(std::env::vars_os())
-                .env("HOME", &home)
-                .env("RUSTUP_HOME", rustup_home())
-                .env("CARGO_HOME", home.join(".cargo"))
-        }
+        "none" => on_fixed_machine(top, tree)?.arg(muster),
         _ => Program::new(muster).envs(std::env::vars_os()),
     };
     let ran = program.args(["run", "--isolation", isolation]).dir(tree).output(LIMIT, 256 << 20);
@@ -240,8 +224,56 @@ fn judge(top: &Path, tree: &Path, isolation: &str) -> anyhow::Result<Became> {
         Some(1 | 2) if green_here(&said).is_some() => {
             Became::GreenHere(green_here(&said).unwrap_or_default())
         }
-        Some(1) => Became::Red(why_red(&said)),
+        Some(1) => {
+            let (why, step) = why_red(&said);
+            let is_its_own = why.starts_with("a step failed");
+            let script = step.filter(|_| is_its_own).and_then(|step| script_of(tree, &step));
+            Became::Red(Red { why, script })
+        }
         _ => why_not(&said),
+    })
+}
+
+/// Starts a command line on this machine as it is, of which only a work tree can be changed.
+fn on_fixed_machine(top: &Path, tree: &Path) -> anyhow::Result<Program> {
+    let home = top.join("target/real-projects/home");
+    fs::create_dir_all(&home)?;
+    Ok(Program::new("bwrap")
+        .args(["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"])
+        .args(["--unshare-pid", "--die-with-parent", "--bind"])
+        .args([&home, &home])
+        .arg("--bind")
+        .args([tree, tree])
+        .envs(std::env::vars_os())
+        .env("HOME", &home)
+        .env("RUSTUP_HOME", rustup_home())
+        .env("CARGO_HOME", home.join(".cargo")))
+}
+
+/// Gives a step's commands by hand, in a fresh copy of the project; says what came of that.
+fn by_hand(top: &Path, source: &Path, tree: &Path, script: &str) -> anyhow::Result<&'static str> {
+    prepare(source, tree)?;
+    let shell = on_fixed_machine(top, tree)?.args(["bash", "-e", "-c", script]).dir(tree);
+    match shell.output(LIMIT, 256 << 20) {
+        Ok(output) if output.status.success() => Ok("green"),
+        Ok(_) => Ok("red, too"),
+        Err(ProcessError::TooLong { .. }) => Ok("stopped, too"),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Finds the commands of a step by its display name, unless they hold expressions.
+fn script_of(tree: &Path, step: &str) -> Option<String> {
+    let files = fs::read_dir(tree.join(".github/workflows")).ok()?.flatten();
+    let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+    let workflows: Vec<_> = texts.filter_map(|text| muster_workflow::read(&text).ok()).collect();
+    let nothing = muster_workflow::expr::Contexts::new();
+    let mut steps = workflows.iter().flat_map(|w| &w.jobs).flat_map(|job| &job.steps);
+    steps.find_map(|of| match &of.action {
+        Action::Run { script, .. } if of.display_name(&nothing) == step => {
+            script.text(&nothing).ok().filter(|text| !text.contains("${{"))
+        }
+        _ => None,
     })
 }
 
@@ -275,14 +307,15 @@ fn green_here(said: &str) -> Option<String> {
     (green > 0 && !labels.is_empty()).then(|| labels.join(", "))
 }
 
-/// Names what the first step that failed had said last, in the words that order the work.
-fn why_red(said: &str) -> String {
+/// Names what the first step that failed had said last, in the words that order the work, and that step.
+fn why_red(said: &str) -> (String, Option<String>) {
     let lines: Vec<&str> = said.lines().collect();
     let Some(end) = lines.iter().position(|line| line.contains("│ Error: ")) else {
-        return said.lines().rfind(|line| line.contains("no runner serves")).map_or_else(
+        let why = said.lines().rfind(|line| line.contains("no runner serves")).map_or_else(
             || "no step failed".to_owned(),
             |line| line.split("  ").last().unwrap_or_default().to_owned(),
         );
+        return (why, None);
     };
     let step = lines.iter().skip(end).find_map(|line| line.split_once("✗ "));
     let step = step.map_or("", |(_, name)| name.split(" [").next().unwrap_or(name));
@@ -297,14 +330,14 @@ fn why_red(said: &str) -> String {
     } else if NO_NETWORK.iter().any(|sign| has(sign)) {
         "wanted network"
     } else if let Some(line) = before.iter().rfind(|line| line.contains("command not found")) {
-        return format!("missing tool: {}", line.rsplit(": ").nth(1).unwrap_or(line));
+        return (format!("missing tool: {}", line.rsplit(": ").nth(1).unwrap_or(line)), None);
     } else {
         "a step failed"
     };
     // Without how long it took.
     let step = step.rsplitn(3, ' ').last().unwrap_or(step);
-    let step: String = step.chars().take(60).collect();
-    format!("{why} ({step})")
+    let short: String = step.chars().take(60).collect();
+    (format!("{why} ({short})"), Some(step.to_owned()))
 }
 
 /// Names what was refused, or why nothing ran.

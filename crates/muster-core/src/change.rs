@@ -225,6 +225,20 @@ impl Change {
     }
 }
 
+/// Returns whether a push to a branch comes after one that followed it at the code host.
+///
+/// `at` is where the branch is now, `heard` the commits that it was heard to be at before this push, and
+/// `is_in` tells whether this push's commit is in the history of another.
+pub fn is_late_push(
+    sha: &Sha,
+    at: Option<&Sha>,
+    heard: &[Sha],
+    is_in: impl Fn(&Sha) -> bool,
+) -> bool {
+    let moved_on = at.is_some_and(|at| at != sha);
+    moved_on && heard.iter().any(|other| other != sha && (Some(other) == at || is_in(other)))
+}
+
 /// What a run is beside its change.
 #[derive(Debug, Clone)]
 pub struct RunFacts<'a> {

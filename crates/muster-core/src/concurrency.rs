@@ -8,6 +8,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use muster_workflow::expr::{Contexts, EvalError};
+use muster_workflow::workflow::Workflow;
+
+use crate::change::Change;
 use crate::run::Reason;
 
 /// A run of a group that is not over.
@@ -48,6 +52,42 @@ pub struct Arrival {
     pub cancelled: Option<Reason>,
     /// The runs that it puts an end to, and why.
     pub cancels: Vec<(i64, Reason)>,
+}
+
+/// A concurrency group, as a run names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name, in lower case; a group is one of its repository.
+    pub name: String,
+    /// Whether its newcomers end the one that runs.
+    pub cancel_in_progress: bool,
+}
+
+/// Returns the concurrency group of a run: the workflow's own, an empty name being none; else, for a
+/// pull request, one in which a newer head ends what still runs for an older one.
+///
+/// # Errors
+///
+/// When the group's expressions have no value.
+pub fn group_of(
+    change: &Change,
+    path: &str,
+    workflow: &Workflow,
+    contexts: &Contexts,
+) -> Result<Option<Group>, EvalError> {
+    if let Some(concurrency) = &workflow.concurrency {
+        let name = concurrency.group.text(contexts)?.to_lowercase();
+        let cancel_in_progress = concurrency.cancel_in_progress.get(contexts)?;
+        return Ok(if name.is_empty() { None } else { Some(Group { name, cancel_in_progress }) });
+    }
+    Ok(match change {
+        // No name that a workflow can write holds a newline, so the two never meet.
+        Change::PullRequest(pull) => Some(Group {
+            name: format!("pull request {}\n{path}", pull.number),
+            cancel_in_progress: true,
+        }),
+        Change::Push { .. } | Change::Delete { .. } => None,
+    })
 }
 
 /// Decides what follows when a run comes to a group with these members.

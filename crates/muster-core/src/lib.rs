@@ -13,4 +13,6 @@ pub mod outcome;
 pub mod pull;
 pub mod report;
 pub mod run;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod trust;

@@ -33,11 +33,19 @@ pub fn hear(known: Option<&Known>, pull: &PullRequest) -> Result<Known, Reason> 
         let text = format!("a later event of pull request {} was here before", pull.number);
         return Err(Reason::new("late", text));
     }
+    // Of two heads in one second the repository has to say which is the last.
+    let head = known.filter(|known| known.updated_at == pull.updated_at);
     Ok(Known {
-        head: pull.head.clone(),
+        head: head.map_or(&pull.head, |known| &known.head).clone(),
         updated_at: pull.updated_at.clone(),
         open: pull.action != PullRequestAction::Closed,
     })
+}
+
+/// Returns whether only the repository can say if a commit is the head of its pull request: two were heard of
+/// in one second.
+pub fn is_doubtful(known: &Known, pull: &PullRequest) -> bool {
+    known.head != pull.head && known.updated_at == pull.updated_at
 }
 
 /// Checks that a commit is the head of its pull request, as far as that was heard of.
@@ -52,13 +60,13 @@ pub fn is_current(known: Option<&Known>, number: i64, head: &Sha) -> Result<(), 
     Err(Reason::new("late", format!("pull request {number} has moved on, or is closed")))
 }
 
-/// Returns why a commit of a pull request that waits for approval waits no more after an event of it.
-pub fn ends_waiting(pull: &PullRequest, waiting: &Sha) -> Option<Reason> {
-    if pull.action == PullRequestAction::Closed {
-        return Some(closed(pull.number));
+/// Returns why a commit of a pull request waits for approval no more, given what is known now.
+pub fn ends_waiting(number: i64, known: &Known, waiting: &Sha) -> Option<Reason> {
+    if !known.open {
+        return Some(closed(number));
     }
-    let text = format!("pull request {} has a newer head", pull.number);
-    (pull.head != *waiting).then(|| Reason::new("superseded", text))
+    let text = format!("pull request {number} has a newer head");
+    (known.head != *waiting).then(|| Reason::new("superseded", text))
 }
 
 /// Returns the reason why what runs for a pull request is ended when it is closed.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Change, PullRequestAction};
+use crate::change::{Change, PullRequest, PullRequestAction};
 use crate::outcome::{NO_VERDICT, Outcome, UNWANTED};
 use crate::pull::{self, Known};
 use crate::run::Reason;
@@ -60,7 +60,9 @@ pub struct Standing<'a> {
     pub cageless: Option<&'a str>,
 }
 
-/// Decides how far a change is trusted.
+/// Decides how far a change is trusted. One that may not run all the same is to be looked for in its
+/// repository, which alone can say whether it is the head of its pull request, and then waits
+/// ([`approval`]).
 ///
 /// # Errors
 ///
@@ -82,9 +84,7 @@ pub fn admit(change: &Change, standing: Standing<'_>) -> Result<Trust, Outcome> 
         let text = format!("pull request {} has moved on, or is closed", pull.number);
         Outcome::Ignored(Reason::new("late", text))
     };
-    if !standing.known.is_some_and(|known| known.open) {
-        return Err(late());
-    }
+    let Some(known) = standing.known.filter(|known| known.open) else { return Err(late()) };
     let trust = Trust::of(change, standing.approved);
     if let (Trust::Approved, Some(why)) = (trust, standing.cageless) {
         let text = format!("Approved, but this server has no sandbox for it: {why}");
@@ -94,8 +94,16 @@ pub fn admit(change: &Change, standing: Standing<'_>) -> Result<Trust, Outcome> 
         // What may run is compared with the repository itself, once it is here.
         return Ok(trust);
     }
-    pull::is_current(standing.known, pull.number, &pull.head).map_err(Outcome::Ignored)?;
+    if pull::is_doubtful(known, pull) {
+        return Ok(trust);
+    }
+    pull::is_current(Some(known), pull.number, &pull.head).map_err(Outcome::Ignored)?;
+    Err(approval(pull))
+}
+
+/// Returns the outcome of a stranger's commit that nobody has approved.
+pub fn approval(pull: &PullRequest) -> Outcome {
     let text =
         format!("Waiting for somebody to approve {}, of {}", pull.head.short(), pull.author.login);
-    Err(Outcome::Waiting(Reason::new("approval", text)))
+    Outcome::Waiting(Reason::new("approval", text))
 }

@@ -14,8 +14,17 @@ pub struct Cancel {
 
 #[derive(Debug)]
 struct Shared {
-    reason: Mutex<Option<String>>,
+    end: Mutex<Option<End>>,
     wake: OwnedFd,
+}
+
+/// Why a job is to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Somebody asked for it, for this reason.
+    Asked(String),
+    /// It uses more than it may.
+    Exceeded(String),
 }
 
 impl Cancel {
@@ -26,22 +35,27 @@ impl Cancel {
     /// When the system has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { shared: Arc::new(Shared { reason: Mutex::new(None), wake }) })
+        Ok(Self { shared: Arc::new(Shared { end: Mutex::new(None), wake }) })
     }
 
     /// Asks for the end; the first reason stays.
     pub fn request(&self, reason: &str) {
-        let mut slot = self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end_for(End::Asked(reason.to_owned()));
+    }
+
+    /// Ends the job; the first reason stays.
+    pub(crate) fn end_for(&self, end: End) {
+        let mut slot = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
-            *slot = Some(reason.to_owned());
+            *slot = Some(end);
             // The counter cannot overflow: it is written once.
             let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
         }
     }
 
-    /// Returns the reason, once there is one.
-    pub fn reason(&self) -> Option<String> {
-        self.shared.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns why the job is to end, once it is.
+    pub(crate) fn end(&self) -> Option<End> {
+        self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns what becomes readable when the end is asked for, until [`Self::acknowledge`].

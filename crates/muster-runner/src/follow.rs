@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use muster_sys::clock;
 use muster_sys::process::{Happening, Running};
 
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, End};
 
 /// GitHub's patience: SIGINT, then SIGTERM, then SIGKILL.
 const AFTER_INTERRUPT: Duration = Duration::from_millis(7_500);
@@ -29,6 +29,8 @@ pub(crate) enum Stop {
     JobTimeout,
     /// Nothing was written for too long.
     Idle,
+    /// The job uses more than it may.
+    Exceeded,
 }
 
 /// The bounds of a step.
@@ -102,7 +104,12 @@ pub(crate) fn follow(
             Happening::Exited(status) => return Ok(Ended { status, stopped }),
             Happening::Woken => {
                 cancel.acknowledge();
-                if stopped.is_none() {
+                if stopped.is_none() && matches!(cancel.end(), Some(End::Exceeded(_))) {
+                    // What it goes on writing would be more still.
+                    stopped = Some(Stop::Exceeded);
+                    running.kill();
+                    push = Push::Killed(clock::monotonic());
+                } else if stopped.is_none() {
                     stopped = Some(Stop::Cancelled);
                     running.interrupt();
                     push = Push::Interrupted(clock::monotonic());

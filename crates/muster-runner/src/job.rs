@@ -11,9 +11,10 @@ use muster_workflow::expr::{Contexts, JobStatus};
 use muster_workflow::workflow::{self, Action, Step, Workflow};
 use muster_workflow::{Template, read};
 
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, End};
 use crate::checkout::{CheckoutOrder, Inputs};
 use crate::contexts::JobContexts;
+use crate::disk::DiskWatch;
 use crate::files::CommandFiles;
 use crate::follow::{Bounds, Stop, follow};
 use crate::ground::Ground;
@@ -114,6 +115,10 @@ struct RunningJob<'a> {
     deadline: Option<Instant>,
     /// Why the job as a whole was stopped, once it was.
     stopped: Option<(JobConclusion, String)>,
+    /// How often the kernel has killed something of it for want of memory, and why it is red then.
+    memory_kills: u64,
+    out_of_memory: Option<String>,
+    _disk: DiskWatch,
 }
 
 impl<'a> RunningJob<'a> {
@@ -147,6 +152,9 @@ impl<'a> RunningJob<'a> {
             left_open: Vec::new(),
             deadline: deadline(minutes),
             stopped: None,
+            memory_kills: 0,
+            out_of_memory: None,
+            _disk: DiskWatch::start(spec.folder.clone(), spec.disk, cancel.clone()),
         };
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
         job.say(0, &format!("{ISOLATION}{}", job.ground.description));
@@ -407,6 +415,7 @@ impl<'a> RunningJob<'a> {
             None if ended.status.success() => StepConclusion::Success,
             None => {
                 self.say(place, &format!("Error: {}", describe(ended.status)));
+                self.notice_memory_kills(place);
                 StepConclusion::Failure
             }
             Some(Stop::StepTimeout) => {
@@ -448,19 +457,36 @@ impl<'a> RunningJob<'a> {
     }
 
     fn notice_cancel(&mut self) {
-        if self.stopped.is_none() && self.cancel.reason().is_some() {
+        if self.stopped.is_none()
+            && let Some(end) = self.cancel.end()
+        {
             self.cancel.acknowledge();
-            self.stop_job(Stop::Cancelled);
+            self.stop_job(match end {
+                End::Asked(_) => Stop::Cancelled,
+                End::Exceeded(_) => Stop::Exceeded,
+            });
+        }
+    }
+
+    /// Says that a step failed for want of memory, where that is so: its exit code does not.
+    fn notice_memory_kills(&mut self, place: usize) {
+        let kills = self.ground.memory_kills();
+        if kills > self.memory_kills {
+            self.memory_kills = kills;
+            let why = "its processes wanted more memory than they may use together (`memory_mib`)";
+            self.say(place, &format!("Error: the kernel killed a process of the job: {why}"));
+            self.out_of_memory = Some(why.to_owned());
         }
     }
 
     /// From here on only steps run whose `if` asks for it, and not for long.
     fn stop_job(&mut self, stop: Stop) {
         let (conclusion, why) = match stop {
-            Stop::Cancelled => {
-                let why = self.cancel.reason().unwrap_or_else(|| "cancelled".to_owned());
-                (JobConclusion::Cancelled, why)
-            }
+            Stop::Cancelled | Stop::Exceeded => match self.cancel.end() {
+                Some(End::Exceeded(what)) => (JobConclusion::Failure, what),
+                Some(End::Asked(why)) => (JobConclusion::Cancelled, why),
+                None => (JobConclusion::Cancelled, "cancelled".to_owned()),
+            },
             Stop::JobTimeout | Stop::StepTimeout => (
                 JobConclusion::TimedOut,
                 "the job took longer than its `timeout-minutes`".to_owned(),
@@ -513,7 +539,7 @@ impl<'a> RunningJob<'a> {
         let (conclusion, reason) = match (self.stopped, self.contexts.status(), refused) {
             (Some((conclusion, why)), ..) => (conclusion, Some(why)),
             (None, _, Some(why)) => (JobConclusion::Failure, Some(why)),
-            (None, JobStatus::Failure, None) => (JobConclusion::Failure, None),
+            (None, JobStatus::Failure, None) => (JobConclusion::Failure, self.out_of_memory),
             (None, ..) => (JobConclusion::Success, None),
         };
         JobResult { conclusion, reason, outputs }

@@ -7,6 +7,7 @@
 mod cancel;
 mod checkout;
 mod contexts;
+mod disk;
 mod files;
 mod follow;
 mod ground;

@@ -41,12 +41,21 @@ pub struct JobSpec {
     /// Whether text that strangers wrote may not become part of a script: for code of those who may
     /// not push.
     pub guarded: bool,
-    /// The program that does a checkout when it is called as `PROGRAM checkout ORDER`: muster itself.
-    pub program: PathBuf,
+    /// How much the job may have on disk, below its folder.
+    pub disk: DiskLimits,
     /// The runner's name.
     pub runner: String,
     /// After so many seconds without output the job is ended; `None` is never.
     pub idle_timeout_s: Option<u64>,
+}
+
+/// How much a job may have on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskLimits {
+    /// MiB.
+    pub mib: u64,
+    /// Files and folders.
+    pub files: u64,
 }
 
 /// What stands between the steps of a job and the machine.
@@ -87,8 +96,12 @@ pub struct Kit {
 pub struct Lodging {
     /// What it can work with.
     pub kit: Kit,
+    /// The name of its control group.
+    pub group: String,
     /// A folder that it sees empty: the home of whoever runs the server.
     pub hidden: Option<PathBuf>,
+    /// The most bytes of memory that its processes use together.
+    pub memory_bytes: u64,
     /// The most processes and threads at once.
     pub processes: u32,
 }

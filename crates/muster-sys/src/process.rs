@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,25 @@ pub struct Program {
     command: Command,
     name: String,
     input: Vec<u8>,
+}
+
+/// The program that this process is, for this process to start: it is there also when its file was replaced
+/// since, as an upgrade does.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Returns where the program that this process is can be shown to others: its file, and where that was
+/// replaced a copy, which is made as `copy`.
+///
+/// # Errors
+///
+/// When it can neither be found nor be copied.
+pub fn own_program(copy: &Path) -> io::Result<PathBuf> {
+    let file = std::env::current_exe()?;
+    if file.is_file() {
+        return Ok(file);
+    }
+    std::fs::copy(OWN_PROGRAM, copy)?;
+    Ok(copy.to_owned())
 }
 
 /// What a program that was waited for left behind.

@@ -69,7 +69,7 @@ pub(crate) enum IsolationConfig {
     None,
 }
 
-/// What sandboxes are like.
+/// What sandboxes are like, and what jobs may use, in one or not.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SandboxConfig {
@@ -79,6 +79,10 @@ pub(crate) struct SandboxConfig {
     pub(crate) memory_mib: u64,
     /// The most processes and threads of one job.
     pub(crate) processes: u32,
+    /// The most that one job has on disk, in MiB.
+    pub(crate) disk_mib: u64,
+    /// The most files and folders that one job has.
+    pub(crate) files: u64,
     /// Folders of programs that the jobs of members see, beside those in PATH.
     pub(crate) tools: Vec<PathBuf>,
 }
@@ -117,7 +121,8 @@ impl Default for RetentionConfig {
 impl Default for SandboxConfig {
     fn default() -> Self {
         let memory_mib = machine::memory_share_mib();
-        Self { network: true, memory_mib, processes: 4096, tools: Vec::new() }
+        let (processes, disk_mib, files) = (4096, 32 << 10, 4_000_000);
+        Self { network: true, memory_mib, processes, disk_mib, files, tools: Vec::new() }
     }
 }
 

@@ -13,7 +13,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
 use std::path::{Component, Path, PathBuf};
 
 use muster_sys::files;
-use muster_sys::process::{ProcessError, Program, Running};
+use muster_sys::process::{ProcessError, Program, Running, own_program};
 use muster_sys::sandbox::{self, Bind, Guest, Layers, Layout, Limits, Sandbox, SandboxError, Stay};
 
 use crate::spec::{Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, Source, Tool};
@@ -73,7 +73,8 @@ pub(crate) struct Ground {
     pub(crate) source: Source,
     /// The variables that every step has beside GitHub's.
     pub(crate) environment: Vec<(String, String)>,
-    /// muster itself, as the steps see it.
+    /// The program that does a checkout when it is called as `PROGRAM checkout ORDER`, as the steps see it:
+    /// muster itself.
     pub(crate) program: PathBuf,
     /// What is said of it in the first lines of the log.
     pub(crate) description: String,
@@ -158,7 +159,13 @@ impl Ground {
             match Self::guest(spec, lodging, &why) {
                 Ok(Some(ground)) => return Ok(ground),
                 Ok(None) => {}
-                Err(error) => why = format!("{why} No user of their own: {error}."),
+                Err(error) => {
+                    why = format!("{why} No user of their own: {error}.");
+                    // What was made for another user is not ours.
+                    for name in ["work", "temp", "home", "tools"] {
+                        drop(files::remove_tree(&spec.folder.join(name)));
+                    }
+                }
             }
         }
         let temp = spec.folder.join("temp");
@@ -167,7 +174,8 @@ impl Ground {
             Some(folder) => folder.clone(),
             None => in_work(&work, spec),
         };
-        for folder in [&workspace, &temp, &spec.tool_cache] {
+        let home = spec.folder.join("home");
+        for folder in [&workspace, &temp, &home, &spec.tool_cache] {
             fs::create_dir_all(folder)
                 .map_err(|error| format!("cannot prepare {}: {error}", folder.display()))?;
         }
@@ -180,7 +188,8 @@ impl Ground {
             },
             source: spec.source.clone(),
             environment: spec.environment.clone(),
-            program: spec.program.clone(),
+            program: own_program(&spec.folder.join("muster"))
+                .map_err(|error| format!("cannot find muster itself: {error}"))?,
             description: format!(
                 "none; the steps run as this user, with this machine's files and network.{why}"
             ),
@@ -201,15 +210,19 @@ impl Ground {
             links: furnished.links.clone(),
             hidden: lodging.hidden.clone(),
             user,
-            processes: lodging.processes,
+            name: lodging.group.clone(),
+            limits: Limits { memory_bytes: lodging.memory_bytes, processes: lodging.processes },
         };
+        let guest = Guest::invite(&stay)?;
+        let bounds = bounds(guest.cgroup(), lodging.processes, lodging.memory_bytes);
         let footing = Footing::Guest {
-            guest: Guest::invite(&stay)?,
+            guest,
             fixed: std::mem::take(&mut furnished.fixed),
             hidden: lodging.hidden.clone(),
         };
         let description = format!(
-            "none; the steps run as a user of their own, with this machine's files and network.{why}"
+            "none; the steps run as a user of their own, with this machine's files and network; \
+             {bounds}.{why}"
         );
         Ok(Some(Self::on(footing, &GUEST, Some(user), furnished, description)))
     }
@@ -360,6 +373,15 @@ impl Ground {
         shown.or_else(|| is_plain.then(|| path.to_owned()))
     }
 
+    /// Returns how often the kernel killed something of the job because it had no memory left.
+    pub(crate) fn memory_kills(&self) -> u64 {
+        match &self.footing {
+            Footing::Own | Footing::Gone => 0,
+            Footing::Guest { guest, .. } => guest.memory_kills(),
+            Footing::Sandbox { sandbox, .. } => sandbox.memory_kills(),
+        }
+    }
+
     /// Returns true when the steps are who we are, and see what we see.
     fn is_ours(&self) -> bool {
         matches!(self.footing, Footing::Own)
@@ -401,7 +423,7 @@ fn furnish(spec: &JobSpec, map: &Map, kit: &Kit, user: Option<u32>) -> io::Resul
     }
     let home = folder(spec, "home", user)?;
     let mut fixed = inside::repository(spec, map.repository.as_ref(), map.objects.as_ref())?;
-    fixed.push(inside::read_only(&spec.program, map.muster));
+    fixed.push(inside::read_only(&own_program(&spec.folder.join("muster"))?, map.muster));
     for seed in &kit.home {
         fixed.extend(inside::plant(&home, map.home.as_ref(), seed, user)?);
     }
@@ -453,14 +475,17 @@ fn describe(layers: Layers, cage: &Cage) -> String {
         0 => "no Landlock".to_owned(),
         version => format!("Landlock {version}"),
     };
-    let bounds = match layers.cgroup {
-        Some(version) => format!(
-            "cgroup v{version} with {} processes and {} MiB",
-            cage.processes,
-            cage.memory_bytes >> 20
-        ),
-        None => format!("no cgroup, at most {} processes", cage.processes),
-    };
+    let bounds = bounds(layers.cgroup, cage.processes, cage.memory_bytes);
     let network = if cage.network { "network: this machine's" } else { "no network" };
     format!("sandbox: namespaces, seccomp, {landlock}, {bounds}; {network}.")
+}
+
+/// Says what bounds a job.
+fn bounds(cgroup: Option<u8>, processes: u32, memory_bytes: u64) -> String {
+    match cgroup {
+        Some(version) => {
+            format!("cgroup v{version} with {processes} processes and {} MiB", memory_bytes >> 20)
+        }
+        None => format!("no cgroup, at most {processes} processes"),
+    }
 }

@@ -1,16 +1,22 @@
 //! Bounds on what a sandbox may use together, set from outside of it.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
 
 use super::Limits;
 use crate::clock;
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// The kernel needs a moment to let go of a group whose processes have just died.
-const REMOVAL: Duration = Duration::from_secs(1);
+/// Where groups of ours can be: by the second version of the interface, and by the first.
+const PARENTS: [&str; 3] = ["muster", "pids/muster", "memory/muster"];
+/// The file with the processes of a group.
+const PROCESSES: &str = "cgroup.procs";
+/// What is in a group has so long to die, and the kernel to let go of it.
+const REMOVAL: Duration = Duration::from_secs(5);
 
 /// A control group of one sandbox, as far as this machine lets us make one.
 #[derive(Debug)]
@@ -27,11 +33,21 @@ impl Cgroup {
         made.ok().filter(|group| !group.folders.is_empty())
     }
 
-    /// Removes groups of that name that nobody holds any more.
+    /// Kills what is left in groups of that name, and removes them.
     pub(super) fn forget(name: &str) {
-        let folders = ["muster", "pids/muster", "memory/muster"];
-        let folders = folders.map(|folder| Path::new(ROOT).join(folder).join(name));
+        let folders = PARENTS.map(|folder| Path::new(ROOT).join(folder).join(name));
         drop(Self { version: 0, folders: folders.into() });
+    }
+
+    /// Removes the groups of which `is_left` says by their names that nobody holds them any more.
+    pub(super) fn sweep(is_left: impl Fn(&str) -> bool) {
+        for parent in PARENTS {
+            let groups = fs::read_dir(Path::new(ROOT).join(parent)).into_iter().flatten().flatten();
+            for group in groups.filter(|group| group.file_name().to_str().is_some_and(&is_left)) {
+                // One with processes in it stays.
+                drop(fs::remove_dir(group.path()));
+            }
+        }
     }
 
     fn second(name: &str, limits: &Limits) -> io::Result<Self> {
@@ -69,7 +85,35 @@ impl Cgroup {
     pub(super) fn add(&self, pid: u32) -> io::Result<()> {
         self.folders
             .iter()
-            .try_for_each(|folder| fs::write(folder.join("cgroup.procs"), pid.to_string()))
+            .try_for_each(|folder| fs::write(folder.join(PROCESSES), pid.to_string()))
+    }
+
+    /// Opens what a process writes `0` to, to move into the group by itself.
+    pub(super) fn doors(&self) -> io::Result<Vec<File>> {
+        let open = |folder: &PathBuf| OpenOptions::new().write(true).open(folder.join(PROCESSES));
+        self.folders.iter().map(open).collect()
+    }
+
+    /// Returns how often the kernel killed something in it because it had no memory left.
+    pub(super) fn memory_kills(&self) -> u64 {
+        let told = |folder: &PathBuf| {
+            let texts = ["memory.events", "memory.oom_control"];
+            let text = texts.iter().find_map(|name| fs::read_to_string(folder.join(name)).ok())?;
+            let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+            count.trim().parse::<u64>().ok()
+        };
+        self.folders.iter().filter_map(told).max().unwrap_or_default()
+    }
+
+    /// Kills all that is in it.
+    fn kill(&self) {
+        for folder in &self.folders {
+            let processes = fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default();
+            for pid in processes.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+                // It may have ended by itself.
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        }
     }
 
     pub(super) fn version(&self) -> u8 {
@@ -82,6 +126,7 @@ impl Drop for Cgroup {
         let start = clock::monotonic();
         for folder in &self.folders {
             while fs::remove_dir(folder).is_err() && folder.exists() && start.elapsed() < REMOVAL {
+                self.kill();
                 std::thread::sleep(Duration::from_millis(1));
             }
         }

@@ -3,16 +3,18 @@
 //! Its programs see the machine as it is, but for what is shown to them and for folders that are hidden,
 //! such as the home of whoever runs the server.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-use super::{Bind, SandboxError, stage};
+use super::cgroup::Cgroup;
+use super::{Bind, Limits, SandboxError, stage};
 
 /// What a guest is given.
 #[derive(Debug, Clone)]
@@ -25,18 +27,22 @@ pub struct Stay {
     pub hidden: Option<PathBuf>,
     /// The user and group of its programs.
     pub user: u32,
-    /// The most processes and threads that the user has at once.
-    pub processes: u32,
+    /// Names its control group.
+    pub name: String,
+    /// What its programs may use together.
+    pub limits: Limits,
 }
 
 /// The folder below which things are shown to a guest. Nobody else sees anything in it.
 pub const PLACE: &str = "/run/muster";
 
-/// A user that programs can be started as. They go on when it is dropped.
+/// A user that programs can be started as. What is left of them is killed when it is dropped, where they have
+/// a control group.
 #[derive(Debug)]
 pub struct Guest {
     orders: Sender<Order>,
     user: u32,
+    cgroup: Option<Cgroup>,
 }
 
 /// A program to start, and where to say how that went.
@@ -52,16 +58,29 @@ impl Guest {
         let (orders, listen) = channel();
         let (tell, told) = channel();
         let (stay, user) = (stay.clone(), stay.user);
+        let cgroup = Cgroup::create(&stay.name, &stay.limits);
+        let doors = cgroup.as_ref().map(Cgroup::doors).transpose()?.unwrap_or_default();
         std::thread::Builder::new().name("guest".into()).spawn(move || {
             let prepared = prepare(&stay);
             let is_there = prepared.is_ok();
             drop(tell.send(prepared));
             if is_there {
-                serve(&listen, &stay);
+                serve(&listen, &stay, &doors);
             }
         })?;
         told.recv().map_err(io::Error::other)??;
-        Ok(Self { orders, user })
+        Ok(Self { orders, user, cgroup })
+    }
+
+    /// Returns the version of the control groups that bound it; without one only the number of processes of
+    /// its user is.
+    pub fn cgroup(&self) -> Option<u8> {
+        self.cgroup.as_ref().map(Cgroup::version)
+    }
+
+    /// Returns how often the kernel killed one of its programs because they had no memory left.
+    pub fn memory_kills(&self) -> u64 {
+        self.cgroup.as_ref().map_or(0, Cgroup::memory_kills)
     }
 
     /// Starts a program as this user.
@@ -100,19 +119,31 @@ fn prepare(stay: &Stay) -> Result<(), SandboxError> {
 }
 
 /// Starts what is ordered, on the thread that has the view.
-fn serve(listen: &Receiver<Order>, stay: &Stay) {
-    let limit = Some(u64::from(stay.processes));
+fn serve(listen: &Receiver<Order>, stay: &Stay, doors: &[File]) {
+    let limit = Some(u64::from(stay.limits.processes));
     let limit = Rlimit { current: limit, maximum: limit };
-    let bound = move || {
-        rustix::thread::set_no_new_privs(true)?;
-        Ok(rustix::process::setrlimit(Resource::Nproc, limit)?)
-    };
+    let (user, group) = (Uid::from_raw(stay.user), Gid::from_raw(stay.user));
+    let doors: Vec<RawFd> = doors.iter().map(AsRawFd::as_raw_fd).collect();
     for (mut command, tell) in listen {
-        command.uid(stay.user).gid(stay.user);
-        #[expect(unsafe_code, reason = "two system calls, on values that are there already")]
-        // SAFETY: between fork and exec nothing is allocated, locked or freed.
+        let doors = doors.clone();
+        // The group is entered with our rights, and then they go.
+        let become_guest = move || {
+            for door in &doors {
+                #[expect(unsafe_code, reason = "the descriptor is ours and stays open")]
+                // SAFETY: whoever serves holds it for as long as programs are started.
+                let door = unsafe { BorrowedFd::borrow_raw(*door) };
+                rustix::io::write(door, b"0")?;
+            }
+            rustix::thread::set_thread_groups(&[])?;
+            rustix::thread::set_thread_gid(group)?;
+            rustix::thread::set_thread_uid(user)?;
+            rustix::thread::set_no_new_privs(true)?;
+            Ok(rustix::process::setrlimit(Resource::Nproc, limit)?)
+        };
+        #[expect(unsafe_code, reason = "system calls alone, on values that are there already")]
+        // SAFETY: between fork and exec nothing is allocated, locked or freed; the child is one thread.
         unsafe {
-            command.pre_exec(bound);
+            command.pre_exec(become_guest);
         }
         drop(tell.send(command.spawn()));
     }

@@ -118,6 +118,12 @@ fn command(layout: &Layout, passed: &Passed) -> Command {
     command.args(["--disable-userns", "--uid", INSIDE_USER, "--gid", INSIDE_USER]);
     command.args(["--hostname", "runner", "--die-with-parent", "--new-session", "--clearenv"]);
     command.args(["--as-pid-1", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]);
+    // The descriptions of the keys that our user has.
+    for keys in
+        ["/proc/keys", "/proc/key-users"].into_iter().filter(|keys| Path::new(keys).exists())
+    {
+        command.args(["--ro-bind", "/dev/null", keys]);
+    }
     let number = |fd: &OwnedFd| fd.as_raw_fd().to_string();
     command.args(["--info-fd", &number(&passed.info), "--seccomp", &number(&passed.filter)]);
     for bind in &layout.binds {

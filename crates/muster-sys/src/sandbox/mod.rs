@@ -89,9 +89,14 @@ pub struct Limits {
     pub processes: u32,
 }
 
-/// Removes what is left of the control group of a sandbox whose supervisor was killed.
+/// Kills and removes what is left of the control group of a job whose supervisor was killed.
 pub fn forget(name: &str) {
     Cgroup::forget(name);
+}
+
+/// Removes the empty control groups of which `is_left` says by their names that nobody holds them any more.
+pub fn sweep(is_left: impl Fn(&str) -> bool) {
+    Cgroup::sweep(is_left);
 }
 
 /// What stands between a sandbox and the machine, beside its namespaces and system call filter.
@@ -223,6 +228,11 @@ impl Sandbox {
     /// Returns what is in force.
     pub fn layers(&self) -> Layers {
         self.layers
+    }
+
+    /// Returns how often the kernel killed something in it because it had no memory left.
+    pub fn memory_kills(&self) -> u64 {
+        self.cgroup.as_ref().map_or(0, Cgroup::memory_kills)
     }
 
     /// Starts a program in it, with both outputs on one pipe.

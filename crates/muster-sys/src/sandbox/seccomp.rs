@@ -2,8 +2,9 @@
 //!
 //! An allow-list, after the container world's default profile for a process without capabilities,
 //! without what has been the way out of a sandbox before: namespaces, tracing, kernel keys, io_uring,
-//! handles and sockets beyond Unix and the Internet. A call that is not on it gets the answer of a kernel
-//! too old to know it (`ENOSYS`), so that programs fall back.
+//! handles, sockets beyond Unix and the Internet, and asynchronous I/O, of which the whole machine has so
+//! much and no more. A call that is not on it gets the answer of a kernel too old to know it (`ENOSYS`), so
+//! that programs fall back.
 
 use libc::*;
 use seccompiler::{
@@ -28,7 +29,7 @@ const ALLOWED: &[c_long] = &[
     SYS_get_robust_list, SYS_getrusage, SYS_getsid, SYS_getsockname, SYS_getsockopt, SYS_gettid,
     SYS_gettimeofday, SYS_getuid, SYS_getxattr, SYS_inotify_add_watch, SYS_inotify_init1,
     SYS_inotify_rm_watch, SYS_io_cancel, SYS_io_destroy, SYS_io_getevents,
-    SYS_ioprio_get, SYS_ioprio_set, SYS_io_setup, SYS_io_submit, SYS_kill, SYS_landlock_add_rule,
+    SYS_ioprio_get, SYS_ioprio_set, SYS_io_submit, SYS_kill, SYS_landlock_add_rule,
     SYS_landlock_create_ruleset, SYS_landlock_restrict_self, SYS_lgetxattr, SYS_linkat, SYS_listen,
     SYS_listxattr, SYS_llistxattr, SYS_lremovexattr, SYS_lseek, SYS_lsetxattr, SYS_madvise,
     SYS_mbind, SYS_membarrier, SYS_memfd_create, SYS_mincore, SYS_mkdirat, SYS_mknodat, SYS_mlock,
@@ -37,7 +38,7 @@ const ALLOWED: &[c_long] = &[
     SYS_msgget, SYS_msgrcv, SYS_msgsnd, SYS_msync, SYS_munlock, SYS_munlockall, SYS_munmap,
     SYS_nanosleep, SYS_newfstatat, SYS_openat, SYS_openat2, SYS_pidfd_open,
     SYS_pidfd_send_signal, SYS_pipe2, SYS_pkey_alloc, SYS_pkey_free, SYS_pkey_mprotect, SYS_ppoll,
-    SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_prlimit64, SYS_process_mrelease,
+    SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_process_mrelease,
     SYS_pselect6, SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readahead,
     SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg, SYS_remap_file_pages,
     SYS_removexattr, SYS_renameat, SYS_renameat2, SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction,
@@ -51,7 +52,7 @@ const ALLOWED: &[c_long] = &[
     SYS_setpriority, SYS_setregid, SYS_setresgid, SYS_setresuid, SYS_setreuid, SYS_setrlimit,
     SYS_set_mempolicy, SYS_set_robust_list, SYS_setsid, SYS_setsockopt, SYS_set_tid_address,
     SYS_setuid, SYS_setxattr, SYS_shmat, SYS_shmctl, SYS_shmdt, SYS_shmget, SYS_shutdown,
-    SYS_sigaltstack, SYS_signalfd4, SYS_socketpair, SYS_splice, SYS_statfs, SYS_statx,
+    SYS_sigaltstack, SYS_signalfd4, SYS_splice, SYS_statfs, SYS_statx,
     SYS_symlinkat, SYS_sync, SYS_sync_file_range, SYS_syncfs, SYS_sysinfo, SYS_tee, SYS_tgkill,
     SYS_timer_create, SYS_timer_delete, SYS_timer_getoverrun, SYS_timer_gettime,
     SYS_timer_settime, SYS_timerfd_create, SYS_timerfd_gettime, SYS_timerfd_settime, SYS_times,
@@ -108,6 +109,12 @@ pub(super) fn filter() -> Result<Vec<u8>, seccompiler::BackendError> {
     let route = vec![when(0, Eq, word(AF_NETLINK))?, when(2, Eq, word(NETLINK_ROUTE))?];
     sockets.push(SeccompRule::new(route)?);
     rules.insert(SYS_socket, sockets);
+    // A pair of another family is made before the kernel finds that there can be none.
+    let pair = vec![when(0, Eq, word(AF_UNIX))?];
+    rules.insert(SYS_socketpair, vec![SeccompRule::new(pair)?]);
+    // Limits of its own alone: with those of the first process the later steps would have them too.
+    let own = vec![when(0, Eq, 0)?];
+    rules.insert(SYS_prlimit64, vec![SeccompRule::new(own)?]);
     // Neither may put words into a terminal's mouth.
     let terminal = vec![when(1, Ne, TIOCSTI)?, when(1, Ne, TIOCLINUX)?];
     rules.insert(SYS_ioctl, vec![SeccompRule::new(terminal)?]);

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::{GREEN, print, runtime, until_terminated};
 use crate::config::Config;
 use crate::server::{self, Server};
-use crate::store::StoreError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -40,15 +39,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         let terminated = until_terminated()?;
         let server = Server::start(config, listener).await?;
         print(format!("muster at {}", server.shared.config.public_url));
-        let overtaken = tokio::select! {
-            () = terminated.cancelled() => false,
-            () = server.shared.store.overtaken() => true,
+        let lost = tokio::select! {
+            () = terminated.cancelled() => None,
+            error = server.shared.store.lost() => Some(error),
         };
         server.stop().await;
-        if overtaken {
-            return Err(StoreError::Taken.into());
+        match lost {
+            Some(error) => Err(error.into()),
+            None => Ok(GREEN),
         }
-        Ok(GREEN)
     });
     // A git command that hangs is nothing to wait for.
     runtime.shutdown_timeout(Duration::from_secs(1));

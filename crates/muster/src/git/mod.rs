@@ -173,8 +173,7 @@ impl Git {
         if output.status.success() {
             return Ok(output.stdout);
         }
-        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(GitError::Refused { command: self.command, message })
+        Err(GitError::Refused { command: self.command, message: complaint(&output.stderr) })
     }
 
     /// Runs the command and returns what it printed as text, without the last newline.
@@ -192,7 +191,7 @@ impl Git {
             Some(0) => Ok(Ok(text)),
             Some(1) => Ok(Err(text)),
             _ => {
-                let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                let message = complaint(&output.stderr);
                 Err(GitError::Refused { command: self.command, message })
             }
         }
@@ -204,6 +203,11 @@ impl Git {
         let answer = self.text()?;
         Sha::parse(&answer).map_err(|_| GitError::Answer { command, answer })
     }
+}
+
+/// Returns what a program wrote on standard error; ssh ends its lines as a terminal wants it.
+fn complaint(stderr: &[u8]) -> String {
+    String::from_utf8_lossy(stderr).replace('\r', "").trim().to_owned()
 }
 
 /// Reads what a push says of a commit.

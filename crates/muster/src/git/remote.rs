@@ -103,6 +103,13 @@ impl DeployKey {
     ///
     /// When `ssh-keygen` is not installed or fails.
     pub(crate) fn public(&self, name: &str) -> Result<String, GitError> {
+        for path in [self.file(), self.known_hosts.clone()] {
+            let path = path.to_string_lossy().into_owned();
+            if let Some(word) = ["\"", "${", "\n"].into_iter().find(|word| path.contains(word)) {
+                let why = format!("ssh cannot be told of {path}: to it {word:?} means something");
+                return Err(GitError::Key(why));
+            }
+        }
         if !self.exists() {
             let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.folder);
             made.map_err(|error| GitError::Key(error.to_string()))?;

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_core::id::RepoId;
-use muster_core::outbox::{Answer, BETWEEN_WRITES_MS, MAX_WAIT_MS, sequel};
+use muster_core::outbox::{Answer, BETWEEN_WRITES_MS, MAX_WAIT_MS, Quiet, sequel};
 use muster_forge::github::{ClientError, Limits, StatusUpdate};
 use muster_sys::clock;
 
@@ -18,7 +18,7 @@ use super::{Shared, Step};
 use crate::forge::GitHub;
 use crate::store::reports::Unsent;
 use crate::store::repositories::Repository;
-use crate::store::settings::GITHUB_QUIET_UNTIL;
+use crate::store::settings::GITHUB_QUIET;
 
 /// How many reports are looked at at once.
 const TOGETHER: i64 = 500;
@@ -29,13 +29,13 @@ const SHORT_REST: Duration = Duration::from_millis(BETWEEN_WRITES_MS.unsigned_ab
 pub(super) struct Deliver {
     shared: Arc<Shared>,
     notes: Notes,
-    /// When the next write to GitHub may be.
-    next_write_at: i64,
+    /// When the next write to GitHub may be; none before it is known what was stored of that.
+    next_write: Option<Instant>,
 }
 
 impl Deliver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { notes: Notes::new(Arc::clone(&shared)), shared, next_write_at: 0 }
+        Self { notes: Notes::new(Arc::clone(&shared)), shared, next_write: None }
     }
 
     /// Sets one commit status.
@@ -54,13 +54,14 @@ impl Deliver {
         let now = clock::now_ms();
         let set =
             github.client.set_status(&repository.name, &report.sha, &status, now / 1000).await;
-        self.next_write_at = clock::now_ms() + BETWEEN_WRITES_MS;
+        let now = clock::now_ms();
+        self.next_write = Some(clock::monotonic() + SHORT_REST);
         let shared = Arc::clone(&self.shared);
         let store = &shared.store;
         let problem = set.as_ref().err().map(ToString::to_string);
-        let sequel = sequel(answer(set), report.failures, clock::now_ms());
+        let sequel = sequel(answer(set), report.failures, now);
         if let Some(until) = sequel.quiet_until {
-            self.be_quiet_until(until).await?;
+            self.be_quiet(Quiet { since: now, until }).await?;
         }
         match (sequel.retry_at, problem) {
             (None, _) => store.reports_sent(vec![report], clock::now_ms()).await?,
@@ -79,13 +80,32 @@ impl Deliver {
     }
 
     /// Keeps GitHub's wish to hear nothing in the store, so that a restart does not forget it.
-    async fn be_quiet_until(&mut self, until: i64) -> anyhow::Result<()> {
-        self.next_write_at = self.next_write_at.max(until);
-        Ok(self.shared.store.set_setting(GITHUB_QUIET_UNTIL, until.to_string()).await?)
+    async fn be_quiet(&mut self, quiet: Quiet) -> anyhow::Result<()> {
+        self.next_write = self.next_write.max(Some(end_of(quiet)));
+        let stored = format!("{} {}", quiet.since, quiet.until);
+        Ok(self.shared.store.set_setting(GITHUB_QUIET, stored).await?)
+    }
+
+    /// Returns when the next write to GitHub may be, also after a restart.
+    async fn next_write(&mut self) -> anyhow::Result<Instant> {
+        if let Some(at) = self.next_write {
+            return Ok(at);
+        }
+        let stored = self.shared.store.setting(GITHUB_QUIET).await?.unwrap_or_default();
+        let mut numbers = stored.split(' ').map_while(|number| number.parse().ok());
+        let quiet = match (numbers.next(), numbers.next()) {
+            (Some(since), Some(until)) => Quiet { since, until },
+            // As it was stored once.
+            (Some(until), None) => Quiet { since: 0, until },
+            (None, _) => Quiet::default(),
+        };
+        let at = end_of(quiet);
+        self.next_write = Some(at);
+        Ok(at)
     }
 
     /// Sends what may be sent now; returns when there is more to do.
-    async fn send_due(&mut self, now: i64) -> anyhow::Result<Option<i64>> {
+    async fn send_due(&mut self, now: i64) -> anyhow::Result<Option<Instant>> {
         let due = self.shared.store.due_reports(now, &self.notes.busy(), TOGETHER).await?;
         let mut repositories: HashMap<String, Option<Repository>> = HashMap::new();
         let mut notes: HashMap<String, Vec<Unsent>> = HashMap::new();
@@ -111,19 +131,25 @@ impl Deliver {
         let more = statuses.len() > 1;
         // Verdicts stand first in what is due.
         if let Some(report) = statuses.into_iter().next() {
-            if now < self.next_write_at {
-                return Ok(Some(self.next_write_at));
+            let at = self.next_write().await?;
+            if clock::monotonic() < at {
+                return Ok(Some(at));
             }
             if let Some(Some(repository)) = repositories.remove(&report.repository_id) {
                 self.set_status(github, &repository, report).await?;
             }
         }
-        Ok(if more { Some(self.next_write_at) } else { None })
+        if more { self.next_write().await.map(Some) } else { Ok(None) }
     }
 }
 
 fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns when a time of quiet is over, by the clock that nobody sets.
+fn end_of(quiet: Quiet) -> Instant {
+    clock::monotonic() + Duration::from_millis(quiet.left(clock::now_ms()).unsigned_abs())
 }
 
 /// Reads what GitHub's answer means for a report.
@@ -145,16 +171,10 @@ fn answer(set: Result<Limits, ClientError>) -> Answer {
 
 impl Step for Deliver {
     async fn step(&mut self) -> anyhow::Result<Duration> {
-        if self.next_write_at == 0 {
-            let stored = self.shared.store.setting(GITHUB_QUIET_UNTIL).await?;
-            self.next_write_at = stored.and_then(|until| until.parse().ok()).unwrap_or(1);
+        if let Some(at) = self.send_due(clock::now_ms()).await? {
+            return Ok(at.saturating_duration_since(clock::monotonic()).min(REST));
         }
-        let now = clock::now_ms();
-        let more_at = self.send_due(now).await?;
         let until = |at: i64| Duration::from_millis((at - clock::now_ms()).max(1).unsigned_abs());
-        if let Some(at) = more_at {
-            return Ok(until(at).min(REST));
-        }
         // What is due and could not be sent now is looked at again, but not at once: who has
         // something new to send nudges.
         let next = self.shared.store.next_report_at().await?;

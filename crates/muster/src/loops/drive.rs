@@ -307,7 +307,8 @@ impl Drive {
 
     /// Gives queued jobs to supervisors: repositories with the fewest running jobs first.
     async fn start_queued(&mut self) -> anyhow::Result<()> {
-        while self.supervisors.len() < self.shared.config.jobs {
+        // How many run is known only while all are: not after a write that failed.
+        while self.loaded && self.supervisors.len() < self.shared.config.jobs {
             let Some((run_id, place)) = self.next_queued() else { break };
             if let Err(error) = self.start(&run_id, place).await {
                 self.forget(&run_id, &error);

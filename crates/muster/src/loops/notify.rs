@@ -6,11 +6,10 @@ use std::time::Duration;
 use muster_sys::clock;
 
 use super::{Shared, Step};
+use crate::store::notices::LONGEST_WAIT_MS;
 
 /// How often what is due is looked for without a nudge.
 const AT_LEAST: Duration = Duration::from_secs(2);
-/// The longest wait between two tries.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// After so many tries, the last of them two days after the first, a notice is given up.
 const MAX_FAILURES: i64 = 60;
 
@@ -45,9 +44,8 @@ impl Step for Notify {
                 }
                 Some(problem) => {
                     tracing::warn!(problem, "nobody could be told yet");
-                    let wait = Duration::from_secs(1 << notice.failures.clamp(0, 12)).min(MAX_WAIT);
-                    let next = now + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-                    store.notice_failed(&notice.id, problem, next).await?;
+                    let wait = (1_000 << notice.failures.clamp(0, 12)).min(LONGEST_WAIT_MS);
+                    store.notice_failed(&notice.id, problem, now + wait).await?;
                 }
             }
             return Ok(Duration::ZERO);

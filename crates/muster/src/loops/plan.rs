@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::change::{Change, GitRef, RunFacts, github_context, skip_mark};
+use muster_core::change::{Change, GitRef, RunFacts, github_context, is_late_push, skip_mark};
+use muster_core::concurrency::group_of;
 use muster_core::id::Sha;
 use muster_core::outcome::{Outcome, UNWANTED};
 use muster_core::pull::Known;
 use muster_core::run::{Reason, Run};
-use muster_core::trust::{Standing, Trust, admit};
+use muster_core::trust::{Standing, Trust, admit, approval};
 use muster_forge::github::payload;
 use muster_sys::clock;
-use muster_workflow::expr::{Contexts, EvalError};
+use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, judge, unserved};
 use muster_workflow::workflow::Workflow;
@@ -23,9 +24,9 @@ use serde_json::Value as Json;
 use super::lanes::Lanes;
 use super::{AFTER_FAILURE, Shared, Step};
 use crate::git::{GitError, Merge, Mirror, Remote};
-use crate::store::events::{Decision, FileVerdict, PendingEvent};
+use crate::store::events::{Decision, FileVerdict, LONGEST_WAIT_MS, PendingEvent};
 use crate::store::repositories::Repository;
-use crate::store::runs::{Group, NewRun};
+use crate::store::runs::NewRun;
 
 /// How many events are taken at once, and how many workflow files one commit may have.
 const EVENTS: i64 = 32;
@@ -42,12 +43,10 @@ struct Planner {
     shared: Arc<Shared>,
 }
 
-/// How often an event that cannot be decided is tried again (about three days), and the longest wait
-/// between.
+/// How often an event that cannot be decided is tried again: for about three days.
 const MAX_FAILURES: i64 = 440;
 /// How often a commit may be missing: what a webhook tells of can be there a moment later.
 const MAX_MISSING: i64 = 4;
-const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// A change at a commit that can be tested.
 struct Subject {
@@ -116,12 +115,17 @@ impl Planner {
             };
             if let Some(head) = head {
                 let store = &self.shared.store;
-                store.correct_head(&event.repository, pull.number, known.head, head).await?;
+                let now = clock::now_ms();
+                store.correct_head(&event.repository, pull.number, known, head, now).await?;
             }
         }
         let decision = match subject {
+            Ok(_) if !trust.may_run() => Decision::nothing(match &event.change {
+                Change::PullRequest(pull) => approval(pull),
+                Change::Push { .. } | Change::Delete { .. } => Outcome::Accepted,
+            }),
             Ok(subject) => {
-                let late = self.is_late(event, branch_at.as_ref()).await?;
+                let late = self.is_late(event, branch_at.clone()).await?;
                 self.judge_files(event, &repository, trust, subject, late).await?
             }
             Err(Nothing::MovedOn(number, head)) => {
@@ -150,19 +154,24 @@ impl Planner {
     }
 
     /// Returns whether a push comes after one that followed it at the code host.
-    async fn is_late(&self, event: &PendingEvent, branch_at: Option<&Sha>) -> anyhow::Result<bool> {
-        let Some(at) = branch_at.filter(|at| Some(*at) != event.change.sha()) else {
+    async fn is_late(&self, event: &PendingEvent, branch_at: Option<Sha>) -> anyhow::Result<bool> {
+        let Some(sha) = event.change.sha().cloned() else { return Ok(false) };
+        if branch_at.as_ref().is_none_or(|at| *at == sha) {
             return Ok(false);
+        }
+        let heard = self.shared.store.heard_before(event).await?;
+        let mirror = Mirror::open(self.shared.data.mirror(&event.repository))?;
+        let judge = move || {
+            is_late_push(&sha, branch_at.as_ref(), &heard, |newer| mirror.is_ancestor(&sha, newer))
         };
-        Ok(self.shared.store.was_heard_before(event, at).await?)
+        Ok(tokio::task::spawn_blocking(judge).await?)
     }
 
     /// Leaves an event for later, so that it holds up no other.
     async fn try_later(&self, event: &PendingEvent, error: &anyhow::Error) -> anyhow::Result<()> {
         tracing::warn!(event.number, error = format!("{error:#}"), "trying again later");
-        let wait = Duration::from_secs(1 << event.failures.clamp(0, 16)).min(MAX_WAIT);
-        let next = clock::now_ms() + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        Ok(self.shared.store.event_failed(&event.id, next).await?)
+        let wait = (1_000 << event.failures.clamp(0, 16)).min(LONGEST_WAIT_MS);
+        Ok(self.shared.store.event_failed(&event.id, clock::now_ms() + wait).await?)
     }
 
     /// Decides one event and stores what follows.
@@ -308,7 +317,7 @@ impl Planner {
             Ok(jobs) => jobs,
             Err(problems) => return Ok(first(&problems)),
         };
-        let group = match group(&event.change, path, &workflow, &contexts) {
+        let group = match group_of(&event.change, path, &workflow, &contexts) {
             Ok(group) => group,
             Err(error) => return Ok(Judged::Refused(format!("`concurrency`: {error}"))),
         };
@@ -376,29 +385,6 @@ enum Judged {
     Ran(Box<NewRun>),
     Skipped(String),
     Refused(String),
-}
-
-/// Returns the concurrency group of a run: the workflow's own, an empty name being none; else, for a
-/// pull request, one in which a newer head ends what still runs for an older one.
-fn group(
-    change: &Change,
-    path: &str,
-    workflow: &Workflow,
-    contexts: &Contexts,
-) -> Result<Option<Group>, EvalError> {
-    if let Some(concurrency) = &workflow.concurrency {
-        let name = concurrency.group.text(contexts)?.to_lowercase();
-        let cancel_in_progress = concurrency.cancel_in_progress.get(contexts)?;
-        return Ok(if name.is_empty() { None } else { Some(Group { name, cancel_in_progress }) });
-    }
-    Ok(match change {
-        // No name that a workflow can write holds a newline, so the two never meet.
-        Change::PullRequest(pull) => Some(Group {
-            name: format!("pull request {}\n{path}", pull.number),
-            cancel_in_progress: true,
-        }),
-        Change::Push { .. } | Change::Delete { .. } => None,
-    })
 }
 
 /// Returns the run's title: `run-name`, else the commit's subject.

@@ -30,6 +30,8 @@ const FRESH_MS: i64 = 3600 * 1000;
 
 pub(super) struct Retention {
     shared: Arc<Shared>,
+    /// When this server started.
+    started_ms: i64,
 }
 
 /// A file or folder, and how long it has not changed.
@@ -43,7 +45,7 @@ struct Old {
 
 impl Retention {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, started_ms: clock::now_ms() }
     }
 
     /// Cuts logs by age and by size, and removes those of jobs that are gone.
@@ -170,12 +172,15 @@ impl Retention {
         let known: HashSet<_> =
             repositories.iter().map(|found| self.shared.data.mirror(&found.id())).collect();
         let (jobs, mirrors) = (self.shared.data.jobs(), self.shared.data.mirrors());
+        // What an earlier server has left was not made just now.
+        let since_start = clock::now_ms().saturating_sub(self.started_ms);
+        let fresh = FRESH_MS.min(since_start);
         let work = move || -> io::Result<()> {
             let mut old = listed(&jobs)?;
             old.retain(|folder| !running.contains(&folder.name));
             let mut unknown = listed(&mirrors)?;
             unknown.retain(|mirror| !known.contains(&mirror.path));
-            for folder in old.into_iter().chain(unknown).filter(|old| old.age_ms > FRESH_MS) {
+            for folder in old.into_iter().chain(unknown).filter(|old| old.age_ms > fresh) {
                 told(&folder.path, files::remove_tree(&folder.path));
             }
             Ok(())

@@ -11,7 +11,7 @@ use muster_core::labels::Labels;
 use muster_core::run::{JobState, Reason};
 use muster_core::trust::Trust;
 use muster_runner::spec::{Isolation, JobSpec, Kit, Source};
-use muster_sys::process::Program;
+use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_workflow::expr::Value;
 use muster_workflow::plan;
 use muster_workflow::workflow::Workflow;
@@ -107,9 +107,7 @@ impl Start {
             tool_cache: shared.data.tools(),
             isolation: isolation(shared, active.trust, &job_id, attempt),
             guarded: active.trust < Trust::Member,
-            program: std::env::current_exe().map_err(|error| {
-                Reason::new("start", format!("cannot find muster itself: {error}"))
-            })?,
+            disk: machine::disk(&shared.config.sandbox),
             runner: machine::name(),
             idle_timeout_s: Some(shared.config.idle_timeout_s),
         };
@@ -132,9 +130,8 @@ impl Start {
         // The lock goes with the open file to the supervisor, and ends with it, however it ends.
         flock(&spool, FlockOperation::NonBlockingLockExclusive)
             .context("the job's log is in use")?;
-        let program = std::env::current_exe().context("cannot find muster itself")?;
         let nudge = shared.data.nudges().join(format!("job-{}", self.job_id));
-        let child = Program::new(program)
+        let child = Program::new(OWN_PROGRAM)
             .arg("supervise")
             .arg("--nudge")
             .arg(nudge)
@@ -158,7 +155,7 @@ fn isolation(shared: &Shared, trust: Trust, job_id: &str, attempt: i64) -> Isola
     };
     let config = &shared.config.sandbox;
     let group = group(job_id, attempt);
-    let mut isolation = machine::isolation(wanted, config, trust, Host::Server, group);
+    let mut isolation = machine::isolation(wanted, config, trust, Host::Server, &group);
     let mark = |kit: &mut Kit| {
         let tracking = tracking_id(job_id, attempt);
         kit.environment.push((TRACKING_VARIABLE.to_owned(), tracking));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use muster_core::labels::Labels;
 use muster_core::trust::Trust;
-use muster_runner::spec::{Cage, Isolation, Kit, Lodging};
+use muster_runner::spec::{Cage, DiskLimits, Isolation, Kit, Lodging};
 use muster_sys::sandbox::{Layers, Layout, Limits, Sandbox, SandboxError};
 
 use self::tools::View;
@@ -103,31 +103,38 @@ pub(crate) fn isolation(
     sandbox: &SandboxConfig,
     trust: Trust,
     host: Host,
-    group: String,
+    group: &str,
 ) -> Isolation {
     let member = trust >= Trust::Member;
     let kit = |view| {
         with_language(if member { tools::installed(view, &sandbox.tools) } else { tools::system() })
     };
-    let guest = || {
+    let (memory_bytes, processes) = (sandbox.memory_mib << 20, sandbox.processes);
+    let lodging = || {
         let home = std::env::var_os("HOME").map(PathBuf::from);
-        let hidden =
-            home.filter(|home| home.is_absolute() && home.parent().is_some() && home.is_dir());
-        let processes = sandbox.processes;
-        (host == Host::Server).then(|| Lodging { kit: kit(View::GUEST), hidden, processes })
+        let can_be_hidden =
+            |home: &PathBuf| home.is_absolute() && home.parent().is_some() && home.is_dir();
+        let (kit, hidden) = (kit(View::GUEST), home.filter(can_be_hidden));
+        Lodging { kit, group: group.to_owned(), hidden, memory_bytes, processes }
     };
+    let guest = || (host == Host::Server).then(lodging);
     let cage = || Cage {
-        group,
+        group: group.to_owned(),
         kit: kit(View::SANDBOX),
         network: member && sandbox.network,
-        memory_bytes: sandbox.memory_mib << 20,
-        processes: sandbox.processes,
+        memory_bytes,
+        processes,
     };
     match wanted {
         IsolationConfig::None => Isolation::None { why: None, guest: guest() },
         IsolationConfig::Auto if member => Isolation::Auto { cage: cage(), guest: guest() },
         IsolationConfig::Auto | IsolationConfig::Sandbox => Isolation::Sandbox(cage()),
     }
+}
+
+/// Returns how much a job may have on disk.
+pub(crate) fn disk(sandbox: &SandboxConfig) -> DiskLimits {
+    DiskLimits { mib: sandbox.disk_mib, files: sandbox.files }
 }
 
 /// Adds the words for language and time that this process has.

@@ -275,11 +275,10 @@ async fn take(
     delivery: &str,
     now: i64,
 ) -> Result<Option<Reason>, StoreError> {
-    if let Change::PullRequest(pull) = &change {
-        if let Some(late) = pull_requests::take_down(db, repository, pull).await? {
-            return Ok(Some(late));
-        }
-        events::end_waiting(db, repository, pull, now).await?;
+    if let Change::PullRequest(pull) = &change
+        && let Some(late) = pull_requests::take_down(db, repository, pull, now).await?
+    {
+        return Ok(Some(late));
     }
     events::insert(db, repository, &change, Some(delivery), now).await?;
     Ok(None)

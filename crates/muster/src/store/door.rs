@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::StoreError;
 
@@ -35,6 +35,8 @@ pub(super) enum Door {
     Sqlite {
         queue: mpsc::Sender<Operation>,
         writer: Arc<Mutex<Option<tokio::task::JoinHandle<()>>>>,
+        /// What the disk said, once it has failed.
+        broken: watch::Receiver<Option<String>>,
     },
     Postgres(AnyPool),
 }
@@ -45,8 +47,21 @@ impl Door {
             return Self::Postgres(writes);
         }
         let (queue, waiting) = mpsc::channel(WAITING);
-        let writer = crate::task::spawn("writer", write_together(writes, waiting));
-        Self::Sqlite { queue, writer: Arc::new(Mutex::new(Some(writer))) }
+        let (tell, broken) = watch::channel(None);
+        let writer = crate::task::spawn("writer", write_together(writes, waiting, tell));
+        Self::Sqlite { queue, writer: Arc::new(Mutex::new(Some(writer))), broken }
+    }
+
+    /// Waits until the disk has failed, and returns what it said. What a failed write or sync has left in the
+    /// kernel's memory cannot be known; it is read anew by who starts again.
+    pub(super) async fn broken(&self) -> String {
+        if let Self::Sqlite { broken, .. } = self {
+            let mut broken = broken.clone();
+            if let Ok(said) = broken.wait_for(Option::is_some).await {
+                return said.clone().unwrap_or_default();
+            }
+        }
+        std::future::pending().await
     }
 
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -98,7 +113,11 @@ impl Door {
     }
 }
 
-async fn write_together(pool: AnyPool, mut waiting: mpsc::Receiver<Operation>) {
+async fn write_together(
+    pool: AnyPool,
+    mut waiting: mpsc::Receiver<Operation>,
+    broken: watch::Sender<Option<String>>,
+) {
     while let Some(first) = waiting.recv().await {
         let mut operations = vec![first];
         while operations.len() < TOGETHER {
@@ -111,7 +130,12 @@ async fn write_together(pool: AnyPool, mut waiting: mpsc::Receiver<Operation>) {
         // What panics is rolled back, and its caller hears that the store did not do it.
         let work = AssertUnwindSafe(transaction(&pool, operations, &mut replies)).catch_unwind();
         let failed = match work.await {
-            Ok(written) => written.err().map(|error| error.to_string()),
+            Ok(written) => written.err().map(|error| {
+                if is_disk_failure(&error) {
+                    broken.send_replace(Some(error.to_string()));
+                }
+                error.to_string()
+            }),
             Err(_) => Some("an operation panicked".to_owned()),
         };
         for reply in replies {
@@ -121,6 +145,13 @@ async fn write_together(pool: AnyPool, mut waiting: mpsc::Receiver<Operation>) {
             });
         }
     }
+}
+
+/// Returns whether an error says that the disk failed, and not that it is full.
+fn is_disk_failure(error: &sqlx::Error) -> bool {
+    // https://www.sqlite.org/rescode.html: the lowest byte of SQLITE_IOERR and all of its kinds.
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 10)
 }
 
 async fn transaction(

@@ -1,13 +1,18 @@
 //! What happened, each with exactly one current outcome.
 
-use muster_core::change::{Change, PullRequest, PullRequestAction};
+use muster_core::change::{Change, PullRequestAction};
 use muster_core::id::{EventId, RepoId, Sha};
 use muster_core::outcome::Outcome;
-use muster_core::pull;
+use muster_core::pull::{self, Known};
 use sqlx::AnyConnection;
 
 use super::runs::{NewRun, insert as insert_run};
-use super::{Store, StoreError, new_id, next_number, pull_requests, reports, repositories};
+use super::{Store, StoreError, due, new_id, next_number, pull_requests, reports, repositories};
+
+/// The longest that an event waits for another try.
+pub(crate) const LONGEST_WAIT_MS: i64 = 600_000;
+/// How many events of a branch are looked through for one that is newer than another.
+const LAST_HEARD: i64 = 20;
 
 /// An event that waits for its outcome.
 #[derive(Debug)]
@@ -128,7 +133,8 @@ where
 pub(super) async fn end_waiting(
     db: &mut AnyConnection,
     repository: &RepoId,
-    pull: &PullRequest,
+    number: i64,
+    known: &Known,
     now: i64,
 ) -> Result<(), StoreError> {
     let waiting: Vec<(String, String)> = sqlx::query_as(
@@ -136,12 +142,12 @@ pub(super) async fn end_waiting(
          AND outcome = 'waiting' AND sha IS NOT NULL ORDER BY number",
     )
     .bind(repository.as_str())
-    .bind(pull.number)
+    .bind(number)
     .fetch_all(&mut *db)
     .await?;
     for (id, sha) in waiting {
         let sha = stored_sha(&sha)?;
-        let Some(reason) = pull::ends_waiting(pull, &sha) else { continue };
+        let Some(reason) = pull::ends_waiting(number, known, &sha) else { continue };
         sqlx::query(
             "UPDATE events SET outcome = 'dead', reason_code = $2, reason_text = $3 WHERE id = $1",
         )
@@ -269,10 +275,10 @@ impl Store {
         without: &[RepoId],
         limit: i64,
     ) -> Result<Vec<PendingEvent>, StoreError> {
-        let others = repositories::none_of(without, 3);
+        let (others, due) = (repositories::none_of(without, 3), due(LONGEST_WAIT_MS));
         let mut query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "SELECT id, number, repository_id, change, failures FROM events \
-             WHERE outcome = 'pending' AND next_try_at <= $1 AND NOT EXISTS \
+             WHERE outcome = 'pending' AND {due} AND NOT EXISTS \
              (SELECT 1 FROM events o WHERE o.repository_id = events.repository_id \
              AND o.subject = events.subject AND o.outcome = 'pending' AND o.number < events.number) \
              {others} ORDER BY number LIMIT $2"
@@ -298,19 +304,17 @@ impl Store {
             .collect()
     }
 
-    /// Returns whether a ref was heard to be at a commit before an event of it came.
-    pub(crate) async fn was_heard_before(
-        &self,
-        event: &PendingEvent,
-        at: &Sha,
-    ) -> Result<bool, StoreError> {
+    /// Returns the commits that a ref was heard to be at before an event of it came, of the last
+    /// [`LAST_HEARD`].
+    pub(crate) async fn heard_before(&self, event: &PendingEvent) -> Result<Vec<Sha>, StoreError> {
         let query = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM events WHERE repository_id = $1 AND subject = $2 AND sha = $3 \
-             AND number < $4",
+            "SELECT sha FROM events WHERE repository_id = $1 AND subject = $2 AND number < $3 \
+             AND sha IS NOT NULL ORDER BY number DESC LIMIT $4",
         );
         let query = query.bind(event.repository.as_str()).bind(event.change.full_ref());
-        let count: i64 = query.bind(at.as_str()).bind(event.number).fetch_one(self.reads()).await?;
-        Ok(count > 0)
+        let heard: Vec<String> =
+            query.bind(event.number).bind(LAST_HEARD).fetch_all(self.reads()).await?;
+        heard.iter().map(|sha| stored_sha(sha)).collect()
     }
 
     /// Returns the workflow files of a commit with what became of each: path, outcome, reason.

@@ -63,6 +63,9 @@ pub(crate) enum StoreError {
     /// Another server uses the database.
     #[error("another muster server uses this database: each needs its own")]
     Taken,
+    /// The disk failed.
+    #[error("the disk failed ({0}): what it has is read anew when muster is started again")]
+    Disk(String),
     /// A copy of the database could not be taken.
     #[error("no backup of the database: {0}")]
     Backup(String),
@@ -117,11 +120,18 @@ impl Store {
         Ok(Self { reads, door: Door::open(writes, sqlite), alone })
     }
 
-    /// Waits until another server has taken the database, which can be when it was away for a while.
-    pub(crate) async fn overtaken(&self) {
-        match self.alone.clone() {
-            Some(alone) => alone.overtaken().await,
-            None => std::future::pending().await,
+    /// Waits until nothing may be written any more, and returns why: another server has taken the database,
+    /// which can be when it was away for a while, or the disk has failed.
+    pub(crate) async fn lost(&self) -> StoreError {
+        let overtaken = async {
+            match self.alone.clone() {
+                Some(alone) => alone.overtaken().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = overtaken => StoreError::Taken,
+            said = self.door.broken() => StoreError::Disk(said),
         }
     }
 
@@ -239,6 +249,13 @@ async fn next_number(db: &mut AnyConnection, name: &'static str) -> Result<i64, 
     .fetch_one(db)
     .await?;
     Ok(number)
+}
+
+/// Writes the condition that a row is due at the time bound as `$1`, where none waits longer than `longest`
+/// milliseconds: as [`muster_core::outbox::is_due`] has it.
+fn due(longest: i64) -> String {
+    let never = muster_core::outbox::NEVER;
+    format!("(next_try_at <= $1 OR (next_try_at > $1 + {longest} AND next_try_at < {never}))")
 }
 
 /// Makes an id that sorts by time.

@@ -4,7 +4,10 @@ use muster_core::id::{RepoId, Sha};
 use muster_core::report::Status;
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Store, StoreError, new_id, next_number};
+use super::{Store, StoreError, due, new_id, next_number};
+
+/// The longest that a notice waits for another try.
+pub(crate) const LONGEST_WAIT_MS: i64 = 3_600_000;
 
 /// A notice that somebody has still to be told.
 #[derive(Debug, Clone, FromRow)]
@@ -87,13 +90,14 @@ impl Store {
     /// Returns the oldest notice that is due and that none of its repository is before: the last word
     /// comes last.
     pub(crate) async fn due_notice(&self, now: i64) -> Result<Option<Notice>, StoreError> {
-        let query = sqlx::query_as(
+        let due = due(LONGEST_WAIT_MS).replace("next_try_at", "n.next_try_at");
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "SELECT n.id, r.name AS repository, n.sha, n.branch, n.verdict, n.was, n.description, \
              n.at, n.told, n.failures FROM notices n JOIN repositories r ON r.id = n.repository_id \
-             WHERE n.done_at IS NULL AND n.next_try_at <= $1 AND NOT EXISTS \
+             WHERE n.done_at IS NULL AND {due} AND NOT EXISTS \
              (SELECT 1 FROM notices o WHERE o.repository_id = n.repository_id \
              AND o.done_at IS NULL AND o.number < n.number) ORDER BY n.number LIMIT 1",
-        );
+        )));
         Ok(query.bind(now).fetch_optional(self.reads()).await?)
     }
 

@@ -6,7 +6,7 @@ use muster_core::pull::{Known, hear};
 use muster_core::run::Reason;
 use sqlx::{AnyConnection, AnyExecutor};
 
-use super::{Store, StoreError, repositories};
+use super::{Store, StoreError, events, repositories};
 
 /// Returns what is known of a pull request.
 pub(super) async fn known<'e>(
@@ -31,11 +31,13 @@ pub(super) async fn known<'e>(
     known.transpose()
 }
 
-/// Takes down what an event says of a pull request; returns the reason where it comes too late to count.
+/// Takes down what an event says of a pull request, and ends what waits no more; returns the reason where
+/// it comes too late to count.
 pub(super) async fn take_down(
     db: &mut AnyConnection,
     repository: &RepoId,
     pull: &PullRequest,
+    at: i64,
 ) -> Result<Option<Reason>, StoreError> {
     let before = known(&mut *db, repository, pull.number).await?;
     let now = match hear(before.as_ref(), pull) {
@@ -50,10 +52,11 @@ pub(super) async fn take_down(
     .bind(repository.as_str())
     .bind(pull.number)
     .bind(now.head.as_str())
-    .bind(now.updated_at)
+    .bind(now.updated_at.as_str())
     .bind(i64::from(now.open))
-    .execute(db)
+    .execute(&mut *db)
     .await?;
+    events::end_waiting(db, repository, pull.number, &now, at).await?;
     Ok(None)
 }
 
@@ -74,10 +77,11 @@ impl Store {
         &self,
         repository: &RepoId,
         number: i64,
-        known: Sha,
+        known: Known,
         head: &Sha,
+        now: i64,
     ) -> Result<(), StoreError> {
-        if known == *head {
+        if known.head == *head {
             return Ok(());
         }
         let (repository, head) = (repository.clone(), head.clone());
@@ -90,7 +94,7 @@ impl Store {
                 )
                 .bind(repository.as_str())
                 .bind(number)
-                .bind(known.as_str())
+                .bind(known.head.as_str())
                 .bind(head.as_str())
                 .execute(&mut *db)
                 .await?;
@@ -105,9 +109,10 @@ impl Store {
                 .bind(repository.as_str())
                 .bind(number)
                 .bind(head.as_str())
-                .execute(db)
+                .execute(&mut *db)
                 .await?;
-                Ok(())
+                let known = Known { head, ..known };
+                events::end_waiting(db, &repository, number, &known, now).await
             })
         })
         .await

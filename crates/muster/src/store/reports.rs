@@ -5,12 +5,13 @@
 //! sends once more the same, and an old state can never overtake a newer one.
 
 use muster_core::id::{RepoId, Sha};
+use muster_core::outbox::LONGEST_WAIT_MS;
 use muster_core::outcome::Outcome;
 use muster_core::report::{EventFact, Facts, ROLL_UP, RunFact, State, Status, changes};
 use muster_core::run::Job;
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Store, StoreError, notices, repositories};
+use super::{Store, StoreError, due, notices, repositories};
 
 /// A report, as far as sending it goes.
 #[derive(Debug, Clone, FromRow)]
@@ -179,10 +180,10 @@ impl Store {
         without: &[RepoId],
         limit: i64,
     ) -> Result<Vec<Unsent>, StoreError> {
-        let others = repositories::none_of(without, 3);
+        let (others, due) = (repositories::none_of(without, 3), due(LONGEST_WAIT_MS));
         let mut query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "SELECT repository_id, sha, context, state, description, path, version, failures, problem \
-             FROM reports WHERE sent < version AND next_try_at <= $1 {others} \
+             FROM reports WHERE sent < version AND {due} {others} \
              ORDER BY CASE WHEN state = 'pending' THEN 1 ELSE 0 END, changed_at LIMIT $2"
         )))
         .bind(now)

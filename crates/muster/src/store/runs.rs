@@ -1,6 +1,6 @@
 //! Runs, as they are made and as people look at them.
 
-use muster_core::concurrency::{Arrival, Member, Newcomer, arrive};
+use muster_core::concurrency::{Arrival, Group, Member, Newcomer, arrive};
 use muster_core::id::{EventId, RepoId, RunId, Sha};
 use muster_core::run::{Conclusion, Job, Reason, Run};
 use muster_core::trust::Trust;
@@ -46,13 +46,6 @@ pub(crate) struct NewRun {
     /// Whether its branch had moved on before it was heard of.
     pub(crate) late: bool,
     pub(crate) run: Run,
-}
-
-/// The concurrency group of a run to be made.
-#[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) name: String,
-    pub(crate) cancel_in_progress: bool,
 }
 
 /// A run that is not over, as the engine needs it.

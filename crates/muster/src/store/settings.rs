@@ -5,8 +5,9 @@ use super::{Store, StoreError};
 /// The name of the admin token's hash.
 pub(crate) const ADMIN_TOKEN_HASH: &str = "admin_token_sha256";
 
-/// The name of the moment until which GitHub wants to hear nothing, in milliseconds since 1970.
-pub(crate) const GITHUB_QUIET_UNTIL: &str = "github_quiet_until";
+/// The name of the time in which GitHub wants to hear nothing: its beginning and its end, in milliseconds
+/// since 1970.
+pub(crate) const GITHUB_QUIET: &str = "github_quiet_until";
 
 impl Store {
     /// Returns the value of `name`.

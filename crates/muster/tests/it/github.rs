@@ -17,6 +17,7 @@ on_both! {
     a_pull_request_is_tested_as_merged_into_its_base,
     a_newer_head_ends_what_runs_for_the_older_one,
     of_one_second_the_repository_says_which_head_is_the_last,
+    of_two_heads_of_a_fork_in_one_second_the_last_waits,
     a_push_that_comes_late_neither_speaks_for_its_branch_nor_ends_what_is_newer,
     a_name_that_comes_late_is_not_taken_over,
     what_a_stranger_wrote_does_not_become_part_of_a_script,
@@ -210,6 +211,33 @@ fn of_one_second_the_repository_says_which_head_is_the_last(database: Database) 
     });
     assert_snapshot!(story.github.shown(&old).replace(&new[..7], "[new]"), @"muster error: pull request 5 has moved on, or is closed");
     assert_eq!(story.server.muster(&["runs"]).out.lines().count(), 1);
+}
+
+fn of_two_heads_of_a_fork_in_one_second_the_last_waits(database: Database) {
+    let story = Story::start(database);
+    let heads = ["One", "Two"].map(|message| {
+        story.server.scene.file("topic", message);
+        story.commit("refs/pull/5/head", message)
+    });
+    let tell = |action: &str, head: &str| {
+        let pull = PullRequest { number: 5, head: head.to_owned(), from_fork: true };
+        let mut payload = story.github.pull_request(action, &pull);
+        payload["pull_request"]["updated_at"] = "2026-01-02T03:04:05Z".into();
+        story.deliver("pull_request", &payload);
+    };
+    tell("opened", &heads[0]);
+    tell("synchronize", &heads[1]);
+    let waits = "Waiting for somebody to approve";
+    story.server.until("it waits", |_| story.github.shown(&heads[1]).contains(waits));
+    // A repeat that comes last, or the two in the wrong order: the repository knows.
+    tell("synchronize", &heads[0]);
+    story.server.until("the old head is done with", |_| {
+        let shown = story.github.shown(&heads[0]);
+        shown.contains("error") && !shown.contains("pending")
+    });
+    assert!(story.github.shown(&heads[1]).contains(waits), "{}", story.github.shown(&heads[1]));
+    assert_eq!(story.server.muster(&["approve", &heads[0]]).exit, Some(2));
+    assert_eq!(story.server.muster(&["approve", &heads[1]]).exit, Some(0));
 }
 
 fn a_push_that_comes_late_neither_speaks_for_its_branch_nor_ends_what_is_newer(database: Database) {

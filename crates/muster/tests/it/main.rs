@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod crash;
 mod database;
 mod demo;
+mod escapes;
 mod formats;
 mod github;
+mod hogs;
 mod hook;
 mod pages;
 mod repositories;

@@ -16,6 +16,7 @@ on_both! {
     a_killed_supervisor_is_a_new_attempt_and_leaves_nothing,
     a_job_whose_supervisor_keeps_dying_ends_with_that_reason,
     each_database_has_one_server,
+    a_program_that_was_replaced_goes_on_until_it_is_started_again,
     a_log_that_is_complete_is_sealed_and_reads_the_same,
 }
 
@@ -203,6 +204,24 @@ fn a_log_that_is_complete_is_sealed_and_reads_the_same(database: Database) {
     );
     assert_eq!(damaged.exit, Some(0));
     assert!(server.muster(&["rerun", "1"]).out.contains("attempt 2"));
+}
+
+/// An upgrade puts another program in the place of the one that runs.
+fn a_program_that_was_replaced_goes_on_until_it_is_started_again(database: Database) {
+    let isolation = if crate::sandbox::there_can_be_one() { "auto" } else { "none" };
+    let mut server = Server::start(database, &format!("isolation = \"{isolation}\"\n"));
+    server.terminate();
+    crate::scene::install_muster(&server.installed());
+    server.serve("127.0.0.1:0");
+    std::fs::remove_file(server.installed()).unwrap();
+    std::fs::write(server.installed(), "another\n").unwrap();
+    server.scene.workflow("on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{uses: actions/checkout@v4}, {run: ls}]\n");
+    let sha = server.push("main", "Replaced");
+    assert_snapshot!(server.verdict(&sha), @"
+    muster success: 1 successful
+    test success: Successful
+    .github/workflows/ci.yml ran
+    ");
 }
 
 /// Returns the logs' files: their names, without the job, and sizes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use muster_sys::process::Program;
 
-use crate::scene::{Done, Scene, masked, muster_in};
+use crate::scene::{Done, Scene, install_muster, masked, muster_in};
 use crate::server::{kill, processes};
 
 /// Returns true where this machine lets anybody make a sandbox; says so where it does not.
@@ -298,7 +298,7 @@ fn anybody_can_have_one() {
     scene.workflow("on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps: [{uses: actions/checkout@v4}, {run: id -u; ls}]\n");
     scene.commit_empty();
     let muster = scene.path().join("muster");
-    fs::copy(env!("CARGO_BIN_EXE_muster"), &muster).unwrap();
+    install_muster(&muster);
     fs::set_permissions(scene.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let path = scene.path().to_string_lossy().into_owned();
     let run = |program: &str, args: &[&str]| {
@@ -355,6 +355,10 @@ fn no_job_outlives_its_bounds() {
     // Signals to the threads of the sandbox's first process.
     goes_on(
         "import os\nfor thread in os.listdir('/proc/1/task'):\n    for number in (7, 11):\n        os.kill(int(thread), number)\nos.kill(1, 11)",
+    );
+    // Limits of the sandbox's first process, which starts the steps that follow.
+    goes_on(
+        "import resource\nfor limit in (resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):\n    try: resource.prlimit(1, limit, (0, 0))\n    except OSError: pass",
     );
     // Folders that are closed, or nested deeper than a process has descriptors.
     goes_on(

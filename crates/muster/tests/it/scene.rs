@@ -79,6 +79,13 @@ impl Scene {
     }
 }
 
+/// Puts a copy of muster somewhere. Another process writes it: what a test has open for writing, a program
+/// that it starts meanwhile has open, too, and what is open for writing cannot be run.
+pub(crate) fn install_muster(to: &Path) {
+    let copied = Program::new("cp").arg(env!("CARGO_BIN_EXE_muster")).arg(to);
+    assert!(copied.output(LIMIT, 1 << 16).unwrap().status.success());
+}
+
 /// Runs git in `folder` and returns what it printed.
 pub(crate) fn git_in(folder: &Path, args: &[&str]) -> String {
     let output = Program::new("git")

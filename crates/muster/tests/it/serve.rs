@@ -549,8 +549,9 @@ fn under_root_steps_without_a_sandbox_are_a_user_of_their_own(database: Database
     assert!(verdict.contains("test success: Successful"), "{verdict}{log}");
     let (_, said) = log.split_once(" on `").unwrap();
     let (_, said) = said.split_once('\n').unwrap();
+    let (isolation, said) = said.split_once('\n').unwrap();
+    assert!(isolation.contains("as a user of their own, with this machine's files and network; "));
     assert_snapshot!(said.replace(&sha, "[sha]").trim_end(), @"
-    Isolation: none; the steps run as a user of their own, with this machine's files and network.
     Workspace: /run/muster/work/app/app
     Checked out [sha] at refs/heads/main
     hello

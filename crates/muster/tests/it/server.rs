@@ -107,6 +107,11 @@ impl Server {
         self.folder.path().join("programs")
     }
 
+    /// Returns the file that the server is started from when it is there: a program that can be replaced.
+    pub(crate) fn installed(&self) -> PathBuf {
+        self.folder.path().join("muster")
+    }
+
     fn path(&self) -> std::ffi::OsString {
         let machine = std::env::var_os("PATH").unwrap_or_default();
         let all = std::iter::once(self.programs()).chain(std::env::split_paths(&machine));
@@ -114,7 +119,9 @@ impl Server {
     }
 
     fn try_serve(&mut self, listen: &str) -> bool {
-        let mut talk = Program::new(env!("CARGO_BIN_EXE_muster"))
+        let installed = self.installed();
+        let built = Path::new(env!("CARGO_BIN_EXE_muster"));
+        let mut talk = Program::new(if installed.exists() { &installed } else { built })
             .args(["serve", "--listen", listen])
             .dir(self.folder.path())
             .env("HOME", self.folder.path())
@@ -164,6 +171,19 @@ impl Server {
         }
     }
 
+    /// Returns the id of the server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Returns whether the server's process has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        let Some(child) = &self.child else { return true };
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()));
+        // Nobody has waited for it yet.
+        stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
+    }
+
     /// Runs muster beside the server, as its administrator.
     pub(crate) fn muster(&self, args: &[&str]) -> Done {
         let output = Program::new(env!("CARGO_BIN_EXE_muster"))
@@ -172,7 +192,7 @@ impl Server {
             .env("HOME", self.folder.path())
             .env("MUSTER_URL", &self.url)
             .env("MUSTER_TOKEN", &self.token)
-            .output(PATIENCE, 16 << 20)
+            .output(PATIENCE, 128 << 20)
             .unwrap();
         Done {
             exit: output.status.code(),
@@ -246,6 +266,29 @@ impl Server {
         }
     }
 
+    /// Returns what is left on the machine of jobs that are over: processes, control groups, mounts, folders.
+    fn leavings(&self) -> Vec<String> {
+        let logs = std::fs::read_dir(self.data().join("logs")).into_iter().flatten().flatten();
+        let attempts: Vec<String> = logs
+            .filter_map(|log| {
+                log.file_name().to_string_lossy().split(".log").next().map(str::to_owned)
+            })
+            .collect();
+        let mut left = Vec::new();
+        for attempt in &attempts {
+            left.extend(marked(&format!("muster_{attempt}")));
+            let groups = ["muster", "pids/muster", "memory/muster"];
+            let groups = groups.map(|group| Path::new("/sys/fs/cgroup").join(group).join(attempt));
+            left.extend(groups.iter().filter(|g| g.exists()).map(|g| g.display().to_string()));
+            let folder = self.data().join("jobs").join(attempt);
+            left.extend(folder.exists().then(|| folder.display().to_string()));
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let data = self.data().to_string_lossy().into_owned();
+        left.extend(mounts.lines().filter(|line| line.contains(&data)).map(str::to_owned));
+        left
+    }
+
     /// Returns the data folder.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("muster-data")
@@ -260,6 +303,20 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // A server that runs tidies up behind its jobs; one that was killed has no time to.
+        let tidies = !std::thread::panicking() && !self.has_ended();
+        if tidies && supervisors(&self.data()).is_empty() {
+            let mut left = Vec::new();
+            let start = clock::monotonic();
+            while start.elapsed() < PATIENCE {
+                left = self.leavings();
+                if left.is_empty() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert!(left.is_empty(), "this is left of jobs that are over: {left:#?}");
+        }
         self.kill();
         // Supervisors outlive a server; those of a test do not outlive the test.
         let mut doomed: Vec<String> = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use muster_core::trust::Trust;
 use muster_runner::ISOLATION;
 use muster_runner::spec::{JobConclusion, JobResult, JobSpec, Source, StepEvent};
 use muster_runner::spool::Record;
-use muster_sys::process::Program;
+use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_sys::{clock, sandbox, signal, tree};
 
 use super::Planned;
@@ -88,6 +88,11 @@ impl Engine {
             // Nobody listens any more once the runs are over.
             drop(on_signal.send(Message::Interrupted(name, before)));
         })?;
+        // What a run that was killed has left is nobody's.
+        sandbox::sweep(|name| {
+            let run = name.strip_prefix("run-").and_then(|rest| rest.split('-').next());
+            run.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+        });
         // What a killed supervisor leaves behind comes to us.
         tree::adopt_orphans().context("cannot adopt what the jobs leave behind")?;
         let jobs: usize = planned.iter().map(|planned| planned.jobs.len()).sum();
@@ -203,7 +208,6 @@ impl Driver<'_> {
         contexts.set("strategy", planned.strategy());
         entry.run.jobs[place.job].continue_on_error =
             definition.continue_on_error.get(&contexts).context("`continue-on-error`")?;
-        let program = std::env::current_exe().context("cannot find muster itself")?;
         let folder = self.engine.folder.join(format!("{}-{}", place.run, place.job));
         fs::create_dir(&folder).context("cannot make the job's folder")?;
         let spec = JobSpec {
@@ -227,16 +231,16 @@ impl Driver<'_> {
                 // It is the caller's own work tree.
                 Trust::Member,
                 Host::Caller,
-                group(place),
+                &group(place),
             ),
             guarded: false,
-            program: program.clone(),
+            disk: machine::disk(&self.engine.sandbox),
             runner: machine::name(),
             idle_timeout_s: None,
         };
         let path = folder.join("job.json");
         fs::write(&path, serde_json::to_vec(&spec)?).context("cannot write the job")?;
-        let talk = Program::new(program).arg("supervise").arg(&path).converse()?;
+        let talk = Program::new(OWN_PROGRAM).arg("supervise").arg(&path).converse()?;
         entry.run.start(place.job, Attempt::FIRST)?;
         let sender = self.sender.clone();
         let output = BufReader::with_capacity(256 * 1024, talk.output);

@@ -1,0 +1,279 @@
+//! The real program, killed at a system call, or told that the disk fails there: by strace.
+//!
+//! A slice of the places is tried each time; `MUSTER_CRASH=all` tries every one. Each trial sees that its fault
+//! has come to pass. What was answered is there afterwards, once; every run has its verdict and its log.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Duration;
+
+use muster_sys::clock;
+use muster_sys::process::Program;
+use muster_testkit::{FakeGitHub, SECRET};
+
+use crate::database::Database;
+use crate::scene::git_in;
+use crate::server::{Server, supervisors};
+
+const LINES: usize = 60;
+const CI: &str = "on: push\njobs:\n  count:\n    runs-on: linux\n    steps:\n      - run: for i in $(seq 1 60); do echo \"line $i\"; done\n";
+/// What an ingest writes and says, by the calls that it is made of.
+const CALLS: [&str; 4] = ["pwrite64", "fdatasync", "recvfrom", "sendto,writev"];
+/// No thread makes more of these calls while it takes in a webhook.
+const MOST_CALLS: u32 = 12;
+
+/// Returns whether a place is tried: all, or one of three.
+fn is_tried(place: u32) -> bool {
+    std::env::var("MUSTER_CRASH").is_ok_and(|which| which == "all") || place % 3 == 1
+}
+
+/// strace, attached to a process and all of its threads.
+struct Trace {
+    strace: Child,
+    log: PathBuf,
+}
+
+impl Trace {
+    /// Injects a fault into a process that runs, in all of its threads and children or in its first thread
+    /// alone.
+    fn attach(server: &Server, pid: u32, fault: &str, all: bool) -> Self {
+        let calls = fault.split(':').next().unwrap();
+        let log = server.data().join("../trace");
+        drop(fs::remove_file(&log));
+        let strace = Program::new("strace")
+            .args(if all { ["-f"].as_slice() } else { &[] })
+            .args(["-qq", "-s", "64", "-e", &format!("trace={calls}"), "-o"])
+            .arg(&log)
+            .args(["-e", &format!("inject={fault}"), "-p", &pid.to_string()])
+            .inherit()
+            .unwrap();
+        server.until("it is traced", |_| is_traced(pid, all));
+        Self { strace, log }
+    }
+
+    /// Returns what the process has called.
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Lets go of the process; returns what it called.
+    fn end(mut self) -> String {
+        let pid = rustix::process::Pid::from_child(&self.strace);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let start = clock::monotonic();
+        while self.strace.try_wait().unwrap().is_none() {
+            // It waits for ever for a process that has died and that nobody has waited for.
+            if start.elapsed() > LULL {
+                self.strace.kill().unwrap();
+                self.strace.wait().unwrap();
+                break;
+            }
+            std::thread::yield_now();
+        }
+        self.said()
+    }
+}
+
+/// Returns whether all threads of a process are traced, or its first one is.
+fn is_traced(pid: u32, all: bool) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let threads =
+        threads.filter(|thread| all || thread.file_name().to_string_lossy() == pid.to_string());
+    let tracer = |thread: &Path| {
+        let status = fs::read_to_string(thread.join("status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+    };
+    threads.map(|thread| thread.path()).all(|thread| tracer(&thread))
+}
+
+/// A server beside GitHub, and commits there that nobody has told it of yet.
+struct Ground {
+    github: FakeGitHub,
+    server: Server,
+    repository: PathBuf,
+    told: Vec<String>,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let github = FakeGitHub::start();
+        let repository = github.repository();
+        fs::create_dir_all(&repository).unwrap();
+        git_in(&repository, &["init", "--quiet", "--bare", "--initial-branch=main", "."]);
+        let server = Server::start_without_repository(Database::Sqlite, &github.config());
+        assert_eq!(server.muster(&["repo", "add", "team/app"]).exit, Some(0));
+        server.scene.workflow(CI);
+        Self { github, server, repository, told: Vec::new() }
+    }
+
+    /// Makes a commit at GitHub; returns the webhook that tells of it.
+    fn commit(&mut self) -> (String, Vec<u8>) {
+        let number = self.told.len();
+        self.server.scene.file("number", &number.to_string());
+        let sha = self.server.scene.commit("Next");
+        let refspec = format!("HEAD:refs/heads/topic-{number}");
+        self.server.scene.git(&["push", "--quiet", &self.repository.to_string_lossy(), &refspec]);
+        let payload = self.github.push(&format!("topic-{number}"), None, &sha, "Next");
+        self.told.push(sha);
+        (format!("crash-{number}"), payload.to_string().into_bytes())
+    }
+
+    fn send(&self, id: &str, body: &[u8]) -> Option<u16> {
+        let (url, json) = (&self.server.url, "application/json");
+        self.github.try_send(url, "push", id, json, body.to_vec(), Some(SECRET))
+    }
+
+    /// Starts the server again when it has died, and sends what was not answered.
+    fn recover(&mut self, id: &str, body: &[u8], answered: bool) {
+        if self.server.has_ended() {
+            self.server.kill_and_serve();
+        }
+        if !answered {
+            self.server.until("it is answered", |_| self.send(id, body) == Some(202));
+        }
+    }
+
+    /// Sees that of all that was told nothing is lost and nothing doubled.
+    fn all_is_well(&self) {
+        let Self { github, server, told, .. } = self;
+        let accepted = || server.deliveries().matches("accepted").count();
+        server.until("all are judged", |_| accepted() == told.len());
+        for sha in told {
+            server.until_patiently("the verdict is at GitHub", |_| {
+                github.shown(sha).lines().filter(|line| line.contains(" success: ")).count() == 2
+            });
+        }
+        assert_eq!(accepted(), told.len(), "{}", server.deliveries());
+        let runs = server.muster(&["runs", "--limit", "500"]).out;
+        assert_eq!(runs.lines().count(), told.len(), "{runs}");
+        for run in runs.lines().filter_map(|line| line.split(' ').next()) {
+            let log = server.muster(&["log", run]).out;
+            let lines: Vec<_> = log.lines().filter_map(|line| line.strip_prefix("line ")).collect();
+            assert!((1..=LINES).map(|line| line.to_string()).eq(lines), "run {run}: {log}");
+        }
+        assert_eq!(github.faults(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_was_answered_is_there_wherever_an_ingest_is_killed() {
+    let mut ground = Ground::new();
+    let mut fired = 0;
+    for calls in CALLS {
+        for place in (1..=MOST_CALLS).filter(|place| is_tried(*place)) {
+            let (id, body) = ground.commit();
+            let fault = format!("{calls}:signal=SIGKILL:when={place}");
+            let trace = Trace::attach(&ground.server, ground.server.pid(), &fault, true);
+            let answered = ground.send(&id, &body) == Some(202);
+            let start = clock::monotonic();
+            while answered && !ground.server.has_ended() && start.elapsed() < LULL {
+                std::thread::yield_now();
+            }
+            fired += usize::from(ground.server.has_ended());
+            trace.end();
+            ground.recover(&id, &body, answered);
+        }
+    }
+    assert!(fired >= CALLS.len(), "only {fired} kills");
+    ground.all_is_well();
+}
+
+/// What comes after an answer has so long to reach the place of its fault.
+const LULL: Duration = Duration::from_millis(300);
+
+#[test]
+fn nothing_is_answered_that_a_failing_disk_did_not_take() {
+    let mut ground = Ground::new();
+    let faults = [
+        "fdatasync:error=EIO:when=1",
+        "fdatasync:error=EIO:when=2",
+        "pwrite64:error=ENOSPC:when=1",
+        "pwrite64:error=ENOSPC:when=3",
+        "pwrite64:error=EIO:when=2",
+    ];
+    for fault in faults {
+        let (id, body) = ground.commit();
+        let trace = Trace::attach(&ground.server, ground.server.pid(), fault, true);
+        let answered = ground.send(&id, &body) == Some(202);
+        ground.server.until("the fault comes to pass", |_| trace.said().contains("(INJECTED)"));
+        trace.end();
+        // As after a power cut: what counts is what the disk has.
+        ground.server.kill();
+        let database = ground.server.data().join("muster.db");
+        ground.server.kill_and_serve();
+        let there = ground.server.deliveries().lines().count() == ground.told.len();
+        assert!(there || !answered, "{fault}: {} lacks what was answered", database.display());
+        ground.recover(&id, &body, answered);
+    }
+    ground.all_is_well();
+}
+
+#[test]
+fn an_answer_comes_after_the_disk_has_it() {
+    let mut ground = Ground::new();
+    let (id, body) = ground.commit();
+    // Nothing is injected: nobody calls so often.
+    let calls = "recvfrom,fdatasync,fsync,sendto,writev,write:error=EIO:when=65535";
+    let trace = Trace::attach(&ground.server, ground.server.pid(), calls, true);
+    assert_eq!(ground.send(&id, &body), Some(202));
+    let said = trace.end();
+    let place = |what: &dyn Fn(&str) -> bool| said.lines().position(what).unwrap();
+    let asked = place(&|line| line.contains("POST /webhooks/github"));
+    let told = place(&|line| line.contains("HTTP/1.1 202"));
+    let synced = said.lines().skip(asked).take(told - asked).any(|line| {
+        (line.contains("fdatasync") || line.contains("fsync")) && line.ends_with("= 0")
+    });
+    assert!(synced, "{said}");
+    ground.all_is_well();
+}
+
+#[test]
+fn a_run_has_its_verdict_and_its_log_wherever_the_server_is_killed() {
+    let mut ground = Ground::new();
+    let mut fired = 0;
+    // From the first write of its plan to the last of its verdict.
+    for place in (4..=64).filter(|place| is_tried(*place) && place % 5 < 3) {
+        let (id, body) = ground.commit();
+        let fault = format!("pwrite64:signal=SIGKILL:when={place}");
+        let trace = Trace::attach(&ground.server, ground.server.pid(), &fault, true);
+        let answered = ground.send(&id, &body) == Some(202);
+        let told = ground.told.len();
+        ground.server.until("it is over", |server| {
+            server.has_ended() || server.muster(&["runs"]).out.matches(" success ").count() == told
+        });
+        fired += usize::from(ground.server.has_ended());
+        trace.end();
+        ground.recover(&id, &body, answered);
+    }
+    assert!(fired > 0);
+    ground.all_is_well();
+}
+
+#[test]
+fn a_job_is_done_again_wherever_its_supervisor_is_killed() {
+    let mut ground = Ground::new();
+    ground.server.workflow(&CI.replace(
+        "      - run",
+        "      - run: until test -e GATE; do sleep 0.01; done\n      - run",
+    ));
+    let mut fired = 0;
+    for place in (1..=12).filter(|place| is_tried(*place)) {
+        let (id, body) = ground.commit();
+        assert_eq!(ground.send(&id, &body), Some(202));
+        let data = ground.server.data();
+        ground.server.until("it runs", |_| !supervisors(&data).is_empty());
+        let pid = supervisors(&data)[0].0.parse().unwrap();
+        let fault = format!("write:signal=SIGKILL:when={place}");
+        let trace = Trace::attach(&ground.server, pid, &fault, false);
+        ground.server.open_gate();
+        let told = ground.told.len();
+        ground.server.until("it is over", |server| {
+            server.muster(&["runs"]).out.matches(" success ").count() == told
+        });
+        fired += usize::from(trace.end().contains("killed by SIGKILL"));
+        ground.server.close_gate();
+    }
+    assert!(fired > 0);
+    ground.all_is_well();
+}

@@ -1,0 +1,200 @@
+//! Thirty-six ways out of a sandbox, each of which must fail: the program is in `muster-testkit/escapes`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+use std::time::Duration;
+
+use muster_sys::process::{Conversation, Program};
+use tempfile::TempDir;
+
+use crate::sandbox::there_can_be_one;
+use crate::scene::{Scene, install_muster};
+use crate::server::processes;
+
+const LIMIT: Duration = Duration::from_secs(120);
+/// The halves of a secret that is outside; inside it never stands whole.
+const HALVES: [&str; 2] = ["canary-", "73c1f0a9"];
+/// Keeps a key in the kernel, and a piece of memory under a number, until its input ends.
+const KEEPER: &str = "import ctypes, sys
+c = ctypes.CDLL(None)
+number, name = int(sys.argv[1]), sys.argv[2].encode()
+c.shmget(number, 4096, 0o1666)
+key = c.syscall(248, b'user', name, b'secret', 6, -4)
+c.syscall(250, 5, key, 0x3f3f3f3f)
+print(flush=True)
+sys.stdin.read()
+c.shmctl(c.shmget(number, 0, 0), 0, 0)
+c.syscall(250, 9, key, -4)
+";
+
+/// As whom muster runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum User {
+    Own,
+    /// Under root: somebody who is not.
+    Nobody,
+}
+
+impl User {
+    fn program(self, name: &str) -> Program {
+        match self {
+            Self::Own => Program::new(name),
+            Self::Nobody => Program::new("setpriv").args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--",
+                name,
+            ]),
+        }
+    }
+}
+
+/// What a job must not find.
+struct Canaries {
+    folder: TempDir,
+    tcp: [TcpListener; 2],
+    by_path: UnixListener,
+    without_path: UnixListener,
+    keeper: Conversation,
+    name: String,
+}
+
+impl Canaries {
+    fn put_out(user: User) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, HALVES.concat()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let name = format!("escape-canary-{}-{user:?}", std::process::id());
+        let by_path = UnixListener::bind(folder.path().join("socket")).unwrap();
+        fs::set_permissions(folder.path().join("socket"), fs::Permissions::from_mode(0o777))
+            .unwrap();
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let without_path = UnixListener::bind_addr(&address).unwrap();
+        let tcp = loop {
+            let one = TcpListener::bind("127.0.0.1:0").unwrap();
+            // The same number may be taken there.
+            if let Ok(other) = TcpListener::bind(("::1", one.local_addr().unwrap().port())) {
+                break [one, other];
+            }
+        };
+        let memory = 4_000_000 + std::process::id();
+        // One that a version manager has installed for us may be closed to others.
+        let system = "/usr/bin/python3";
+        let python = if Path::new(system).exists() { system } else { "python3" };
+        let keeper = user.program(python).args(["-c", KEEPER, &memory.to_string(), &name]);
+        let mut keeper = keeper.converse().unwrap();
+        std::io::Read::read_exact(&mut keeper.output, &mut [0]).unwrap();
+        Self { folder, tcp, by_path, without_path, keeper, name }
+    }
+
+    /// Returns the variables by which the attempts know what to look for.
+    fn variables(&self) -> String {
+        let folder = self.folder.path().display();
+        let port = self.tcp[0].local_addr().unwrap().port();
+        assert!(self.by_path.local_addr().is_ok() && self.without_path.local_addr().is_ok());
+        [
+            ("HALF1", HALVES[0].to_owned()),
+            ("HALF2", HALVES[1].to_owned()),
+            ("FILE", format!("{folder}/file")),
+            ("SOCKET", format!("{folder}/socket")),
+            ("PORT", port.to_string()),
+            ("ABSTRACT", self.name.clone()),
+            ("SHM", (4_000_000 + std::process::id()).to_string()),
+            ("PID", std::process::id().to_string()),
+            ("KEY", self.name.clone()),
+        ]
+        .map(|(name, value)| format!("      CANARY_{name}: \"{value}\"\n"))
+        .concat()
+    }
+
+    fn take_in(mut self) {
+        drop(self.keeper.input);
+        self.keeper.child.wait().unwrap();
+        assert_eq!(fs::read_to_string(self.folder.path().join("file")).unwrap(), HALVES.concat());
+    }
+}
+
+/// Makes all attempts in a sandbox; returns what came of each.
+fn attempts(user: User, network: bool) -> Vec<String> {
+    let canaries = Canaries::put_out(user);
+    let scene = Scene::new();
+    let program = scene.path().join("escapes");
+    fs::write(&program, muster_testkit::ESCAPES).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let shared = if network { "      CANARY_NETWORK: \"yes\"\n" } else { "" };
+    scene.workflow(&format!(
+        "on: push\njobs:\n  out:\n    runs-on: linux\n    env:\n{}{shared}    steps:\n      - uses: actions/checkout@v4\n      - run: ./escapes\n      - run: test -z \"$ESCAPE_FORGED\" && echo nothing was forged\n        if: always()\n",
+        canaries.variables()
+    ));
+    scene.commit("Out");
+    let muster = scene.path().join("muster");
+    install_muster(&muster);
+    fs::set_permissions(scene.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    if user == User::Nobody {
+        let given = Program::new("chown").args(["-R", "65534:65534"]).arg(scene.path());
+        assert!(given.output(LIMIT, 1 << 16).unwrap().status.success());
+    }
+    let more: &[&str] = if network { &[] } else { &["--no-network"] };
+    let ran = user
+        .program(&muster.to_string_lossy())
+        .args(["run", "--isolation", "sandbox"])
+        .args(more)
+        .dir(scene.path())
+        .env("HOME", scene.path())
+        .output(LIMIT, 1 << 20)
+        .unwrap();
+    let out = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let all = out + &String::from_utf8_lossy(&ran.stderr);
+    let said = all.lines().filter_map(|line| line.strip_prefix("│ "));
+    let said: Vec<String> = said
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_digit()))
+        .map(str::to_owned)
+        .collect();
+    assert!(all.contains("│ nothing was forged"), "{all}");
+    assert_eq!(said.len(), 36, "{all}");
+    // What an attempt leaves outside is seen there alone.
+    let leavings = ["escape-daemon", "escape-swapper"];
+    let left = processes().into_iter().filter(|(pid, line)| {
+        let name = fs::read_to_string(Path::new("/proc").join(pid).join("comm"));
+        let name = name.unwrap_or_default();
+        leavings.iter().any(|one| line.contains(one) || name.trim() == *one)
+    });
+    let left: Vec<_> = left.collect();
+    assert!(left.is_empty(), "{left:?}");
+    canaries.take_in();
+    said
+}
+
+fn all_are_closed(user: User) {
+    if !there_can_be_one() || muster_testkit::ESCAPES.is_empty() {
+        return;
+    }
+    for network in [true, false] {
+        let said = attempts(user, network);
+        let open: Vec<_> = said.iter().filter(|line| line.contains(" ESCAPED: ")).collect();
+        assert!(open.is_empty(), "{user:?}, network {network}: {open:#?}");
+        let held = said.iter().filter(|line| line.contains(" held: ")).count();
+        // Five are for what muster does not have yet, or are watched from outside; four ask about a
+        // network that the job has by configuration.
+        assert_eq!(held, if network { 27 } else { 31 }, "{said:#?}");
+    }
+}
+
+#[test]
+fn every_way_out_is_closed() {
+    all_are_closed(User::Own);
+}
+
+#[test]
+fn every_way_out_is_closed_without_root() {
+    if rustix::process::geteuid().is_root() {
+        all_are_closed(User::Nobody);
+    }
+}
