@@ -3,7 +3,7 @@
 //! A code host whose webhooks are lost, doubled and reordered, and that fails, refuses and asks to wait; a
 //! server that is killed between any two steps, whose database refuses and whose clock is set; supervisors
 //! that outlive it, and die. The simulated server calls the very functions that the loops call; after
-//! each thing that happens the [laws] are checked, and once more when faults have stopped and all has come to
+//! each thing that happens the laws are checked, and once more when faults have stopped and all has come to
 //! rest. A seed is a story: the same one breaks the same law again, and is told in as few actions as do.
 
 mod action;
