@@ -6,6 +6,9 @@ use serde_json::{Value as Json, json};
 
 use crate::id::Sha;
 
+/// The longest name of a ref that is listened to, in bytes; GitHub takes a quarter of that.
+const MAX_REF: usize = 1024;
+
 /// A ref that a change is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -19,10 +22,18 @@ pub enum GitRef {
 impl GitRef {
     /// Reads a full ref name; `None` for what is neither a branch nor a tag, or no name that git allows.
     pub fn parse(name: &str) -> Option<Self> {
-        // What git itself refuses in a name.
+        // What git itself refuses in a name: https://git-scm.com/docs/git-check-ref-format
         let refused =
             |c: char| c <= ' ' || matches!(c, '\u{7f}' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
-        if name.contains(refused) || name.contains("..") || name.ends_with('/') {
+        let bad_part =
+            |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
+        if name.contains(refused)
+            || name.contains("..")
+            || name.contains("@{")
+            || name.ends_with('.')
+            || name.split('/').any(bad_part)
+            || name.len() > MAX_REF
+        {
             return None;
         }
         if let Some(branch) = name.strip_prefix("refs/heads/") {

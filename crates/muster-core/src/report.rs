@@ -63,9 +63,14 @@ pub struct Status {
 }
 
 impl Status {
-    /// Returns what a context shows that no job bears any more.
+    /// Returns what a context shows that nothing bears any more.
     pub fn superseded(context: String) -> Self {
-        let description = "Superseded by a newer run of this commit".to_owned();
+        let why = if context == ROLL_UP {
+            "Nothing of this commit is to be tested any more"
+        } else {
+            "Superseded by a newer run of this commit"
+        };
+        let description = why.to_owned();
         Self { context, state: State::Error, description, run: None }
     }
 }
@@ -177,8 +182,12 @@ pub fn changes(stored: &[Status], facts: &Facts) -> Vec<Status> {
     changed.chain(gone).collect()
 }
 
-/// Folds all that bears on a commit into its statuses; the roll-up is the last.
+/// Folds all that bears on a commit into its statuses; the roll-up is the last. Of a commit that nothing bears on
+/// nothing is said, least of all that it is green.
 pub fn statuses(facts: &Facts) -> Vec<Status> {
+    if facts.jobs.is_empty() && facts.refused.is_empty() && facts.events.is_empty() {
+        return Vec::new();
+    }
     let mut statuses: Vec<Status> = Vec::new();
     for job in &facts.jobs {
         let status = of_job(job);
@@ -329,6 +338,21 @@ mod tests {
     fn a_commit_is_pending_from_its_receipt_on() {
         let facts = Facts { events: vec![Outcome::Pending], ..Facts::default() };
         assert_snapshot!(told(&facts), @"muster: pending (Received)");
+    }
+
+    /// A pull request that was closed before anything else was heard of it.
+    #[test]
+    fn what_nothing_was_said_of_is_not_green() {
+        let closed = Outcome::Ignored(Reason::new(NO_VERDICT, "closing starts nothing"));
+        let event = |outcome| EventFact {
+            number: 1,
+            git_ref: "refs/pull/1/merge".to_owned(),
+            outcome,
+            refused: Vec::new(),
+        };
+        let received = statuses(&Facts::of(vec![event(Outcome::Pending)], Vec::new()));
+        let told = changes(&received, &Facts::of(vec![event(closed)], Vec::new()));
+        assert_eq!((told.len(), told[0].state), (1, State::Error));
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use listenfd::ListenFd;
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, Semaphore, broadcast, watch};
 
 use crate::config::{Config, IsolationConfig};
 use crate::data::Data;
 use crate::forge::GitHub;
-use crate::http::{IN_FLIGHT_KIB, Peer, TlsListener};
+use crate::http::{IN_FLIGHT_KIB, TlsListener};
 use crate::loops::{Loops, Shared, Wake};
 use crate::notices::Channels;
 use crate::store::Store;
@@ -29,8 +30,15 @@ pub(crate) struct Server {
     http: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-/// Takes the address that a server listens on, before anything else is done.
+/// Takes the address that a server listens on, before anything else is done: the socket that systemd hands
+/// over, where it does, for that one was there before us and stays after us.
 pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    // https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html
+    let handed_over = ListenFd::from_env().take_tcp_listener(0);
+    if let Some(listener) = handed_over.context("the socket that was handed over is of no use")? {
+        listener.set_nonblocking(true)?;
+        return Ok(TcpListener::from_std(listener)?);
+    }
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
@@ -72,21 +80,16 @@ impl Server {
         });
         let loops = Loops::start(&shared).context("cannot start the loops")?;
         let (stop, mut stopped) = watch::channel(false);
-        let router =
-            http::router(Arc::clone(&shared)).into_make_service_with_connect_info::<Peer>();
+        let router = http::router(Arc::clone(&shared));
         let until = async move {
             drop(stopped.wait_for(|stopped| *stopped).await);
         };
         let http = match shared.config.tls.clone() {
             Some(files) => {
                 let listener = TlsListener::start(listener, files)?;
-                let serve = axum::serve(listener, router).with_graceful_shutdown(until);
-                task::spawn("http", serve.into_future())
+                task::spawn("http", http::serve(listener, router, until))
             }
-            None => {
-                let serve = axum::serve(listener, router).with_graceful_shutdown(until);
-                task::spawn("http", serve.into_future())
-            }
+            None => task::spawn("http", http::serve(listener, router, until)),
         };
         Ok(Self { shared, loops, stop, http })
     }

@@ -37,6 +37,41 @@ struct Repository {
     updated_at: Option<String>,
 }
 
+impl Repository {
+    /// Refuses what is no name at GitHub: it becomes a part of addresses, there and here.
+    fn check(&self, event: &str) -> Result<(), Decoded> {
+        if !is_full_name(&self.full_name) {
+            return Err(unfit(event, "its repository's name is no `owner/name`"));
+        }
+        if self.updated_at.as_ref().is_some_and(|time| !is_time(time)) {
+            return Err(unfit(event, "its repository's `updated_at` is no time"));
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a name is one that a repository can have at GitHub.
+fn is_full_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        !part.is_empty()
+            && part.len() <= 100
+            && part.bytes().all(plain)
+            && !part.trim_matches('.').is_empty()
+    };
+    name.split_once('/').is_some_and(|(owner, name)| is_part(owner) && is_part(name))
+}
+
+/// Returns whether a text begins as a time of ISO 8601 does, so that it compares with others of its kind.
+fn is_time(text: &str) -> bool {
+    let form = b"dddd-dd-ddTdd:dd:dd";
+    text.len() > form.len()
+        && form.iter().zip(text.bytes()).all(|(wanted, byte)| match wanted {
+            b'd' => byte.is_ascii_digit(),
+            other => byte == *other,
+        })
+}
+
 #[derive(Deserialize)]
 struct User {
     id: i64,
@@ -112,6 +147,11 @@ struct Fork {
 
 /// Decodes the payload of a delivery of `event`.
 pub fn decode(event: &str, payload: &Json) -> Decoded {
+    // A list of values would be taken for an object that has them.
+    let is_object = |part: &Json| part.is_object();
+    if !is_object(payload) || payload.get("repository").is_some_and(|part| !is_object(part)) {
+        return unfit(event, "it is no object, or its repository is none");
+    }
     match event {
         "ping" => ignored("ping", "a ping says only that the hook works"),
         "push" => push(payload),
@@ -125,6 +165,9 @@ fn push(payload: &Json) -> Decoded {
         Ok(push) => push,
         Err(error) => return dead("push", &error),
     };
+    if let Err(why) = push.repository.check("push") {
+        return why;
+    }
     let Some(git_ref) = GitRef::parse(&push.git_ref) else {
         return ignored("ref", &format!("`{}` is neither a branch nor a tag", push.git_ref));
     };
@@ -133,6 +176,7 @@ fn push(payload: &Json) -> Decoded {
         (true, Some(before), _) => Change::Delete { git_ref, before },
         (true, None, _) => return ignored("ref", "what never was is deleted"),
         // An annotated tag's own object is `after`; the commit is what it names.
+        (false, _, Some(head)) if head.id.is_zero() => return unfit("push", "its commit is none"),
         (false, before, Some(head)) => Change::Push {
             git_ref,
             before,
@@ -164,6 +208,18 @@ fn pull_request(payload: &Json) -> Decoded {
         Ok(event) => event,
         Err(error) => return dead("pull_request", &error),
     };
+    if let Err(why) = event.repository.check("pull_request") {
+        return why;
+    }
+    if event.number <= 0 {
+        return unfit("pull_request", "no pull request has such a number");
+    }
+    if event.pull_request.head.sha.is_zero() {
+        return unfit("pull_request", "its head is no commit");
+    }
+    if !is_time(&event.pull_request.updated_at) {
+        return unfit("pull_request", "its `updated_at` is no time");
+    }
     let new_base = event.changes.is_some_and(|changes| changes.get("base").is_some());
     let action = match event.action.as_str() {
         "opened" => PullRequestAction::Opened,
@@ -208,6 +264,11 @@ fn pull_request(payload: &Json) -> Decoded {
         as_of: event.repository.updated_at,
         change: Box::new(change),
     }
+}
+
+fn unfit(event: &str, why: &str) -> Decoded {
+    let text = format!("the payload does not fit event `{event}`: {why}");
+    Decoded::Dead(Reason::new("payload", text))
 }
 
 fn ignored(code: &str, text: &str) -> Decoded {

@@ -35,11 +35,20 @@ pub fn verify(secrets: &[String], header: Option<&str>, body: &[u8]) -> Signatur
     if right.count() > 0 { Signature::Right } else { Signature::Wrong }
 }
 
+/// Reads a digest as GitHub writes it: 64 digits, in small letters.
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() != 64 || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
     }
-    (0..64).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    text.as_bytes().chunks(2).map(hex_byte).collect()
+}
+
+fn hex_byte(digits: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    match digits {
+        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    }
 }
 
 /// Why a body carries no payload.
@@ -59,7 +68,8 @@ pub enum BodyError {
 ///
 /// When there is none.
 pub fn payload(content_type: &str, body: &[u8]) -> Result<Json, BodyError> {
-    if !content_type.starts_with("application/x-www-form-urlencoded") {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Ok(serde_json::from_slice(body)?);
     }
     let field = body
@@ -77,16 +87,13 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         rest = tail;
         match byte {
             b'+' => out.push(b' '),
-            b'%' => {
-                let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-                match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-                    Some(value) => {
-                        out.push(value);
-                        rest = &tail[2..];
-                    }
-                    None => out.push(b'%'),
+            b'%' => match tail.get(..2).and_then(hex_byte) {
+                Some(value) => {
+                    out.push(value);
+                    rest = &tail[2..];
                 }
-            }
+                None => out.push(b'%'),
+            },
             other => out.push(other),
         }
     }
@@ -111,9 +118,16 @@ mod tests {
         assert_eq!(verify(&secrets[..1], Some(RIGHT), body), Signature::Wrong);
         assert_eq!(verify(&[], Some(RIGHT), body), Signature::Wrong);
         assert_eq!(verify(&secrets, None, body), Signature::Missing);
-        for forged in
-            ["", "sha256=", "sha1=757107", &RIGHT[..70], &RIGHT.replace("sha256", "sha512")]
-        {
+        for forged in [
+            "",
+            "sha256=",
+            "sha1=757107",
+            &RIGHT[..70],
+            &RIGHT.replace("sha256", "sha512"),
+            &RIGHT.replace("ea0eb", "EA0EB"),
+            // A sign is no digit.
+            &RIGHT.replace("b043e17", "b043e+7"),
+        ] {
             assert_eq!(verify(&secrets, Some(forged), body), Signature::Wrong, "{forged}");
         }
     }

@@ -10,6 +10,7 @@ mod repo;
 mod run;
 mod runs;
 mod serve;
+mod service;
 mod supervise;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -68,6 +69,8 @@ enum Command {
     Why(runs::WhyArguments),
     /// Copy the database and the logs, while the server runs.
     Backup(backup::Arguments),
+    /// Make muster a service of systemd, or end that.
+    Service(service::Arguments),
     /// Run one job for the server or for `run` (used by muster itself).
     #[command(hide = true)]
     Supervise(supervise::Arguments),
@@ -95,6 +98,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Adopt(arguments) => runs::adopt(&arguments),
         Command::Why(arguments) => runs::why(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
+        Command::Service(arguments) => service::run(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Checkout(arguments) => checkout::run(&arguments),
     };

@@ -27,7 +27,7 @@ pub(crate) const IN_FLIGHT_KIB: usize = 256 << 10;
 /// GitHub gives up after ten seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below this share of free space nothing more is taken in.
-const FREE_AT_LEAST_PERCENT: u64 = 2;
+pub(super) const FREE_AT_LEAST_PERCENT: u64 = 2;
 /// What a sender is asked to wait when there is no room.
 const RETRY_AFTER_S: &str = "30";
 
@@ -59,7 +59,12 @@ pub(super) async fn github(
     };
     let body = read?;
     // One that cannot be read is wrong, not missing.
-    let signature = headers.get("x-hub-signature-256").map(|value| value.to_str().unwrap_or("?"));
+    let mut signatures = headers.get_all("x-hub-signature-256").iter();
+    let signature = match (signatures.next(), signatures.next()) {
+        // Which of two is meant nobody can know.
+        (Some(_), Some(_)) => Some("?"),
+        (one, _) => one.map(|value| value.to_str().unwrap_or("?")),
+    };
     match verify(&github.secrets(), signature, &body) {
         Signature::Right => {}
         Signature::Missing if github.config.allow_unsigned && caller.is_local() => {}

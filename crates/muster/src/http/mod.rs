@@ -1,12 +1,14 @@
 //! HTTP: pages, API, live logs.
 //!
-//! Everything but the hooks, `/healthz`, the login and the look of the pages needs the admin token or a cookie
+//! Everything but the hooks, `/healthz`, `/readyz`, the login and the look of the pages needs the admin token or a cookie
 //! with it; `public_read` opens reading. A test walks the routes without credentials.
 
 mod api;
 mod auth;
 mod caller;
+mod connections;
 mod error;
+mod health;
 mod hooks;
 mod live;
 mod pages;
@@ -23,7 +25,8 @@ use axum::routing::{delete, get, post};
 
 use crate::loops::Shared;
 
-pub(crate) use caller::{Network, Peer};
+pub(crate) use caller::Network;
+pub(crate) use connections::serve;
 pub(crate) use hooks::IN_FLIGHT_KIB;
 pub(crate) use tls::{TlsConfig, TlsListener};
 
@@ -39,6 +42,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/commits/{sha}", get(pages::commit))
         .route("/deliveries", get(pages::deliveries))
         .route("/outbox", get(pages::outbox))
+        .route("/metrics", get(health::metrics))
         .route("/api/v1/outbox", get(api::outbox))
         .route("/api/v1/repositories", get(api::repositories).post(api::add_repository))
         .route("/api/v1/repositories/{*name}", delete(api::remove_repository))
@@ -59,6 +63,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/webhooks/github", post(hooks::github))
         .route("/event_handler", post(hooks::github))
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(health::readyz))
         .route(
             "/assets/style.css",
             get(|| asset("text/css", include_str!("../../assets/style.css"))),

@@ -179,6 +179,7 @@ fn nobody_gets_in_without_the_token(database: Database) {
     POST /webhooks/github 404
     POST /event_handler 404
     GET /healthz 200
+    GET /readyz 200
     ");
     // What is not understood is said in the same form as everything else.
     let bearer = format!("Bearer {}", server.token);
