@@ -236,6 +236,9 @@ impl Change {
     }
 }
 
+/// How many events of a branch are looked through for one that is newer than another.
+pub const LAST_HEARD: usize = 20;
+
 /// Returns whether a push to a branch comes after one that followed it at the code host.
 ///
 /// `at` is where the branch is now, `heard` the commits that it was heard to be at before this push, and

@@ -46,9 +46,11 @@ impl Cancel {
     /// Ends the job; the first reason stays.
     pub(crate) fn end_for(&self, end: End) {
         let mut slot = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_none() {
+        // What a job that is to end anyway goes on writing has its bound, too.
+        let first = slot.is_none();
+        if first || (matches!(end, End::Exceeded(_)) && matches!(*slot, Some(End::Asked(_)))) {
             *slot = Some(end);
-            // The counter cannot overflow: it is written once.
+            // The counter cannot overflow: it is written twice at most.
             let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
         }
     }

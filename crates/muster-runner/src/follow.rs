@@ -104,7 +104,7 @@ pub(crate) fn follow(
             Happening::Exited(status) => return Ok(Ended { status, stopped }),
             Happening::Woken => {
                 cancel.acknowledge();
-                if stopped.is_none() && matches!(cancel.end(), Some(End::Exceeded(_))) {
+                if matches!(cancel.end(), Some(End::Exceeded(_))) {
                     // What it goes on writing would be more still.
                     stopped = Some(Stop::Exceeded);
                     running.kill();

@@ -118,6 +118,8 @@ struct RunningJob<'a> {
     /// How often the kernel has killed something of it for want of memory, and why it is red then.
     memory_kills: u64,
     out_of_memory: Option<String>,
+    /// Whether it used more than it may.
+    exceeded: bool,
     _disk: DiskWatch,
 }
 
@@ -154,6 +156,7 @@ impl<'a> RunningJob<'a> {
             stopped: None,
             memory_kills: 0,
             out_of_memory: None,
+            exceeded: false,
             _disk: DiskWatch::start(spec.folder.clone(), spec.disk, cancel.clone()),
         };
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
@@ -175,6 +178,13 @@ impl<'a> RunningJob<'a> {
             Ok(env) => self.contexts.with_env(env),
             Err(_) => self.contexts.view().clone(),
         };
+        if self.exceeded {
+            // Nothing of it goes on, whatever its conditions ask for.
+            let outcome = StepConclusion::Skipped;
+            self.end_step(place, step, name, outcome, outcome, &[]);
+            return;
+        }
+        self.memory_kills = self.ground.memory_kills();
         let holds = match &step.condition {
             None => Ok(self.contexts.status() == JobStatus::Success),
             Some(condition) => condition.holds(&view),
@@ -197,6 +207,9 @@ impl<'a> RunningJob<'a> {
         let forgiven = done.outcome == StepConclusion::Failure
             && step.continue_on_error.get(&view).unwrap_or(false);
         let conclusion = if forgiven { StepConclusion::Success } else { done.outcome };
+        if forgiven {
+            self.out_of_memory = None;
+        }
         self.end_step(place, step, name, done.outcome, conclusion, &done.outputs);
     }
 
@@ -457,9 +470,10 @@ impl<'a> RunningJob<'a> {
     }
 
     fn notice_cancel(&mut self) {
-        if self.stopped.is_none()
-            && let Some(end) = self.cancel.end()
-        {
+        let end = self.cancel.end();
+        if let Some(end) = end.filter(|end| {
+            self.stopped.is_none() || (!self.exceeded && matches!(end, End::Exceeded(_)))
+        }) {
             self.cancel.acknowledge();
             self.stop_job(match end {
                 End::Asked(_) => Stop::Cancelled,
@@ -496,7 +510,8 @@ impl<'a> RunningJob<'a> {
                 (JobConclusion::TimedOut, format!("the job wrote nothing for {seconds} s"))
             }
         };
-        if self.stopped.is_none() {
+        self.exceeded |= stop == Stop::Exceeded;
+        if self.stopped.is_none() || self.exceeded {
             self.stopped = Some((conclusion, why));
         }
         self.contexts.set_status(JobStatus::Cancelled);

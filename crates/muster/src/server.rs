@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use listenfd::ListenFd;
@@ -18,6 +19,8 @@ use crate::store::Store;
 use crate::task::Errands;
 use crate::{git, http, machine, task};
 
+/// A server that ends waits so long for the answers that it still owes.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How many notices of growing logs may wait for a slow reader.
 const NOTICES: usize = 256;
 
@@ -98,8 +101,11 @@ impl Server {
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         self.loops.stop(&self.shared.errands).await;
-        // Somebody following a live log must not keep the server.
-        self.http.abort();
+        // What has begun comes to its end; somebody following a live log must not keep the server.
+        let http = self.http.abort_handle();
+        if tokio::time::timeout(LAST_ANSWERS, self.http).await.is_err() {
+            http.abort();
+        }
         self.shared.store.close().await;
     }
 }

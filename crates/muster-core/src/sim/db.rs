@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::change::{Change, PullRequestAction};
+use crate::change::{Change, LAST_HEARD, PullRequestAction};
 use crate::concurrency::{Member, Newcomer, arrive};
 use crate::id::Sha;
 use crate::outbox::{Quiet, is_due};
@@ -263,7 +263,8 @@ impl Db {
             .events
             .iter()
             .filter(|other| other.number < event.number && other.change.full_ref() == subject);
-        before.filter_map(|other| other.change.sha().cloned()).collect()
+        let heard = before.rev().filter_map(|other| other.change.sha().cloned());
+        heard.take(LAST_HEARD).collect()
     }
 
     /// Records the head that a pull request has in the repository itself.

@@ -157,7 +157,10 @@ pub(super) fn settings(folder: &Path, network: bool) -> io::Result<Vec<Bind>> {
 /// Returns the file of users with the job's own in it, as a user of this machine who has no name here.
 pub(super) fn users(folder: &Path, user: u32, home: &str) -> io::Result<Vec<Bind>> {
     let host = Path::new("/etc/passwd");
-    let known = fs::read_to_string(host)?;
+    let mut known = fs::read_to_string(host)?;
+    if !known.ends_with('\n') {
+        known.push('\n');
+    }
     // The name may be somebody's here; both have it then, and the number counts.
     let path = folder.join("passwd");
     fs::write(&path, format!("{known}runner:x:{user}:{user}::{home}:/bin/bash\n"))?;

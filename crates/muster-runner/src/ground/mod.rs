@@ -155,17 +155,23 @@ impl Ground {
         lodging: Option<&Lodging>,
     ) -> Result<Self, String> {
         let mut why = why.map(|why| format!(" No sandbox: {why}.")).unwrap_or_default();
+        // What was made for a sandbox, or another user, is not ours.
+        let clear = || {
+            for name in ["work", "temp", "home", "tools", "tmp"] {
+                drop(files::remove_tree(&spec.folder.join(name)));
+            }
+        };
         if let Some(lodging) = lodging {
+            clear();
             match Self::guest(spec, lodging, &why) {
                 Ok(Some(ground)) => return Ok(ground),
                 Ok(None) => {}
-                Err(error) => {
+                Err(error @ SandboxError::NoView(_)) => {
                     why = format!("{why} No user of their own: {error}.");
-                    // What was made for another user is not ours.
-                    for name in ["work", "temp", "home", "tools"] {
-                        drop(files::remove_tree(&spec.folder.join(name)));
-                    }
+                    clear();
                 }
+                // Whatever else fails must not give the steps our rights.
+                Err(error) => return Err(format!("no user of its own: {error}")),
             }
         }
         let temp = spec.folder.join("temp");

@@ -3,14 +3,17 @@
 //! Its programs see the machine as it is, but for what is shown to them and for folders that are hidden,
 //! such as the home of whoever runs the server.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use super::cgroup::Cgroup;
@@ -111,7 +114,8 @@ fn prepare(stay: &Stay) -> Result<(), SandboxError> {
             stage::make_read_only(&bind.to)?;
         }
     }
-    for (at, target) in &stay.links {
+    // What is there already leads where it leads on this machine.
+    for (at, target) in stay.links.iter().filter(|(at, _)| fs::symlink_metadata(at).is_err()) {
         fs::create_dir_all(at.parent().unwrap_or(at))?;
         std::os::unix::fs::symlink(target, at)?;
     }
@@ -120,12 +124,16 @@ fn prepare(stay: &Stay) -> Result<(), SandboxError> {
 
 /// Starts what is ordered, on the thread that has the view.
 fn serve(listen: &Receiver<Order>, stay: &Stay, doors: &[File]) {
-    let limit = Some(u64::from(stay.limits.processes));
+    // It can only be lowered by who is not root any more.
+    let most = rustix::process::getrlimit(Resource::Nproc).maximum.unwrap_or(u64::MAX);
+    let limit = Some(u64::from(stay.limits.processes).min(most));
     let limit = Rlimit { current: limit, maximum: limit };
     let (user, group) = (Uid::from_raw(stay.user), Gid::from_raw(stay.user));
     let doors: Vec<RawFd> = doors.iter().map(AsRawFd::as_raw_fd).collect();
     for (mut command, tell) in listen {
         let doors = doors.clone();
+        let folder = command.get_current_dir().unwrap_or(Path::new("/"));
+        let folder = CString::new(folder.as_os_str().as_bytes());
         // The group is entered with our rights, and then they go.
         let become_guest = move || {
             for door in &doors {
@@ -137,6 +145,8 @@ fn serve(listen: &Receiver<Order>, stay: &Stay, doors: &[File]) {
             rustix::thread::set_thread_groups(&[])?;
             rustix::thread::set_thread_gid(group)?;
             rustix::thread::set_thread_uid(user)?;
+            // It was entered with our rights, through folders that are closed to the guest.
+            rustix::process::chdir(folder.as_deref().map_err(|_| Errno::INVAL)?)?;
             rustix::thread::set_no_new_privs(true)?;
             Ok(rustix::process::setrlimit(Resource::Nproc, limit)?)
         };

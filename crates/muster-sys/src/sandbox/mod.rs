@@ -120,6 +120,9 @@ pub enum SandboxError {
         /// What the system said.
         error: io::Error,
     },
+    /// A thread may not have a view of the mounts of its own here.
+    #[error("no view of the mounts of its own, as in a chroot: {0}")]
+    NoView(io::Error),
     /// bubblewrap is not there.
     #[error("bubblewrap is not installed (`apt-get install bubblewrap`)")]
     NoBubblewrap,

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 
@@ -19,13 +20,13 @@ pub(super) fn take_leave() -> Result<(), SandboxError> {
     #[expect(unsafe_code, reason = "the descriptors of this thread stay shared")]
     // SAFETY: a mount namespace of its own unshares nothing that others rely on: such a thread starts
     // programs and else only waits.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(io::Error::from)?;
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(no_view)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).map_err(|error| {
-        SandboxError::System(io::Error::other(format!(
-            "no view of the mounts of its own, as in a chroot: {error}"
-        )))
-    })
+    rustix::mount::mount_change("/", private).map_err(no_view)
+}
+
+fn no_view(error: Errno) -> SandboxError {
+    SandboxError::NoView(error.into())
 }
 
 /// Opens what is to be shown. What is opened before [`take_leave`] belongs to another view, and what comes

@@ -61,22 +61,36 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 
 fn install(arguments: &InstallArguments) -> anyhow::Result<u8> {
     let program = std::env::current_exe().context("cannot find muster itself")?;
-    let config = Config::load(&arguments.config)?;
-    let units = [
-        ("muster.socket", socket(&config.listen.to_string())),
-        ("muster.service", service(&program, &arguments.config)),
-    ];
+    let file = std::path::absolute(&arguments.config)?;
+    let config = Config::load(&file)?;
+    let (listen, data) = (config.listen.to_string(), std::path::absolute(&config.data)?);
+    for path in [&program, &file, &data] {
+        let text = path.to_string_lossy();
+        if text.contains(['%', ' ', '"', '\'', '\\', '\n']) {
+            bail!(
+                "a unit cannot name {text}: give it a path without blanks, quotes and percent signs"
+            );
+        }
+    }
+    let units =
+        [("muster.socket", socket(&listen)), ("muster.service", service(&program, &file, &data))];
     if let Some(folder) = &arguments.units.into {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         return write(folder, &units);
     }
     only_root()?;
+    if ["/home", "/root", "/run/user"].iter().any(|home| program.starts_with(home)) {
+        bail!(
+            "the service does not see homes: copy {} to /usr/local/bin and install from there",
+            program.display()
+        );
+    }
     make_user()?;
-    if !arguments.config.exists() {
+    if !file.exists() {
         bail!(
             "there is no {}: make it first, by `cd {HOME} && muster init` as {USER}, for example \
              `setpriv --reuid={USER} --regid={USER} --clear-groups muster init` in that folder",
-            arguments.config.display()
+            file.display()
         );
     }
     write(Path::new(UNITS), &units)?;
@@ -97,7 +111,8 @@ fn uninstall(arguments: &UnitArguments) -> anyhow::Result<u8> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| folder.join(name).display().to_string());
             }
-            _ => print(format!("removed {}", folder.join(name).display())),
+            Err(_) => {}
+            Ok(()) => print(format!("removed {}", folder.join(name).display())),
         }
     }
     if arguments.into.is_none() {
@@ -169,13 +184,14 @@ fn socket(listen: &str) -> String {
     )
 }
 
-fn service(program: &Path, config: &Path) -> String {
+fn service(program: &Path, config: &Path, data: &Path) -> String {
     format!(
         "[Unit]\n\
          Description=muster, a CI server\n\
          Requires=muster.socket\n\
          After=network-online.target muster.socket\n\
          Wants=network-online.target\n\
+         StartLimitIntervalSec=0\n\
          \n\
          [Service]\n\
          ExecStart={program} serve --config {config}\n\
@@ -188,17 +204,17 @@ fn service(program: &Path, config: &Path) -> String {
          TimeoutStopSec=30\n\
          # Jobs go on while the server is started anew.\n\
          KillMode=process\n\
-         # Jobs make namespaces and mount /proc in them, so neither is restricted, nor is /proc masked.\n\
+         # Jobs make namespaces and mount /proc in them: neither is restricted, and nothing below /proc is\n\
+         # covered, as ProtectHostname and ProtectKernelTunables would.\n\
          NoNewPrivileges=yes\n\
          CapabilityBoundingSet=\n\
          AmbientCapabilities=\n\
          ProtectSystem=strict\n\
-         ReadWritePaths={HOME}\n\
+         ReadWritePaths={HOME} {data}\n\
          ProtectHome=yes\n\
          PrivateTmp=yes\n\
          PrivateDevices=yes\n\
          ProtectClock=yes\n\
-         ProtectHostname=yes\n\
          ProtectKernelModules=yes\n\
          RestrictSUIDSGID=yes\n\
          RestrictRealtime=yes\n\
@@ -211,5 +227,6 @@ fn service(program: &Path, config: &Path) -> String {
          WantedBy=multi-user.target\n",
         program = program.display(),
         config = config.display(),
+        data = data.display(),
     )
 }

@@ -28,7 +28,7 @@ struct Labels {
 
 /// `GET /readyz`: whether webhooks are taken in now. Says nothing that is anybody's secret.
 pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    let why = match tokio::time::timeout(ANSWER, shared.store.backlog()).await {
+    let why = match tokio::time::timeout(ANSWER, shared.store.answers()).await {
         Ok(Ok(_)) if shared.data.has_room(FREE_AT_LEAST_PERCENT) => {
             return "ready\n".into_response();
         }

@@ -15,12 +15,13 @@ mod pages;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::header;
-use axum::middleware;
-use axum::response::IntoResponse;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
 use crate::loops::Shared;
@@ -30,6 +31,8 @@ pub(crate) use connections::serve;
 pub(crate) use hooks::IN_FLIGHT_KIB;
 pub(crate) use tls::{TlsConfig, TlsListener};
 
+/// An answer begins in this time, or never; a look at a repository somewhere has a minute.
+const ANSWER: Duration = Duration::from_secs(120);
 /// The largest body of an API call, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
@@ -77,8 +80,17 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             get(|| asset("text/javascript", include_str!("../../assets/log.js"))),
         )
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(in_time))
         .layer(middleware::map_response(secure))
         .with_state(shared)
+}
+
+/// Gives up a request whose answer does not begin in time: its body may come a byte a minute.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(ANSWER, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "it took too long\n").into_response(),
+    }
 }
 
 async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
@@ -86,7 +98,7 @@ async fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
 }
 
 /// Adds what keeps a browser from doing more with an answer than showing it.
-async fn secure(mut response: axum::response::Response) -> axum::response::Response {
+async fn secure(mut response: Response) -> Response {
     let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
                   img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
     let headers = response.headers_mut();

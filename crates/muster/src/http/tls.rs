@@ -106,10 +106,10 @@ async fn accept(
         let (acceptor, done) = (acceptor.clone(), done.clone());
         drop(task::spawn("handshake", async move {
             let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
-            drop(permit);
             if let Ok(Ok(stream)) = shaken {
                 drop(done.send((stream, address)).await);
             }
+            drop(permit);
         }));
     }
 }

@@ -64,6 +64,8 @@ struct Subject {
 struct Looked {
     /// Of a push to a branch, where that branch is now.
     branch_at: Option<Sha>,
+    /// Whether the repository itself was asked for it.
+    asked: bool,
     subject: Result<Subject, Nothing>,
 }
 
@@ -106,9 +108,11 @@ impl Planner {
             Ok(trust) => trust,
             Err(outcome) => return Ok(Some(Decision::nothing(outcome))),
         };
-        let Looked { branch_at, subject } = self.look(event, &repository).await?;
+        let Looked { branch_at, asked, subject } = self.look(event, &repository).await?;
         if let (Change::PullRequest(pull), Some(known)) = (&event.change, known) {
             let head = match &subject {
+                // What could not be fetched says nothing of the head.
+                _ if !asked => None,
                 Ok(_) | Err(Nothing::Decided(_)) => Some(&pull.head),
                 Err(Nothing::MovedOn(_, head)) => Some(head),
                 Err(Nothing::Later(_) | Nothing::Missing(_)) => None,
@@ -423,7 +427,7 @@ impl Step for Plan {
 
 /// Brings the commit of a change here and looks at it.
 fn look(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Looked {
-    let nothing = |why| Looked { branch_at: None, subject: Err(why) };
+    let nothing = |why| Looked { branch_at: None, asked: false, subject: Err(why) };
     let mirror = match Mirror::open(mirror) {
         Ok(mirror) => mirror,
         Err(error) => return nothing(Nothing::Later(error.into())),
@@ -444,9 +448,9 @@ fn look(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Looked {
         }
     }
     if branch_at.as_ref() != Some(sha) && !mirror.has(sha) {
-        return Looked { branch_at, subject: Err(Nothing::Missing(sha.clone())) };
+        return Looked { branch_at, asked: true, subject: Err(Nothing::Missing(sha.clone())) };
     }
-    Looked { branch_at, subject: subject(&mirror, change, sha) }
+    Looked { branch_at, asked: true, subject: subject(&mirror, change, sha) }
 }
 
 /// Brings the commit of a change here.

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_sys::{clock, files};
 use tokio::sync::RwLockWriteGuard;
@@ -31,7 +31,7 @@ const FRESH_MS: i64 = 3600 * 1000;
 pub(super) struct Retention {
     shared: Arc<Shared>,
     /// When this server started.
-    started_ms: i64,
+    started: Instant,
 }
 
 /// A file or folder, and how long it has not changed.
@@ -45,7 +45,7 @@ struct Old {
 
 impl Retention {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, started_ms: clock::now_ms() }
+        Self { shared, started: clock::monotonic() }
     }
 
     /// Cuts logs by age and by size, and removes those of jobs that are gone.
@@ -173,7 +173,7 @@ impl Retention {
             repositories.iter().map(|found| self.shared.data.mirror(&found.id())).collect();
         let (jobs, mirrors) = (self.shared.data.jobs(), self.shared.data.mirrors());
         // What an earlier server has left was not made just now.
-        let since_start = clock::now_ms().saturating_sub(self.started_ms);
+        let since_start = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(FRESH_MS);
         let fresh = FRESH_MS.min(since_start);
         let work = move || -> io::Result<()> {
             let mut old = listed(&jobs)?;

@@ -217,24 +217,19 @@ async fn receive_again(
     hook: &str,
     delivery_id: &str,
 ) -> Result<(), StoreError> {
-    let known = "WHERE hook = $1 AND delivery_id = $2";
-    let (word, code): (String, Option<String>) = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "SELECT outcome, reason_code FROM deliveries {known}"
-    )))
+    // Who counts it holds it: what becomes of it meanwhile would be undone else.
+    let (id, word, code): (String, String, Option<String>) = sqlx::query_as(
+        "UPDATE deliveries SET times = times + 1 WHERE hook = $1 AND delivery_id = $2 \
+         RETURNING id, outcome, reason_code",
+    )
     .bind(hook)
     .bind(delivery_id)
     .fetch_one(&mut *db)
     .await?;
-    let known_outcome = Outcome::parse(&word, code, None);
-    let next = if known_outcome.is_reopened() { Outcome::Pending } else { known_outcome };
-    sqlx::query(sqlx::AssertSqlSafe(format!(
-        "UPDATE deliveries SET times = times + 1, outcome = $3 {known}"
-    )))
-    .bind(hook)
-    .bind(delivery_id)
-    .bind(next.as_str())
-    .execute(db)
-    .await?;
+    if Outcome::parse(&word, code, None).is_reopened() {
+        let query = sqlx::query("UPDATE deliveries SET outcome = 'pending' WHERE id = $1");
+        query.bind(id).execute(db).await?;
+    }
     Ok(())
 }
 
@@ -244,6 +239,12 @@ async fn settle(
     outcome: DeliveryOutcome,
     now: i64,
 ) -> Result<(), StoreError> {
+    // One that has its outcome already is left as it is; one that waits is held until this is done.
+    let query =
+        sqlx::query("UPDATE deliveries SET times = times WHERE id = $1 AND outcome = 'pending'");
+    if query.bind(id).execute(&mut *db).await?.rows_affected() == 0 {
+        return Ok(());
+    }
     let (word, reason) = match outcome {
         DeliveryOutcome::Accepted(repository, change) => {
             match take(db, &repository, *change, id, now).await? {

@@ -144,6 +144,10 @@ async fn write_together(
                 Some(why) => Err(StoreError::Refused(format!("it could not be written: {why}"))),
             });
         }
+        // After a disk has failed nothing that it takes is believed.
+        if broken.borrow().is_some() {
+            return;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happened, each with exactly one current outcome.
 
-use muster_core::change::{Change, PullRequestAction};
+use muster_core::change::{Change, LAST_HEARD, PullRequestAction};
 use muster_core::id::{EventId, RepoId, Sha};
 use muster_core::outcome::Outcome;
 use muster_core::pull::{self, Known};
@@ -11,8 +11,6 @@ use super::{Store, StoreError, due, new_id, next_number, pull_requests, reports,
 
 /// The longest that an event waits for another try.
 pub(crate) const LONGEST_WAIT_MS: i64 = 600_000;
-/// How many events of a branch are looked through for one that is newer than another.
-const LAST_HEARD: i64 = 20;
 
 /// An event that waits for its outcome.
 #[derive(Debug)]
@@ -312,8 +310,11 @@ impl Store {
              AND sha IS NOT NULL ORDER BY number DESC LIMIT $4",
         );
         let query = query.bind(event.repository.as_str()).bind(event.change.full_ref());
-        let heard: Vec<String> =
-            query.bind(event.number).bind(LAST_HEARD).fetch_all(self.reads()).await?;
+        let heard: Vec<String> = query
+            .bind(event.number)
+            .bind(i64::try_from(LAST_HEARD).unwrap_or(i64::MAX))
+            .fetch_all(self.reads())
+            .await?;
         heard.iter().map(|sha| stored_sha(sha)).collect()
     }
 

@@ -217,6 +217,9 @@ impl Store {
     pub(crate) async fn reports_sent(&self, sent: Vec<Unsent>, now: i64) -> Result<(), StoreError> {
         self.write(move |db| {
             Box::pin(async move {
+                // Who folds a commit changes its reports too, in another order.
+                let ids: Vec<&str> = sent.iter().map(|one| one.repository_id.as_str()).collect();
+                repositories::hold(db, &ids).await?;
                 for report in sent {
                     sqlx::query(
                         "UPDATE reports SET sent = $4, sent_at = $5, failures = 0, problem = NULL \

@@ -21,6 +21,7 @@ on_both! {
     hostile_commits_are_refused_and_hold_up_nobody,
     an_ordinary_clone_can_be_watched,
     under_root_steps_without_a_sandbox_are_a_user_of_their_own,
+    where_no_sandbox_can_be_made_steps_are_a_user_of_their_own_too,
 }
 
 fn job(id: &str, steps: &str) -> String {
@@ -567,4 +568,36 @@ fn under_root_steps_without_a_sandbox_are_a_user_of_their_own(database: Database
     ");
     let left = crate::server::processes();
     assert!(!left.iter().any(|(_, line)| line.contains("sleep 98764")));
+}
+
+/// A sandbox that fails leaves nothing in the way of the other user, who enters no folder that is closed to it.
+fn where_no_sandbox_can_be_made_steps_are_a_user_of_their_own_too(database: Database) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let server = Server::start(database, "isolation = \"auto\"\n");
+    server.program("bwrap", "#!/bin/sh\necho not here >&2\nexit 1\n");
+    // Open by itself, in a folder that is not.
+    let closed = tempfile::tempdir().unwrap();
+    std::fs::create_dir(closed.path().join("inner")).unwrap();
+    std::fs::write(closed.path().join("inner/secret"), "").unwrap();
+    let nobody_else = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(closed.path(), nobody_else).unwrap();
+    let steps = format!(
+        "{{run: 'id -un'}}, {{run: ls, working-directory: \"{}\", continue-on-error: true}}",
+        closed.path().join("inner").display()
+    );
+    server.scene.workflow(&format!("on: push\njobs:\n{}", job("test", &steps)));
+    let sha = server.push("main", "No sandbox");
+    let verdict = server.verdict(&sha);
+    let log = server.muster(&["log", "1"]).out;
+    assert!(log.contains("No sandbox: bubblewrap could not make the sandbox: not here."), "{log}");
+    if log.contains("No user of their own") {
+        assert!(log.contains("as in a chroot"), "{log}");
+        return;
+    }
+    assert!(verdict.contains("test success"), "{verdict}{log}");
+    assert!(log.contains("\nrunner\n"), "{log}");
+    let refused = log.split("runner\n").nth(1).unwrap();
+    assert!(refused.contains("Permission denied") && !refused.contains("secret"), "{log}");
 }
