@@ -11,6 +11,8 @@ mod tests;
 
 pub use state::{Conclusion, JobState, Reason, Refused};
 
+use std::collections::BTreeSet;
+
 use muster_workflow::PlannedJob;
 use muster_workflow::expr::{Contexts, Value};
 use muster_workflow::workflow::{self, Workflow};
@@ -362,6 +364,15 @@ impl Run {
             },
         }
     }
+}
+
+/// Returns the places of the jobs that have moved in a step, in order.
+pub fn moved(effects: &[Effect]) -> BTreeSet<usize> {
+    let places = effects.iter().filter_map(|effect| match effect {
+        Effect::Queue(place) | Effect::Stop(place, _) | Effect::Finished(place) => Some(*place),
+        Effect::Concluded(_) => None,
+    });
+    places.collect()
 }
 
 /// Chooses whose job is started next: of the repository that has the fewest running, the oldest run.

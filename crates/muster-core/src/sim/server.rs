@@ -20,7 +20,7 @@ use crate::concurrency::{group_of, turns};
 use crate::id::{Attempt, Sha};
 use crate::outbox::{Answer, BETWEEN_WRITES_MS, LONGEST_WAIT_MS, NEVER, Quiet, sequel};
 use crate::outcome::{Outcome, UNWANTED};
-use crate::run::{Conclusion, Effect, Job, JobState, Reason, Report as JobReport, Run, fairest};
+use crate::run::{Conclusion, Job, JobState, Reason, Report as JobReport, Run, fairest, moved};
 use crate::trust::{Standing, Trust, admit, approval};
 
 /// How many jobs run at once.
@@ -454,15 +454,7 @@ impl World {
         let Some(live) = self.server()?.runs.get_mut(&number) else { return Ok(()) };
         let Some(Ok(workflow)) = workflow(live.workflow) else { return Ok(()) };
         let effects = live.run.step(workflow, &contexts);
-        let mut moved: BTreeSet<usize> = effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Queue(place) | Effect::Stop(place, _) | Effect::Finished(place) => {
-                    Some(*place)
-                }
-                Effect::Concluded(_) => None,
-            })
-            .collect();
+        let mut moved = moved(&effects);
         if let Some(taken) = taken.filter(|taken| taken.ended) {
             moved.extend(live.jobs.iter().position(|id| *id == taken.job));
         }

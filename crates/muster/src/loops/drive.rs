@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use muster_core::concurrency::turns;
 use muster_core::id::Attempt;
 use muster_core::labels::Labels;
-use muster_core::run::{Conclusion, Effect, Job, JobState, Reason, Report, fairest};
+use muster_core::run::{Conclusion, Job, JobState, Reason, Report, fairest, moved};
 use muster_runner::spec::{JobConclusion, JobResult};
 use muster_sys::clock;
 use muster_workflow::read;
@@ -252,25 +252,16 @@ impl Drive {
         let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
         let contexts = live.active.contexts();
         let effects = live.active.run.step(&live.workflow, &contexts);
-        let mut moved: Vec<usize> = effects
-            .iter()
-            .filter_map(|effect| match effect {
-                Effect::Queue(place) | Effect::Stop(place, _) | Effect::Finished(place) => {
-                    Some(*place)
-                }
-                Effect::Concluded(_) => None,
-            })
-            .collect();
+        let mut moved = moved(&effects);
         // What was reported has moved too.
         for taken in taken.iter().filter(|taken| taken.ended.is_some()) {
             moved.extend(live.active.job_ids.iter().position(|id| *id == taken.job_id));
         }
-        moved.sort_unstable();
-        moved.dedup();
         if moved.is_empty() && taken.is_empty() && effects.is_empty() {
             return Ok(());
         }
         let concluded = live.active.run.concluded;
+        let moved: Vec<usize> = moved.into_iter().collect();
         self.save(run_id, &moved, concluded, taken).await?;
         if concluded.is_some() {
             self.runs.remove(run_id);
