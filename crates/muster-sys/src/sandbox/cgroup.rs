@@ -96,13 +96,13 @@ impl Cgroup {
 
     /// Returns how often the kernel killed something in it because it had no memory left.
     pub(super) fn memory_kills(&self) -> u64 {
-        let told = |folder: &PathBuf| {
-            let texts = ["memory.events", "memory.oom_control"];
-            let text = texts.iter().find_map(|name| fs::read_to_string(folder.join(name)).ok())?;
-            let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
-            count.trim().parse::<u64>().ok()
-        };
-        self.folders.iter().filter_map(told).max().unwrap_or_default()
+        // Asked at each step, so one file alone is read.
+        let file = if self.version == 2 { "memory.events" } else { "memory.oom_control" };
+        let folder = self.folders.last().filter(|_| self.version > 0);
+        let text = folder.and_then(|folder| fs::read_to_string(folder.join(file)).ok());
+        let text = text.unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
     }
 
     /// Kills all that is in it.
