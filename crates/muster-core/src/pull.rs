@@ -57,7 +57,12 @@ pub fn is_current(known: Option<&Known>, number: i64, head: &Sha) -> Result<(), 
     if known.is_none_or(|known| known.open && known.head == *head) {
         return Ok(());
     }
-    Err(Reason::new("late", format!("pull request {number} has moved on, or is closed")))
+    Err(moved_on(number))
+}
+
+/// Returns the reason why nothing follows from a pull request as it was.
+pub(crate) fn moved_on(number: i64) -> Reason {
+    Reason::new("late", format!("pull request {number} has moved on, or is closed"))
 }
 
 /// Returns why a commit of a pull request waits for approval no more, given what is known now.

@@ -80,21 +80,16 @@ pub fn admit(change: &Change, standing: Standing<'_>) -> Result<Trust, Outcome> 
         let reason = Reason::new(NO_VERDICT, "closing a pull request starts nothing");
         return Err(Outcome::Ignored(reason));
     }
-    let late = || {
-        let text = format!("pull request {} has moved on, or is closed", pull.number);
-        Outcome::Ignored(Reason::new("late", text))
+    let Some(known) = standing.known.filter(|known| known.open) else {
+        return Err(Outcome::Ignored(pull::moved_on(pull.number)));
     };
-    let Some(known) = standing.known.filter(|known| known.open) else { return Err(late()) };
     let trust = Trust::of(change, standing.approved);
     if let (Trust::Approved, Some(why)) = (trust, standing.cageless) {
         let text = format!("Approved, but this server has no sandbox for it: {why}");
         return Err(Outcome::Waiting(Reason::new("isolation", text)));
     }
-    if trust.may_run() {
-        // What may run is compared with the repository itself, once it is here.
-        return Ok(trust);
-    }
-    if pull::is_doubtful(known, pull) {
+    // What may run is compared with the repository itself, once it is here.
+    if trust.may_run() || pull::is_doubtful(known, pull) {
         return Ok(trust);
     }
     pull::is_current(Some(known), pull.number, &pull.head).map_err(Outcome::Ignored)?;

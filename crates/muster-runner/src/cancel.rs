@@ -23,7 +23,7 @@ struct Shared {
 pub(crate) enum End {
     /// Somebody asked for it, for this reason.
     Asked(String),
-    /// It uses more than it may.
+    /// It uses more than it may, or nobody can say that it does not.
     Exceeded(String),
 }
 

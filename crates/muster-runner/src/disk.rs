@@ -23,11 +23,11 @@ pub(crate) struct DiskWatch {
 }
 
 impl DiskWatch {
-    /// Looks at a folder now and then, and ends the job when it has more than it may.
+    /// Looks at a folder now and then, and ends the job when it has more than it may, or when nobody can look.
     pub(crate) fn start(folder: PathBuf, limits: DiskLimits, cancel: Cancel) -> Self {
         let (until, ended) = channel::<()>();
-        // Without a thread nobody looks, as on a machine that has no more of them.
-        drop(std::thread::Builder::new().name("disk".into()).spawn(move || {
+        let unwatched = cancel.clone();
+        let watch = std::thread::Builder::new().name("disk".into()).spawn(move || {
             let mut rest = REST;
             while ended.recv_timeout(rest) == Err(RecvTimeoutError::Timeout) {
                 let start = clock::monotonic();
@@ -37,7 +37,12 @@ impl DiskWatch {
                 }
                 rest = REST.max(start.elapsed() * RESTS_A_LOOK);
             }
-        }));
+        });
+        if let Err(error) = watch {
+            // A bound that nobody watches is none.
+            let why = format!("nobody can watch what it has on disk: {error}");
+            unwatched.end_for(End::Exceeded(why));
+        }
         Self { _until: until }
     }
 }
