@@ -160,8 +160,7 @@ pub(super) async fn end_waiting(
 }
 
 fn stored_sha(text: &str) -> Result<Sha, StoreError> {
-    Sha::parse(text)
-        .map_err(|error| StoreError::Unreadable { what: "event", error: error.to_string() })
+    Sha::parse(text).map_err(StoreError::unreadable("event"))
 }
 
 impl Store {

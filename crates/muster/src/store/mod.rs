@@ -77,7 +77,7 @@ pub(crate) enum StoreError {
 
 impl StoreError {
     /// Says that a stored value is not what it must be.
-    fn unreadable(what: &'static str) -> impl FnOnce(serde_json::Error) -> Self {
+    fn unreadable<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::Unreadable { what, error: error.to_string() }
     }
 }

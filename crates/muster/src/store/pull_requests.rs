@@ -22,10 +22,7 @@ pub(super) async fn known<'e>(
     .fetch_optional(db)
     .await?;
     let known = row.map(|(head, updated_at, open)| {
-        let head = Sha::parse(&head).map_err(|error| StoreError::Unreadable {
-            what: "pull request",
-            error: error.to_string(),
-        })?;
+        let head = Sha::parse(&head).map_err(StoreError::unreadable("pull request"))?;
         Ok(Known { head, updated_at, open: open != 0 })
     });
     known.transpose()

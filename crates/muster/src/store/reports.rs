@@ -67,10 +67,9 @@ async fn stored(
     .fetch_all(db)
     .await?;
     let status = |(context, state, description, path): (String, String, String, String)| {
-        let state = State::parse(&state).ok_or_else(|| StoreError::Unreadable {
-            what: "report",
-            error: format!("`{state}` is no state"),
-        })?;
+        let state = State::parse(&state)
+            .ok_or_else(|| format!("`{state}` is no state"))
+            .map_err(StoreError::unreadable("report"))?;
         let run = path.strip_prefix(RUNS).and_then(|number| number.parse().ok());
         Ok(Status { context, state, description, run })
     };

@@ -256,7 +256,7 @@ impl Store {
         rows.into_iter()
             .map(|(name, sha)| match Sha::parse(&sha) {
                 Ok(sha) => Ok((name, sha)),
-                Err(error) => Err(StoreError::Unreadable { what: "ref", error: error.to_string() }),
+                Err(error) => Err(StoreError::unreadable("ref")(error)),
             })
             .collect()
     }

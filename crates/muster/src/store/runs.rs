@@ -215,8 +215,7 @@ pub(super) async fn insert(
 }
 
 fn stored_sha(text: &str) -> Result<Sha, StoreError> {
-    Sha::parse(text)
-        .map_err(|error| StoreError::Unreadable { what: "run", error: error.to_string() })
+    Sha::parse(text).map_err(StoreError::unreadable("run"))
 }
 
 /// Brings a run to its group: ends those whose place it takes.
@@ -453,7 +452,7 @@ let row: Option<RerunRow> = sqlx::query_as(
                 .execute(&mut *db)
                 .await?;
                 let sha = Sha::parse(&sha)
-                    .map_err(|error| StoreError::Unreadable { what: "run", error: error.to_string() })?;
+                    .map_err(StoreError::unreadable("run"))?;
                 reports::refresh(db, &repository, &sha, now).await?;
                 Ok(attempt)
             })
