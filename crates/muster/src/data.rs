@@ -61,6 +61,11 @@ impl Data {
         }
     }
 
+    /// Returns the folder itself.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Returns true when at least this share of the disk is free, or that cannot be known.
     pub(crate) fn has_room(&self, percent: u64) -> bool {
         rustix::fs::statvfs(&self.folder).map_or(true, |disk| {

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use muster_forge::github::sign;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
-use sha2::Sha256;
 
 use crate::forge::read_secret;
 use crate::store::notices::Notice;
@@ -143,7 +142,10 @@ impl Channels {
                     .header("content-type", "application/json")
                     .header("x-muster-event", "verdict")
                     .header("x-muster-delivery", &notice.id)
-                    .header("x-muster-signature-256", sign(secret, body.as_bytes())?);
+                    .header(
+                        "x-muster-signature-256",
+                        sign(secret.expose_secret(), body.as_bytes()),
+                    );
                 // The address itself may be a secret: chats have their token in its path.
                 let answer =
                     request.body(body).send().await.map_err(reqwest::Error::without_url)?;
@@ -170,12 +172,4 @@ impl Channels {
         }
         Ok(())
     }
-}
-
-/// Signs a body as GitHub signs its own.
-fn sign(secret: &SecretString, body: &[u8]) -> anyhow::Result<String> {
-    let mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes())?;
-    let bytes = mac.chain_update(body).finalize().into_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("sha256={hex}"))
 }

@@ -7,7 +7,10 @@ use muster_core::change::{Change, Commit, GitRef, Person, PullRequest, PullReque
 use muster_core::id::Sha;
 use muster_core::run::Reason;
 use serde::Deserialize;
-use serde_json::Value as Json;
+use serde::de::IgnoredAny;
+
+use super::json::Object;
+use super::webhook::Payload;
 
 /// What a delivery says.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,9 +95,9 @@ struct Push {
     after: Sha,
     forced: bool,
     deleted: bool,
-    head_commit: Option<HeadCommit>,
-    repository: Repository,
-    sender: Option<User>,
+    head_commit: Option<Object<HeadCommit>>,
+    repository: Object<Repository>,
+    sender: Option<Object<User>>,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +105,7 @@ struct HeadCommit {
     id: Sha,
     message: String,
     timestamp: String,
-    author: Author,
+    author: Object<Author>,
 }
 
 #[derive(Deserialize)]
@@ -115,10 +118,16 @@ struct Author {
 struct PullRequestEvent {
     action: String,
     number: i64,
-    pull_request: Pull,
-    changes: Option<Json>,
-    repository: Repository,
-    sender: User,
+    pull_request: Object<Pull>,
+    changes: Option<Object<Changes>>,
+    repository: Object<Repository>,
+    sender: Object<User>,
+}
+
+/// What an edit has changed.
+#[derive(Deserialize)]
+struct Changes {
+    base: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -126,9 +135,9 @@ struct Pull {
     title: String,
     draft: Option<bool>,
     updated_at: String,
-    user: User,
-    head: Side,
-    base: Side,
+    user: Object<User>,
+    head: Object<Side>,
+    base: Object<Side>,
 }
 
 #[derive(Deserialize)]
@@ -137,7 +146,7 @@ struct Side {
     git_ref: String,
     sha: Sha,
     /// Gone when the fork was deleted.
-    repo: Option<Fork>,
+    repo: Option<Object<Fork>>,
 }
 
 #[derive(Deserialize)]
@@ -146,33 +155,44 @@ struct Fork {
 }
 
 /// Decodes the payload of a delivery of `event`.
-pub fn decode(event: &str, payload: &Json) -> Decoded {
-    // A list of values would be taken for an object that has them.
-    let is_object = |part: &Json| part.is_object();
-    if !is_object(payload) || payload.get("repository").is_some_and(|part| !is_object(part)) {
-        return unfit(event, "it is no object, or its repository is none");
-    }
+pub fn decode(event: &str, payload: &Payload<'_>) -> Decoded {
+    let decoded = match event {
+        "push" => payload.read().map(push),
+        "pull_request" => payload.read().map(pull_request),
+        other => payload.read::<Any>().map(|_| inert(other)),
+    };
+    decoded.unwrap_or_else(|error| unfit(event, &error.to_string()))
+}
+
+/// What every payload is, whatever its event.
+#[derive(Deserialize)]
+struct Any {
+    #[expect(dead_code, reason = "where there is one, it must be an object")]
+    repository: Option<Object<Nothing>>,
+}
+
+/// An object of which nothing is used.
+#[derive(Deserialize)]
+struct Nothing {}
+
+fn inert(event: &str) -> Decoded {
     match event {
         "ping" => ignored("ping", "a ping says only that the hook works"),
-        "push" => push(payload),
-        "pull_request" => pull_request(payload),
         other => ignored("event", &format!("event `{other}` starts nothing yet")),
     }
 }
 
-fn push(payload: &Json) -> Decoded {
-    let push = match Push::deserialize(payload) {
-        Ok(push) => push,
-        Err(error) => return dead("push", &error),
-    };
-    if let Err(why) = push.repository.check("push") {
+fn push(push: Push) -> Decoded {
+    let Object(repository) = push.repository;
+    if let Err(why) = repository.check("push") {
         return why;
     }
     let Some(git_ref) = GitRef::parse(&push.git_ref) else {
         return ignored("ref", &format!("`{}` is neither a branch nor a tag", push.git_ref));
     };
     let before = if push.before.is_zero() { None } else { Some(push.before) };
-    let change = match (push.deleted, before, push.head_commit) {
+    let head = push.head_commit.map(|Object(head)| head);
+    let change = match (push.deleted, before, head) {
         (true, Some(before), _) => Change::Delete { git_ref, before },
         (true, None, _) => return ignored("ref", "what never was is deleted"),
         // An annotated tag's own object is `after`; the commit is what it names.
@@ -183,12 +203,12 @@ fn push(payload: &Json) -> Decoded {
             head: Commit {
                 sha: head.id,
                 message: head.message,
-                author_name: head.author.name,
-                author_email: head.author.email.unwrap_or_default(),
+                author_name: head.author.0.name,
+                author_email: head.author.0.email.unwrap_or_default(),
                 timestamp: head.timestamp,
             },
             forced: push.forced,
-            sender: push.sender.map(Person::from),
+            sender: push.sender.map(|Object(sender)| sender.into()),
         },
         (false, _, None) => {
             let reason = format!("the push of {} names no head commit", push.after);
@@ -196,31 +216,29 @@ fn push(payload: &Json) -> Decoded {
         }
     };
     Decoded::Change {
-        repository: push.repository.id,
-        name: push.repository.full_name,
-        as_of: push.repository.updated_at,
+        repository: repository.id,
+        name: repository.full_name,
+        as_of: repository.updated_at,
         change: Box::new(change),
     }
 }
 
-fn pull_request(payload: &Json) -> Decoded {
-    let event = match PullRequestEvent::deserialize(payload) {
-        Ok(event) => event,
-        Err(error) => return dead("pull_request", &error),
-    };
-    if let Err(why) = event.repository.check("pull_request") {
+fn pull_request(event: PullRequestEvent) -> Decoded {
+    let (Object(repository), Object(pull)) = (event.repository, event.pull_request);
+    let (Object(head), Object(base)) = (pull.head, pull.base);
+    if let Err(why) = repository.check("pull_request") {
         return why;
     }
     if event.number <= 0 {
         return unfit("pull_request", "no pull request has such a number");
     }
-    if event.pull_request.head.sha.is_zero() {
+    if head.sha.is_zero() {
         return unfit("pull_request", "its head is no commit");
     }
-    if !is_time(&event.pull_request.updated_at) {
+    if !is_time(&pull.updated_at) {
         return unfit("pull_request", "its `updated_at` is no time");
     }
-    let new_base = event.changes.is_some_and(|changes| changes.get("base").is_some());
+    let new_base = event.changes.is_some_and(|Object(changes)| changes.base.is_some());
     let action = match event.action.as_str() {
         "opened" => PullRequestAction::Opened,
         "synchronize" => PullRequestAction::Synchronize,
@@ -235,33 +253,31 @@ fn pull_request(payload: &Json) -> Decoded {
             );
         }
     };
-    let pull = event.pull_request;
-    for name in [&pull.base.git_ref, &pull.head.git_ref] {
+    for name in [&base.git_ref, &head.git_ref] {
         if GitRef::parse(&format!("refs/heads/{name}")).is_none() {
             let text = format!("`{}` is no name of a branch", name.escape_debug());
             return Decoded::Dead(Reason::new("payload", text));
         }
     }
-    let head_repository = pull.head.repo;
-    let from_fork = head_repository.as_ref().is_none_or(|head| head.id != event.repository.id);
+    let from_fork = head.repo.is_none_or(|Object(of)| of.id != repository.id);
     let change = Change::PullRequest(PullRequest {
         number: event.number,
         action,
         title: pull.title,
         draft: pull.draft.unwrap_or(false),
         updated_at: pull.updated_at,
-        author: pull.user.into(),
-        sender: event.sender.into(),
-        head: pull.head.sha,
-        head_ref: pull.head.git_ref,
+        author: pull.user.0.into(),
+        sender: event.sender.0.into(),
+        head: head.sha,
+        head_ref: head.git_ref,
         from_fork,
-        base: pull.base.sha,
-        base_ref: pull.base.git_ref,
+        base: base.sha,
+        base_ref: base.git_ref,
     });
     Decoded::Change {
-        repository: event.repository.id,
-        name: event.repository.full_name,
-        as_of: event.repository.updated_at,
+        repository: repository.id,
+        name: repository.full_name,
+        as_of: repository.updated_at,
         change: Box::new(change),
     }
 }
@@ -273,11 +289,4 @@ fn unfit(event: &str, why: &str) -> Decoded {
 
 fn ignored(code: &str, text: &str) -> Decoded {
     Decoded::Ignored(Reason::new(code, text))
-}
-
-fn dead(event: &str, error: &serde_json::Error) -> Decoded {
-    Decoded::Dead(Reason::new(
-        "payload",
-        format!("the payload does not fit event `{event}`: {error}"),
-    ))
 }

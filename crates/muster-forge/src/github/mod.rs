@@ -2,6 +2,7 @@
 
 mod client;
 mod decode;
+mod json;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -10,4 +11,4 @@ pub use client::{
     Client, ClientError, LastResponse, Limits, Repository, StatusUpdate, Webhook, WebhookConfig,
 };
 pub use decode::{Decoded, decode};
-pub use webhook::{BodyError, Signature, payload, verify};
+pub use webhook::{BodyError, Payload, Signature, sign, verify};

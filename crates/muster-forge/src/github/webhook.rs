@@ -3,9 +3,14 @@
 //! Follows GitHub's
 //! [validating webhook deliveries](https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries).
 
+use std::borrow::Cow;
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::Value as Json;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 use sha2::Sha256;
+
+use super::json::{self, Object};
 
 /// What a delivery's signature says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,15 @@ pub fn verify(secrets: &[String], header: Option<&str>, body: &[u8]) -> Signatur
     if right.count() > 0 { Signature::Right } else { Signature::Wrong }
 }
 
+/// Signs a body: what `X-Hub-Signature-256` says of it.
+pub fn sign(secret: &str, body: &[u8]) -> String {
+    // A key of any length is fine for HMAC.
+    let digest = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
+        .map(|mac| mac.chain_update(body).finalize().into_bytes())
+        .unwrap_or_default();
+    digest.iter().fold("sha256=".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// Reads a digest as GitHub writes it: 64 digits, in small letters.
 fn unhex(text: &str) -> Option<Vec<u8>> {
     if text.len() != 64 || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -59,24 +73,61 @@ pub enum BodyError {
     NoField,
     /// Text that is no JSON.
     #[error("the payload is no JSON: {0}")]
-    NoJson(#[from] serde_json::Error),
+    NoJson(serde_json::Error),
+    /// More values than memory should hold.
+    #[error("the payload has more than {} values", json::MOST_VALUES)]
+    TooMany,
+    /// Bytes that are no text.
+    #[error("the payload is no JSON: it is not UTF-8")]
+    NoText,
 }
 
-/// Reads the payload out of a body: JSON, or a form whose field `payload` is JSON.
-///
-/// # Errors
-///
-/// When there is none.
-pub fn payload(content_type: &str, body: &[u8]) -> Result<Json, BodyError> {
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Ok(serde_json::from_slice(body)?);
+/// What a webhook carries: text that is JSON, bounded in depth and in how many values it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload<'b>(Cow<'b, str>);
+
+impl<'b> Payload<'b> {
+    /// Finds the payload in a body: JSON, or a form whose field `payload` is JSON.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn find(content_type: &str, body: &'b [u8]) -> Result<Self, BodyError> {
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        let text = if media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            let field = body
+                .split(|byte| *byte == b'&')
+                .find_map(|pair| pair.strip_prefix(b"payload="))
+                .ok_or(BodyError::NoField)?;
+            Cow::Owned(String::from_utf8(unescape(field)).map_err(|_| BodyError::NoText)?)
+        } else {
+            Cow::Borrowed(std::str::from_utf8(body).map_err(|_| BodyError::NoText)?)
+        };
+        json::look_through(&text).map_err(|error| match error.classify() {
+            // Every value is welcome but the one that is too many.
+            Category::Data => BodyError::TooMany,
+            _ => BodyError::NoJson(error),
+        })?;
+        Ok(Self(text))
     }
-    let field = body
-        .split(|byte| *byte == b'&')
-        .find_map(|pair| pair.strip_prefix(b"payload="))
-        .ok_or(BodyError::NoField)?;
-    Ok(serde_json::from_slice(&unescape(field))?)
+
+    /// Returns all of it, as a value.
+    ///
+    /// # Errors
+    ///
+    /// None that could be told here: it was looked through.
+    pub fn value(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::from_str(&self.0)
+    }
+
+    /// Reads what a payload says of `T`; all else in it is passed over.
+    ///
+    /// # Errors
+    ///
+    /// When it is no object, or lacks what `T` needs.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str::<Object<T>>(&self.0).map(|Object(read)| read)
+    }
 }
 
 /// Undoes the escapes of a form field; what is no escape stays as it is.
@@ -114,6 +165,7 @@ mod tests {
         let secrets = ["new one".to_owned(), "It's a Secret to Everybody".to_owned()];
         let body = b"Hello, World!";
         assert_eq!(verify(&secrets, Some(RIGHT), body), Signature::Right);
+        assert_eq!(sign(&secrets[1], body), RIGHT);
         assert_eq!(verify(&secrets, Some(RIGHT), b"Hello, World"), Signature::Wrong);
         assert_eq!(verify(&secrets[..1], Some(RIGHT), body), Signature::Wrong);
         assert_eq!(verify(&[], Some(RIGHT), body), Signature::Wrong);
@@ -134,19 +186,29 @@ mod tests {
 
     #[test]
     fn json_and_forms_carry_the_same_payload() {
-        let json = payload("application/json", br#"{"a": "b c+d%"}"#).unwrap();
+        let json = Payload::find("application/json", br#"{"a": "b c+d%"}"#).unwrap();
         let form = "application/x-www-form-urlencoded";
-        assert_eq!(payload(form, b"x=1&payload=%7B%22a%22%3A+%22b+c%2Bd%25%22%7D").unwrap(), json);
-        assert!(matches!(payload(form, b"x=1"), Err(BodyError::NoField)));
-        assert!(matches!(payload("", b"{"), Err(BodyError::NoJson(_))));
+        let body = b"x=1&payload=%7B%22a%22%3A+%22b+c%2Bd%25%22%7D";
+        assert_eq!(Payload::find(form, body).unwrap(), json);
+        assert!(matches!(Payload::find(form, b"x=1"), Err(BodyError::NoField)));
+        assert!(matches!(Payload::find("", b"{"), Err(BodyError::NoJson(_))));
+        assert!(matches!(Payload::find("", b"\xff"), Err(BodyError::NoText)));
+    }
+
+    #[test]
+    fn so_many_values_and_no_more() {
+        let list = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
+        assert!(Payload::find("", list(json::MOST_VALUES).as_bytes()).is_ok());
+        let more = list(json::MOST_VALUES + 1);
+        assert!(matches!(Payload::find("", more.as_bytes()), Err(BodyError::TooMany)));
     }
 
     proptest! {
         #[test]
         fn never_panics(header in "\\PC{0,80}", body in prop::collection::vec(any::<u8>(), 0..80)) {
             verify(&["s".to_owned()], Some(&header), &body);
-            drop(payload("application/x-www-form-urlencoded", &body));
-            drop(payload("application/json", &body));
+            drop(Payload::find("application/x-www-form-urlencoded", &body));
+            drop(Payload::find("application/json", &body));
         }
     }
 }

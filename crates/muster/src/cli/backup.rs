@@ -13,6 +13,10 @@ use crate::logs;
 use crate::store::Store;
 use crate::store::backup::Copy;
 
+/// What there is beside the database: what it is, and its folder.
+pub(super) const BELOW: [(&str, &str); 2] = [("logs", "logs"), ("deploy keys", "keys")];
+pub(super) const KNOWN_HOSTS: &str = "known_hosts";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The configuration file.
@@ -36,12 +40,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         runtime()?.block_on(Store::back_up(config.database.as_deref(), &database, copy))?;
     print(format!("database: {}", copied.display()));
     // After the database: what it knows of is there. Logs only grow.
-    for (what, below) in [("logs", "logs"), ("deploy keys", "keys")] {
+    for (what, below) in BELOW {
         let to = folder.join(below);
         let count = copy_files(&config.data.join(below), &to)?;
         print(format!("{what}: {count} in {}", to.display()));
     }
-    match copy_file(&config.data.join("known_hosts"), folder) {
+    match copy_file(&config.data.join(KNOWN_HOSTS), folder) {
         // No host has been seen by a key yet.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         copied => drop(copied.context("cannot copy the known hosts")?),
@@ -51,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 }
 
 /// Copies all files below a folder, as long as they are now, for us alone; returns how many.
-fn copy_files(from: &Path, to: &Path) -> anyhow::Result<usize> {
+pub(super) fn copy_files(from: &Path, to: &Path) -> anyhow::Result<usize> {
     fs::DirBuilder::new()
         .mode(0o700)
         .create(to)

@@ -4,6 +4,9 @@ use anyhow::{Context as _, bail};
 use reqwest::{Method, Response};
 use serde_json::Value;
 
+/// How many rows are asked for at once.
+const PAGE: usize = 500;
+
 /// Where the server is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServerArguments {
@@ -29,6 +32,25 @@ impl Client {
 
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         Ok(self.send(Method::GET, path, None).await?.json().await?)
+    }
+
+    /// Returns the newest rows of the list at `/api/v1/LIST`, the newest first, page by page.
+    pub(crate) async fn newest(&self, list: &str, limit: usize) -> anyhow::Result<Vec<Value>> {
+        let mut rows: Vec<Value> = Vec::new();
+        let mut before = i64::MAX;
+        while rows.len() < limit {
+            let wanted = (limit - rows.len()).min(PAGE);
+            let path = format!("/api/v1/{list}?limit={wanted}&before={before}");
+            let mut answer = self.get(&path).await?;
+            let Value::Array(mut page) = answer[list].take() else {
+                bail!("the server's answer has no list of {list}");
+            };
+            page.sort_by_key(|row| std::cmp::Reverse(row["id"].as_i64()));
+            let Some(oldest) = page.last() else { break };
+            before = oldest["id"].as_i64().context("a row has no id")?;
+            rows.append(&mut page);
+        }
+        Ok(rows)
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod init;
 mod repo;
+mod restore;
 mod run;
 mod runs;
 mod serve;
@@ -69,6 +70,8 @@ enum Command {
     Why(runs::WhyArguments),
     /// Copy the database and the logs, while the server runs.
     Backup(backup::Arguments),
+    /// Put a backup in the place of what is there, while no server runs.
+    Restore(restore::Arguments),
     /// Make muster a service of systemd, or end that.
     Service(service::Arguments),
     /// Run one job for the server or for `run` (used by muster itself).
@@ -98,6 +101,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Adopt(arguments) => runs::adopt(&arguments),
         Command::Why(arguments) => runs::why(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
         Command::Service(arguments) => service::run(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Checkout(arguments) => checkout::run(&arguments),

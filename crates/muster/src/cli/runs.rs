@@ -64,6 +64,9 @@ pub(crate) struct ApproveArguments {
 pub(crate) struct DeliveriesArguments {
     #[command(flatten)]
     server: ServerArguments,
+    /// How many to show, the newest last.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
 }
 
 #[derive(Debug, clap::Args)]
@@ -91,9 +94,8 @@ pub(crate) struct WhyArguments {
 pub(crate) fn list(arguments: &ListArguments) -> anyhow::Result<u8> {
     let client = Client::new(&arguments.server)?;
     runtime()?.block_on(async {
-        let answer = client.get("/api/v1/runs").await?;
-        for run in answer["runs"].as_array().into_iter().flatten().take(arguments.limit) {
-            print(one_line(&line(run)));
+        for run in client.newest("runs", arguments.limit).await? {
+            print(one_line(&line(&run)));
         }
         Ok(GREEN)
     })
@@ -200,8 +202,7 @@ pub(crate) fn rerun(arguments: &RerunArguments) -> anyhow::Result<u8> {
 pub(crate) fn deliveries(arguments: &DeliveriesArguments) -> anyhow::Result<u8> {
     let client = Client::new(&arguments.server)?;
     runtime()?.block_on(async {
-        let answer = client.get("/api/v1/deliveries").await?;
-        for delivery in answer["deliveries"].as_array().into_iter().flatten() {
+        for delivery in client.newest("deliveries", arguments.limit).await?.iter().rev() {
             let times = match delivery["times"].as_i64() {
                 Some(times) if times > 1 => format!(" ({times} times)"),
                 _ => String::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use futures_util::stream::unfold;
@@ -18,11 +18,15 @@ use super::error::Problem;
 use crate::git::{GitError, Mirror, Remote, ls_remote};
 use crate::logs;
 use crate::loops::Shared;
+use crate::store::Page;
 use crate::store::jobs::{JobRow, StepRow};
 use crate::store::outbox::Untold;
 use crate::store::reports::Unsent;
 use crate::store::runs::RunRow;
 
+/// How many rows of a list are shown where nobody says how many, and at most.
+const ROWS: i64 = 100;
+const MOST_ROWS: i64 = 1000;
 /// How many rows of the outbox are shown, of each kind.
 const OUTBOX: i64 = 200;
 
@@ -230,14 +234,34 @@ pub(super) async fn outbox(State(shared): State<Arc<Shared>>) -> Result<Json<Val
     })))
 }
 
+/// Which rows of a list are asked for: `?limit=N&before=ID`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    limit: Option<i64>,
+    before: Option<i64>,
+}
+
+impl Asked {
+    fn page(&self) -> Page {
+        let limit = self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS);
+        Page { limit, before: self.before.unwrap_or(i64::MAX) }
+    }
+}
+
 /// `GET /api/v1/deliveries`: webhooks and what became of them, the newest last.
-pub(super) async fn deliveries(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
-    let deliveries = shared.store.newest_deliveries(100).await?;
+pub(super) async fn deliveries(
+    State(shared): State<Arc<Shared>>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, Problem> {
+    let deliveries = shared.store.newest_deliveries(asked.page()).await?;
     let list: Vec<Value> = deliveries
         .iter()
+        .rev()
         .map(|delivery| {
             json!({
                 "id": delivery.number,
+                "guid": delivery.delivery_id,
                 "event": delivery.event,
                 "received_at": delivery.received_at,
                 "times": delivery.times,
@@ -250,9 +274,12 @@ pub(super) async fn deliveries(State(shared): State<Arc<Shared>>) -> Result<Json
     Ok(Json(json!({ "total": total, "deliveries": list })))
 }
 
-/// `GET /api/v1/runs`
-pub(super) async fn runs(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
-    let runs = shared.store.newest_runs(100).await?;
+/// `GET /api/v1/runs`: the newest first.
+pub(super) async fn runs(
+    State(shared): State<Arc<Shared>>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, Problem> {
+    let runs = shared.store.newest_runs(asked.page()).await?;
     let list: Vec<Value> = runs.iter().map(|run| run_json(&shared, run)).collect();
     Ok(Json(json!({ "runs": list })))
 }

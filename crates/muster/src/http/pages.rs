@@ -10,6 +10,7 @@ use super::api::{CommitFacts, find_commit, find_job};
 use super::error::Problem;
 use crate::logs::{self, Line};
 use crate::loops::Shared;
+use crate::store::Page;
 use crate::store::deliveries::DeliveryRow;
 use crate::store::jobs::{JobRow, StepRow};
 use crate::store::outbox::Untold;
@@ -31,7 +32,7 @@ struct HomePage {
 
 /// `GET /`
 pub(super) async fn home(State(shared): State<Arc<Shared>>) -> Result<Html<String>, Problem> {
-    let runs = shared.store.newest_runs(RUNS).await?;
+    let runs = shared.store.newest_runs(Page::newest(RUNS)).await?;
     let repositories = shared.store.repositories().await?.into_iter();
     let problems = repositories
         .filter_map(|repository| Some((repository.name, repository.problem?)))
@@ -130,8 +131,7 @@ struct DeliveriesPage {
 
 /// `GET /deliveries`
 pub(super) async fn deliveries(State(shared): State<Arc<Shared>>) -> Result<Html<String>, Problem> {
-    let mut deliveries = shared.store.newest_deliveries(ROWS).await?;
-    deliveries.reverse();
+    let deliveries = shared.store.newest_deliveries(Page::newest(ROWS)).await?;
     Ok(Html(DeliveriesPage { deliveries }.render()?))
 }
 

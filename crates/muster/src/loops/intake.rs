@@ -4,16 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
 use muster_core::outcome::{UNKNOWN, is_identified_by_body};
 use muster_core::run::Reason;
-use muster_forge::github::{Decoded, decode, payload};
+use muster_forge::github::{Decoded, Payload, decode};
 use muster_sys::clock;
 
 use super::{Shared, Step};
 use crate::store::deliveries::{DeliveryOutcome, PendingDelivery};
 
-/// How many are taken at once; each may have 25 MiB.
+/// How many are taken at once.
 const TOGETHER: i64 = 16;
 /// A webhook on which muster itself fails so often is dead.
 const MAX_FAILURES: u32 = 10;
@@ -36,17 +35,14 @@ impl Intake {
             let text = format!("a repeat of delivery {earlier}, under another id");
             return Ok(DeliveryOutcome::Ignored(Reason::new("repeat", text)));
         }
-        let payload =
-            match body(delivery).and_then(|body| Ok(payload(&delivery.content_type, &body)?)) {
-                Ok(payload) => payload,
-                Err(error) => {
-                    return Ok(DeliveryOutcome::Dead(Reason::new("payload", error.to_string())));
-                }
-            };
-        Ok(match decode(&delivery.event, &payload) {
-            Decoded::Ignored(reason) => DeliveryOutcome::Ignored(reason),
-            Decoded::Dead(reason) => DeliveryOutcome::Dead(reason),
-            Decoded::Change { repository, name, as_of, change } => {
+        let body = delivery.body.bytes()?;
+        let decoded = Payload::find(&delivery.body.content_type, &body)
+            .map(|payload| decode(&delivery.event, &payload));
+        Ok(match decoded {
+            Err(error) => DeliveryOutcome::Dead(Reason::new("payload", error.to_string())),
+            Ok(Decoded::Ignored(reason)) => DeliveryOutcome::Ignored(reason),
+            Ok(Decoded::Dead(reason)) => DeliveryOutcome::Dead(reason),
+            Ok(Decoded::Change { repository, name, as_of, change }) => {
                 match self.shared.store.github_repository(repository, &name, as_of).await? {
                     Some(repository) => DeliveryOutcome::Accepted(repository, change),
                     None => {
@@ -111,13 +107,6 @@ impl Intake {
         self.shared.store.settle_deliveries(vec![(id, dead)], clock::now_ms()).await?;
         Ok(None)
     }
-}
-
-fn body(delivery: &PendingDelivery) -> anyhow::Result<Vec<u8>> {
-    if delivery.body_is_base64 == 0 {
-        return Ok(delivery.body.clone().into_bytes());
-    }
-    Ok(base64::engine::general_purpose::STANDARD.decode(&delivery.body)?)
 }
 
 impl Step for Intake {

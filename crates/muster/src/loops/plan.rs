@@ -11,7 +11,7 @@ use muster_core::outcome::{Outcome, UNWANTED};
 use muster_core::pull::Known;
 use muster_core::run::{Reason, Run};
 use muster_core::trust::{Standing, Trust, admit, approval};
-use muster_forge::github::payload;
+use muster_forge::github::Payload;
 use muster_sys::clock;
 use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
@@ -243,7 +243,7 @@ impl Planner {
         let trigger =
             event.change.event(std::mem::replace(&mut subject.changed, ChangedFiles::Unknown));
         let payload = match self.shared.store.delivery_of_event(event.id.as_str()).await? {
-            Some((body, content_type)) => Some(payload(&content_type, body.as_bytes())?),
+            Some(body) => Some(Payload::find(&body.content_type, &body.bytes()?)?.value()?),
             None => None,
         };
         let mut files = Vec::new();

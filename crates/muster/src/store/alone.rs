@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sqlx::{AnyConnection, Connection as _, Executor as _};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
@@ -28,10 +29,12 @@ const INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Alone {
     overtaken: watch::Receiver<bool>,
+    keeper: AbortHandle,
 }
 
 impl Alone {
-    /// Takes the lock of the PostgreSQL database at `url`, and keeps it until this process ends.
+    /// Takes the lock of the PostgreSQL database at `url`, and keeps it until [`Self::let_go`] or the end of this
+    /// process.
     ///
     /// # Errors
     ///
@@ -42,8 +45,13 @@ impl Alone {
             return Err(StoreError::Taken);
         }
         let (lost, overtaken) = watch::channel(false);
-        drop(task::spawn("alone", keep(url.to_owned(), session, lost)));
-        Ok(Self { overtaken })
+        let keeper = task::spawn("alone", keep(url.to_owned(), session, lost)).abort_handle();
+        Ok(Self { overtaken, keeper })
+    }
+
+    /// Ends the session: another server may start.
+    pub(super) fn let_go(&self) {
+        self.keeper.abort();
     }
 
     /// Waits until another server has the lock.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_sys::process::Program;
-use sqlx::AnyPool;
+use sqlx::{AnyConnection, AnyPool, Connection as _};
 
-use super::StoreError;
+use super::alone::Alone;
+use super::{Store, StoreError};
 
 /// A dump that takes longer is given up.
 const LIMIT: Duration = Duration::from_secs(6 * 3600);
@@ -60,6 +61,82 @@ impl Copy<'_> {
     }
 }
 
+/// The names of a backup's database.
+const SQLITE_COPY: &str = "muster.db";
+const POSTGRES_COPY: &str = "muster.dump";
+
+impl Store {
+    /// Sees that a backup's database is there, is of the kind that `url` names, and is whole.
+    ///
+    /// # Errors
+    ///
+    /// When it is not.
+    pub(crate) async fn look_at_backup(url: Option<&str>, folder: &Path) -> Result<(), StoreError> {
+        let file = folder.join(if url.is_none() { SQLITE_COPY } else { POSTGRES_COPY });
+        let useless =
+            |why: &dyn std::fmt::Display| StoreError::Backup(format!("{}: {why}", file.display()));
+        if !file.is_file() {
+            return Err(useless(&"it is not there"));
+        }
+        if url.is_some() {
+            // What it lists must be all there.
+            let list = Program::new("pg_restore").args(["--file=/dev/null"]).arg(&file);
+            return run(list).map_err(|said| useless(&said));
+        }
+        sqlx::any::install_default_drivers();
+        // Nothing is to be written beside a backup, so not even a journal is made.
+        let url = format!("sqlite://{}?mode=ro&immutable=1", file.display());
+        let look = async {
+            let mut connection = AnyConnection::connect(&url).await?;
+            let query = sqlx::query_scalar::<_, String>("PRAGMA integrity_check(1)");
+            query.fetch_one(&mut connection).await
+        };
+        match look.await {
+            Ok(said) if said == "ok" => Ok(()),
+            Ok(said) => Err(useless(&said)),
+            Err(error) => Err(useless(&error)),
+        }
+    }
+
+    /// Puts a backup's database in the place of the one at `url`, else makes `file` of it, while no server runs.
+    ///
+    /// # Errors
+    ///
+    /// When one runs, or the backup cannot be read, or not be written there.
+    pub(crate) async fn restore(
+        url: Option<&str>,
+        folder: &Path,
+        file: &Path,
+    ) -> Result<(), StoreError> {
+        let Some(url) = url else {
+            let copied = copy_durably(&folder.join(SQLITE_COPY), file);
+            return copied
+                .map_err(|error| StoreError::Backup(format!("{}: {error}", file.display())));
+        };
+        sqlx::any::install_default_drivers();
+        let alone = Alone::take(url).await?;
+        let (url, dump) = (url.to_owned(), folder.join(POSTGRES_COPY));
+        let restored = tokio::task::spawn_blocking(move || {
+            let (address, program) = postgres_program("pg_restore", &url);
+            let how = ["--clean", "--if-exists", "--no-owner", "--single-transaction"];
+            run(program.args(how).args(["--no-password", "--dbname", &address]).arg(&dump))
+        });
+        let restored = restored.await.map_err(|error| StoreError::Backup(error.to_string()))?;
+        alone.let_go();
+        restored.map_err(StoreError::Backup)
+    }
+}
+
+/// Copies a file, for us alone, so that it is whole where it has its name.
+fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
+    let part = to.with_extension("part");
+    drop(std::fs::remove_file(&part));
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+    std::fs::copy(from, &part)?;
+    std::fs::set_permissions(&part, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    keep(&part, to)
+}
+
 /// Writes a copy into a new file, which only we may read.
 async fn take_part(url: &str, pool: &AnyPool, part: &Path) -> Result<(), StoreError> {
     // One that a crash has left.
@@ -86,22 +163,30 @@ fn keep(part: &Path, file: &Path) -> io::Result<()> {
     }
 }
 
-/// Has `pg_dump` write the database at `url`. A password in it goes by the environment alone.
+/// Has `pg_dump` write the database at `url`.
 fn dump(url: &str, file: &Path) -> Result<(), String> {
+    let (address, program) = postgres_program("pg_dump", url);
+    let how = ["--format=custom", "--no-password", "--dbname", &address, "--file"];
+    run(program.args(how).arg(file))
+}
+
+/// Names a program of PostgreSQL; returns the database's address for its arguments, too. A password in it goes
+/// by the environment alone.
+fn postgres_program(name: &str, url: &str) -> (String, Program) {
     let (address, password) = without_password(url);
     let passed = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-    let program = Program::new("pg_dump")
-        .args(["--format=custom", "--no-password", "--dbname", &address, "--file"])
-        .arg(file)
-        .envs(passed)
-        .envs(password.map(|password| ("PGPASSWORD", password)));
+    let program = Program::new(name).envs(passed);
+    (address, program.envs(password.map(|password| ("PGPASSWORD", password))))
+}
+
+fn run(program: Program) -> Result<(), String> {
     let output = program.output(LIMIT, 1 << 20).map_err(|error| {
         format!("{error}; a backup of PostgreSQL needs its client programs (postgresql-client)")
     })?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("pg_dump: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
 /// Splits the password off an address, wherever it stands in it.

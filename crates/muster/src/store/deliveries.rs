@@ -1,12 +1,18 @@
 //! Webhooks as they came, each with exactly one current outcome.
 
+use std::borrow::Cow;
+
+use base64::Engine as _;
 use muster_core::change::Change;
 use muster_core::id::RepoId;
 use muster_core::outcome::Outcome;
 use muster_core::run::Reason;
 use sqlx::AnyConnection;
 
-use super::{Store, StoreError, events, new_id, next_number, pull_requests, repositories};
+use super::{Page, Store, StoreError, events, new_id, next_number, pull_requests, repositories};
+
+/// So many bytes of bodies are judged at once, but for a body that has more alone.
+const BYTES_TOGETHER: i64 = 32 << 20;
 
 /// A webhook to be stored.
 #[derive(Debug)]
@@ -30,16 +36,35 @@ pub(crate) struct PendingDelivery {
     pub(crate) number: i64,
     pub(crate) hook: String,
     pub(crate) event: String,
-    pub(crate) content_type: String,
-    pub(crate) body: String,
-    pub(crate) body_is_base64: i64,
     pub(crate) body_sha256: String,
+    #[sqlx(flatten)]
+    pub(crate) body: StoredBody,
+}
+
+/// The body of a webhook as it came, stored as text where it is text.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct StoredBody {
+    pub(crate) content_type: String,
+    body: String,
+    body_is_base64: i64,
+}
+
+impl StoredBody {
+    /// Returns the bytes that came.
+    pub(crate) fn bytes(&self) -> Result<Cow<'_, [u8]>, StoreError> {
+        if self.body_is_base64 == 0 {
+            return Ok(Cow::Borrowed(self.body.as_bytes()));
+        }
+        let bytes = base64::engine::general_purpose::STANDARD.decode(&self.body);
+        bytes.map(Cow::Owned).map_err(StoreError::unreadable("body of a webhook"))
+    }
 }
 
 /// A webhook as people see it.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct DeliveryRow {
     pub(crate) number: i64,
+    pub(crate) delivery_id: String,
     pub(crate) event: String,
     pub(crate) received_at: i64,
     pub(crate) times: i64,
@@ -90,16 +115,28 @@ impl Store {
         .await
     }
 
-    /// Returns the webhooks that wait, the oldest first, at most `limit`.
+    /// Returns the webhooks that wait, the oldest first: at most `limit`, and no more bytes at once than memory
+    /// should hold.
     pub(crate) async fn pending_deliveries(
         &self,
         limit: i64,
     ) -> Result<Vec<PendingDelivery>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT id, number, hook, event, content_type, body, body_is_base64, body_sha256 \
-             FROM deliveries WHERE outcome = 'pending' ORDER BY number LIMIT $1",
+            "SELECT number, CAST(OCTET_LENGTH(body) AS BIGINT) FROM deliveries WHERE outcome = 'pending' \
+             ORDER BY number LIMIT $1",
         );
-        Ok(query.bind(limit).fetch_all(self.reads()).await?)
+        let sizes: Vec<(i64, i64)> = query.bind(limit).fetch_all(self.reads()).await?;
+        let mut bytes = 0;
+        let fitting = sizes.iter().enumerate().take_while(|(place, (_, size))| {
+            bytes += size;
+            *place == 0 || bytes <= BYTES_TOGETHER
+        });
+        let Some((_, (last, _))) = fitting.last() else { return Ok(Vec::new()) };
+        let query = sqlx::query_as(
+            "SELECT id, number, hook, event, content_type, body, body_is_base64, body_sha256 \
+             FROM deliveries WHERE outcome = 'pending' AND number <= $1 ORDER BY number",
+        );
+        Ok(query.bind(last).fetch_all(self.reads()).await?)
     }
 
     /// Forgets webhooks that came before a time, but for those that still wait for something, at most
@@ -142,26 +179,26 @@ impl Store {
         Ok(query.fetch_one(self.reads()).await?)
     }
 
-    /// Returns the newest webhooks, the oldest of them first, at most `limit`.
+    /// Returns a page of webhooks, the newest first.
     pub(crate) async fn newest_deliveries(
         &self,
-        limit: i64,
+        page: Page,
     ) -> Result<Vec<DeliveryRow>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT number, event, received_at, times, outcome, reason_text FROM \
-             (SELECT * FROM deliveries ORDER BY number DESC LIMIT $1) AS newest ORDER BY number",
+            "SELECT number, delivery_id, event, received_at, times, outcome, reason_text \
+             FROM deliveries WHERE number < $1 ORDER BY number DESC LIMIT $2",
         );
-        Ok(query.bind(limit).fetch_all(self.reads()).await?)
+        Ok(query.bind(page.before).bind(page.limit).fetch_all(self.reads()).await?)
     }
 
     /// Returns the body of the webhook that told of an event: its text, and its content type.
     pub(crate) async fn delivery_of_event(
         &self,
         event: &str,
-    ) -> Result<Option<(String, String)>, StoreError> {
+    ) -> Result<Option<StoredBody>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT d.body, d.content_type FROM deliveries d JOIN events e ON e.delivery_id = d.id \
-             WHERE e.id = $1 AND d.body_is_base64 = 0",
+            "SELECT d.body, d.body_is_base64, d.content_type FROM deliveries d \
+             JOIN events e ON e.delivery_id = d.id WHERE e.id = $1",
         );
         Ok(query.bind(event).fetch_optional(self.reads()).await?)
     }

@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-use super::StoreError;
+use super::{StoreError, sqlite_code};
 
 /// A future that borrows the connection.
 pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
@@ -30,13 +30,20 @@ type Operation =
 const WAITING: usize = 1024;
 const TOGETHER: usize = 64;
 
+/// What is broken, and what was said of it.
+#[derive(Debug, Clone)]
+pub(super) enum Broken {
+    Disk(String),
+    File(String),
+}
+
 #[derive(Debug, Clone)]
 pub(super) enum Door {
     Sqlite {
         queue: mpsc::Sender<Operation>,
         writer: Arc<Mutex<Option<tokio::task::JoinHandle<()>>>>,
-        /// What the disk said, once it has failed.
-        broken: watch::Receiver<Option<String>>,
+        /// Why nothing may be written any more.
+        broken: watch::Receiver<Option<Broken>>,
     },
     Postgres(AnyPool),
 }
@@ -52,13 +59,17 @@ impl Door {
         Self::Sqlite { queue, writer: Arc::new(Mutex::new(Some(writer))), broken }
     }
 
-    /// Waits until the disk has failed, and returns what it said. What a failed write or sync has left in the
-    /// kernel's memory cannot be known; it is read anew by who starts again.
-    pub(super) async fn broken(&self) -> String {
+    /// Waits until the disk has failed, or the file is found to be damaged. What a failed write or sync has left
+    /// in the kernel's memory cannot be known; it is read anew by who starts again.
+    pub(super) async fn broken(&self) -> StoreError {
         if let Self::Sqlite { broken, .. } = self {
             let mut broken = broken.clone();
-            if let Ok(said) = broken.wait_for(Option::is_some).await {
-                return said.clone().unwrap_or_default();
+            if let Ok(broken) = broken.wait_for(Option::is_some).await {
+                match &*broken {
+                    Some(Broken::Disk(said)) => return StoreError::Disk(said.clone()),
+                    Some(Broken::File(said)) => return StoreError::Damaged(said.clone()),
+                    None => {}
+                }
             }
         }
         std::future::pending().await
@@ -116,7 +127,7 @@ impl Door {
 async fn write_together(
     pool: AnyPool,
     mut waiting: mpsc::Receiver<Operation>,
-    broken: watch::Sender<Option<String>>,
+    broken: watch::Sender<Option<Broken>>,
 ) {
     while let Some(first) = waiting.recv().await {
         let mut operations = vec![first];
@@ -131,8 +142,8 @@ async fn write_together(
         let work = AssertUnwindSafe(transaction(&pool, operations, &mut replies)).catch_unwind();
         let failed = match work.await {
             Ok(written) => written.err().map(|error| {
-                if is_disk_failure(&error) {
-                    broken.send_replace(Some(error.to_string()));
+                if let Some(what) = what_is_broken(&error) {
+                    broken.send_replace(Some(what));
                 }
                 error.to_string()
             }),
@@ -144,18 +155,21 @@ async fn write_together(
                 Some(why) => Err(StoreError::Refused(format!("it could not be written: {why}"))),
             });
         }
-        // After a disk has failed nothing that it takes is believed.
+        // After that nothing that the disk takes is believed.
         if broken.borrow().is_some() {
             return;
         }
     }
 }
 
-/// Returns whether an error says that the disk failed, and not that it is full.
-fn is_disk_failure(error: &sqlx::Error) -> bool {
-    // https://www.sqlite.org/rescode.html: the lowest byte of SQLITE_IOERR and all of its kinds.
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    code.is_some_and(|code| code & 0xff == 10)
+/// Returns what an error says to be broken: the disk, unless it is only full, or the file.
+fn what_is_broken(error: &sqlx::Error) -> Option<Broken> {
+    // https://www.sqlite.org/rescode.html: SQLITE_IOERR, SQLITE_CORRUPT and SQLITE_NOTADB.
+    match sqlite_code(error)? {
+        10 => Some(Broken::Disk(error.to_string())),
+        11 | 26 => Some(Broken::File(error.to_string())),
+        _ => None,
+    }
 }
 
 async fn transaction(

@@ -26,12 +26,15 @@ use std::time::Duration;
 use muster_sys::clock;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
-use sqlx::{AnyConnection, AnyPool, Executor as _};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
+use tokio::sync::watch;
 
 use alone::Alone;
 use backup::Copy;
 pub(crate) use door::BoxFuture;
 use door::Door;
+
+use crate::task;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -41,9 +44,12 @@ const SQLITE_AT_LEAST: (u32, u32, u32) = (3, 51, 3);
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// The database refused or failed.
+    /// The database refused or failed. Its error is no source: it says itself what caused it.
     #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+    /// The database file is not what SQLite has written.
+    #[error("the database is damaged ({0}): `muster restore FOLDER` puts a backup in its place")]
+    Damaged(String),
     /// The schema could not be brought up to date.
     #[error("database schema: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -67,12 +73,48 @@ pub(crate) enum StoreError {
     /// The disk failed.
     #[error("the disk failed ({0}): what it has is read anew when muster is started again")]
     Disk(String),
-    /// A copy of the database could not be taken.
-    #[error("no backup of the database: {0}")]
+    /// A copy of the database could not be taken, or not be used.
+    #[error("the backup of the database: {0}")]
     Backup(String),
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match sqlite_code(&error) {
+            // https://www.sqlite.org/rescode.html: SQLITE_CORRUPT and SQLITE_NOTADB.
+            Some(11 | 26) => Self::Damaged(error.to_string()),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Returns the primary result code of SQLite: the lowest byte of each of its kind.
+fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// What each connection to SQLite is told first.
+const ON_SQLITE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                         PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;";
+
+/// Which rows of a long list are meant, by their numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    /// At most so many.
+    pub(crate) limit: i64,
+    /// Only those below this number.
+    pub(crate) before: i64,
+}
+
+impl Page {
+    /// Returns the page of the newest rows, so many at most.
+    pub(crate) fn newest(limit: i64) -> Self {
+        Self { limit, before: i64::MAX }
+    }
 }
 
 impl StoreError {
@@ -89,6 +131,8 @@ pub(crate) struct Store {
     door: Door,
     /// What keeps other servers away, where the data folder's lock does not.
     alone: Option<Alone>,
+    /// What is found to be wrong with the database file, which is looked through once after the start.
+    damage: Option<watch::Receiver<Option<String>>>,
 }
 
 impl Store {
@@ -118,11 +162,12 @@ impl Store {
             Copy { folder: backups, name }.take(url, &reads).await?;
         }
         MIGRATIONS.run(&writes).await?;
-        Ok(Self { reads, door: Door::open(writes, sqlite), alone })
+        let damage = if sqlite { Some(look_for_damage(url)) } else { None };
+        Ok(Self { reads, door: Door::open(writes, sqlite), alone, damage })
     }
 
     /// Waits until nothing may be written any more, and returns why: another server has taken the database,
-    /// which can be when it was away for a while, or the disk has failed.
+    /// which can be when it was away for a while, the disk has failed, or the database file is damaged.
     pub(crate) async fn lost(&self) -> StoreError {
         let overtaken = async {
             match self.alone.clone() {
@@ -130,9 +175,18 @@ impl Store {
                 None => std::future::pending().await,
             }
         };
+        let damaged = async {
+            let Some(mut damage) = self.damage.clone() else { return std::future::pending().await };
+            match damage.wait_for(Option::is_some).await {
+                Ok(said) => said.clone().unwrap_or_default(),
+                // It is whole.
+                Err(_) => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = overtaken => StoreError::Taken,
-            said = self.door.broken() => StoreError::Disk(said),
+            said = self.door.broken() => said,
+            said = damaged => StoreError::Damaged(said),
         }
     }
 
@@ -171,22 +225,26 @@ impl Store {
     pub(crate) async fn close(&self) {
         self.door.close().await;
         self.reads.close().await;
+        if let Some(alone) = &self.alone {
+            alone.let_go();
+        }
     }
 }
 
 async fn connect(url: &str, connections: u32, sqlite: bool) -> Result<AnyPool, StoreError> {
+    if sqlite {
+        // A pool tries again for half a minute, and then says only that it did.
+        let mut first = AnyConnection::connect(url).await?;
+        first.execute(ON_SQLITE).await?;
+        first.close().await?;
+    }
     let pool = AnyPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(30))
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 if sqlite {
-                    connection
-                        .execute(
-                            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                             PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;",
-                        )
-                        .await?;
+                    connection.execute(ON_SQLITE).await?;
                 }
                 Ok(())
             })
@@ -194,6 +252,27 @@ async fn connect(url: &str, connections: u32, sqlite: bool) -> Result<AnyPool, S
         .connect(url)
         .await?;
     Ok(pool)
+}
+
+/// Looks through the database file beside all else, for that takes seconds where it is large.
+fn look_for_damage(url: &str) -> watch::Receiver<Option<String>> {
+    let (tell, found) = watch::channel(None);
+    let url = url.to_owned();
+    let look = async move {
+        // A connection of its own, which a server that ends need not wait for.
+        let look = async {
+            let mut connection = AnyConnection::connect(&url).await?;
+            let query = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)");
+            Ok::<_, StoreError>(query.fetch_one(&mut connection).await?)
+        };
+        match look.await {
+            Ok(said) if said == "ok" => {}
+            Ok(said) | Err(StoreError::Damaged(said)) => drop(tell.send_replace(Some(said))),
+            Err(error) => tracing::warn!(%error, "the database was not looked through"),
+        }
+    };
+    drop(task::spawn("damage", look));
+    found
 }
 
 /// Returns the version of the schema that is there, when it is older than ours; none for a new database.

@@ -9,7 +9,7 @@ use muster_workflow::text::one_line;
 use serde_json::Value as Json;
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Store, StoreError, jobs, new_id, next_number, reports};
+use super::{Page, Store, StoreError, jobs, new_id, next_number, reports};
 
 /// The numbers of a run, which it has before it is made: its own file may ask for them.
 #[derive(Debug, Clone)]
@@ -460,12 +460,12 @@ let row: Option<RerunRow> = sqlx::query_as(
         .await
     }
 
-    /// Returns the newest runs, at most `limit`.
-    pub(crate) async fn newest_runs(&self, limit: i64) -> Result<Vec<RunRow>, StoreError> {
+    /// Returns a page of runs, the newest first.
+    pub(crate) async fn newest_runs(&self, page: Page) -> Result<Vec<RunRow>, StoreError> {
         let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "SELECT {COLUMNS} ORDER BY r.number DESC LIMIT $1"
+            "SELECT {COLUMNS} WHERE r.number < $1 ORDER BY r.number DESC LIMIT $2"
         )));
-        Ok(query.bind(limit).fetch_all(self.reads()).await?)
+        Ok(query.bind(page.before).bind(page.limit).fetch_all(self.reads()).await?)
     }
 
     /// Returns the run with this number.

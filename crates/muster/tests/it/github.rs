@@ -477,7 +477,7 @@ fn the_front_door_takes_only_what_is_signed(database: Database) {
     assert_snapshot!(story.server.deliveries(), @"
     1 ping ignored: a ping says only that the hook works
     2 watch ignored: event `watch` starts nothing yet
-    3 push dead (2 times): the payload does not fit event `push`: missing field `before`
+    3 push dead (2 times): the payload does not fit event `push`: missing field `before` at line 1 column 25
     4 push ignored: not added: `muster repo add somebody/else` adds it
     5 push dead: the payload is no JSON: EOF while parsing an object at line 1 column 1
     6 push accepted (2 times)

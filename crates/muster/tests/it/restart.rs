@@ -50,8 +50,7 @@ fn a_job_that_ends_while_no_server_runs_is_taken_over_later(database: Database) 
         let data = server.data().to_string_lossy().into_owned();
         !processes().iter().any(|(_, line)| line.contains("supervise") && line.contains(&data))
     });
-    let address = server.url.strip_prefix("http://").unwrap().to_owned();
-    server.serve(&address);
+    server.serve_again();
     assert!(server.verdict(&sha).contains("slow success: Successful"));
 }
 

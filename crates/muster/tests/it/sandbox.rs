@@ -226,8 +226,7 @@ fn without_bubblewrap_auto_says_so_and_sandbox_runs_nothing() {
             .env("PATH", bin.path())
             .output(Duration::from_secs(60), 1 << 20)
             .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Done { exit: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+        Done::of(&output)
     };
     assert_snapshot!(run("auto").story(), @"
     .github/workflows/ci.yml
@@ -411,11 +410,7 @@ ls "$RUSTUP_HOME/toolchains""#,
         .env("PATH", path)
         .output(Duration::from_secs(30), 1 << 20)
         .unwrap();
-    let done = Done {
-        exit: ran.status.code(),
-        out: String::from_utf8_lossy(&ran.stdout).into_owned(),
-        err: String::from_utf8_lossy(&ran.stderr).into_owned(),
-    };
+    let done = Done::of(&ran);
     assert_eq!(done.exit, Some(0), "{}{}", done.out, done.err);
     assert_snapshot!(output(&done), @r#"
     Checked out [sha] at refs/heads/main

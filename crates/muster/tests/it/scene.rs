@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
 use std::time::Duration;
 
-use muster_sys::process::Program;
+use muster_sys::process::{Output, Program};
 use tempfile::TempDir;
 
 /// Nothing in these tests takes this long.
@@ -115,14 +116,15 @@ pub(crate) fn muster_in(folder: &Path, args: &[&str]) -> Done {
         .env("CALLERS_SECRET", "hunter2")
         .output(LIMIT, 16 << 20)
         .unwrap();
-    Done {
-        exit: output.status.code(),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Done::of(&output)
 }
 
 impl Done {
+    pub(crate) fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { exit: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
     /// Returns exit code and output for a snapshot, with what differs from run to run taken out.
     pub(crate) fn story(&self) -> String {
         let mut story = String::new();

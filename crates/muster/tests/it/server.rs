@@ -85,9 +85,24 @@ impl Server {
 
     /// Starts the server's process, and reads where it listens.
     pub(crate) fn serve(&mut self, listen: &str) {
+        self.serve_by_way_of(&[], listen);
+    }
+
+    /// Starts the server's process again at the same address.
+    pub(crate) fn serve_again(&mut self) {
+        self.serve_again_by_way_of(&[]);
+    }
+
+    /// Starts it again by way of a program, which becomes it.
+    pub(crate) fn serve_again_by_way_of(&mut self, program: &[&str]) {
+        let address = self.url.strip_prefix("http://").unwrap().to_owned();
+        self.serve_by_way_of(program, &address);
+    }
+
+    fn serve_by_way_of(&mut self, program: &[&str], listen: &str) {
         // A port that was ours may be somebody's for a moment, after a restart.
         let start = clock::monotonic();
-        while !self.try_serve(listen) {
+        while !self.try_serve(program, listen) {
             assert!(start.elapsed() < PATIENCE, "the server does not start at {listen}");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -118,17 +133,30 @@ impl Server {
         std::env::join_paths(all).unwrap()
     }
 
-    fn try_serve(&mut self, listen: &str) -> bool {
+    /// Returns what starts the server, by way of another program where there is one.
+    fn program_to_serve(&self, by_way_of: &[&str], listen: &str) -> Program {
         let installed = self.installed();
         let built = Path::new(env!("CARGO_BIN_EXE_muster"));
-        let mut talk = Program::new(if installed.exists() { &installed } else { built })
+        let muster = if installed.exists() { &installed } else { built };
+        let program = match by_way_of {
+            [] => Program::new(muster),
+            [first, others @ ..] => Program::new(first).args(others).arg(muster),
+        };
+        program
             .args(["serve", "--listen", listen])
             .dir(self.folder.path())
             .env("HOME", self.folder.path())
             .env("PATH", self.path())
             .env("MUSTER_LOG", "error")
-            .converse()
-            .unwrap();
+    }
+
+    /// Starts a server that is to end by itself; returns what it said.
+    pub(crate) fn ends(&self) -> Done {
+        Done::of(&self.program_to_serve(&[], "127.0.0.1:0").output(PATIENCE, 1 << 20).unwrap())
+    }
+
+    fn try_serve(&mut self, by_way_of: &[&str], listen: &str) -> bool {
+        let mut talk = self.program_to_serve(by_way_of, listen).converse().unwrap();
         let mut line = String::new();
         BufReader::new(talk.output).read_line(&mut line).unwrap();
         let Some(url) = line.trim().strip_prefix("muster at ") else {
@@ -150,8 +178,7 @@ impl Server {
     /// Kills the server as a power cut would, and starts it again at the same address.
     pub(crate) fn kill_and_serve(&mut self) {
         self.kill();
-        let address = self.url.strip_prefix("http://").unwrap().to_owned();
-        self.serve(&address);
+        self.serve_again();
     }
 
     /// Asks the server to end, and waits until it has.
@@ -194,11 +221,7 @@ impl Server {
             .env("MUSTER_TOKEN", &self.token)
             .output(PATIENCE, 128 << 20)
             .unwrap();
-        Done {
-            exit: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Done::of(&output)
     }
 
     /// Returns what the server answers to its administrator at `path`.

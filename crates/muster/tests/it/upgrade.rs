@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use insta::assert_snapshot;
-use muster_sys::process::Program;
 use sqlx::AnyPool;
 use sqlx::migrate::Migrator;
 
@@ -13,7 +12,6 @@ use crate::server::Server;
 
 on_both! {
     the_first_schema_is_brought_up_to_date_with_what_it_holds,
-    a_backup_is_taken_while_the_server_runs,
 }
 
 /// What `muster demo --once` had stored with the first schema.
@@ -82,37 +80,5 @@ fn the_first_schema_is_brought_up_to_date_with_what_it_holds(database: Database)
         })
         .unwrap();
         assert_eq!(count, 1);
-    }
-}
-
-fn a_backup_is_taken_while_the_server_runs(database: Database) {
-    let server = Server::start(database, "");
-    server
-        .scene
-        .workflow("on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{run: echo kept}]\n");
-    let sha = server.push("main", "Kept");
-    server.verdict(&sha);
-    let done = server.muster(&["backup", "copy"]);
-    assert_eq!(done.exit, Some(0), "{}", done.err);
-    let folder = server.data().parent().unwrap().join("copy");
-    let said = done.out.replace(".dump", ".db");
-    assert_snapshot!(said, @"
-    database: copy/muster.db
-    logs: 1 in copy/logs
-    deploy keys: 0 in copy/keys
-    Mirrors are fetched again; secrets that muster.toml names are not in it.
-    ");
-    let log = std::fs::read_dir(folder.join("logs")).unwrap().flatten().next().unwrap();
-    assert!(std::fs::read_to_string(log.path()).unwrap().contains(" kept\n"));
-    // Never over an older one.
-    assert_eq!(server.muster(&["backup", "copy"]).exit, Some(2));
-    if matches!(database, Database::Sqlite) {
-        // The copy is a data folder that a server can be started on.
-        let listed = Program::new(env!("CARGO_BIN_EXE_muster"))
-            .args(["backup", "--config", "copied.toml", "again"])
-            .dir(server.data().parent().unwrap());
-        std::fs::write(folder.parent().unwrap().join("copied.toml"), "data = \"copy\"\n").unwrap();
-        let output = listed.output(std::time::Duration::from_secs(30), 1 << 20).unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
