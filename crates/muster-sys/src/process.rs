@@ -141,6 +141,14 @@ impl Program {
         self
     }
 
+    /// Has the program write its errors to a file instead of where ours go; of use where its outputs are not
+    /// taken in.
+    #[must_use]
+    pub fn errors_to(mut self, file: File) -> Self {
+        self.command.stderr(file);
+        self
+    }
+
     /// Bounds each file that the program, or one that it starts, writes; above that it is killed by
     /// `SIGXFSZ`.
     #[must_use]

@@ -61,6 +61,12 @@ impl Client {
         self.send(Method::DELETE, path, None).await.map(drop)
     }
 
+    /// Makes a connection to the server at `url`, as its administrator.
+    pub(crate) fn at(url: String, token: String) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().build().context("cannot make an HTTP client")?;
+        Ok(Self { http, url, token: Some(token) })
+    }
+
     /// Sends a request; an answer other than 2xx is an error with the server's own words.
     pub(crate) async fn send(
         &self,

@@ -13,6 +13,7 @@ mod runs;
 mod serve;
 mod service;
 mod supervise;
+mod torture;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -72,6 +73,8 @@ enum Command {
     Backup(backup::Arguments),
     /// Put a backup in the place of what is there, while no server runs.
     Restore(restore::Arguments),
+    /// Kill a second server on this machine again and again, and count what is lost.
+    Torture(torture::Arguments),
     /// Make muster a service of systemd, or end that.
     Service(service::Arguments),
     /// Run one job for the server or for `run` (used by muster itself).
@@ -102,6 +105,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Why(arguments) => runs::why(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Restore(arguments) => restore::run(&arguments),
+        Command::Torture(arguments) => torture::run(&arguments),
         Command::Service(arguments) => service::run(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Checkout(arguments) => checkout::run(&arguments),

@@ -1,18 +1,23 @@
 //! kill -9, again and again, under load: every webhook, verdict and log byte is counted.
 //!
-//! `MUSTER_KILLS=200 cargo xtask test -- torture` does it two hundred times; without a word a few.
+//! `MUSTER_KILLS=200 cargo xtask test -- torture` does it two hundred times; without a word a few. `muster torture`
+//! is the same for users, with a code host that is less strict and fails more often.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use muster_sys::process::Program;
 use muster_testkit::{FakeGitHub, SECRET};
 
 use crate::database::{Database, on_both};
-use crate::scene::git_in;
+use crate::scene::{Done, git_in};
 use crate::server::{Server, kill, supervisors};
 
-on_both! { nothing_is_lost_or_doubled }
+on_both! {
+    nothing_is_lost_or_doubled,
+    a_user_can_see_that_nothing_is_lost,
+}
 
 /// A commit for so many kills.
 const KILLS_A_COMMIT: usize = 2;
@@ -98,6 +103,36 @@ fn nothing_is_lost_or_doubled(database: Database) {
     {
         let sent = commits.len();
         println!("{kills} kills, {sent} webhooks in {attempts} attempts: 0 lost, 0 doubled");
+    }
+}
+
+fn a_user_can_see_that_nothing_is_lost(database: Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let selected = database.config();
+    std::fs::write(folder.path().join("muster.toml"), "isolation = \"none\"\n").unwrap();
+    let run = |args: &[&str], url: Option<&str>| {
+        let torture = Program::new(env!("CARGO_BIN_EXE_muster")).arg("torture").args(args);
+        let torture = torture.dir(folder.path()).env("HOME", folder.path());
+        let torture = torture.envs(url.map(|url| ("MUSTER_TORTURE_DATABASE", url)));
+        Done::of(&torture.output(Duration::from_secs(300), 1 << 20).unwrap())
+    };
+    let url = selected.split('"').nth(1);
+    let done = run(&["--kills", "4", "--seed", "7", "--json"], url);
+    assert_eq!(done.exit, Some(0), "{}\n{}", done.out, done.err);
+    let report: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    let faults = if url.is_some() { 0 } else { 9 };
+    assert_eq!(report["webhooks"]["there"], 2 + faults, "{report}");
+    assert_eq!(report["verdicts"]["there"], 2 * (2 + faults), "{report}");
+    assert_eq!(report["log_lines"]["there"], 400 * (2 + faults), "{report}");
+    assert!(faults == 0 || report["disk_faults"].as_u64().unwrap() > 0, "{report}");
+    // It has tidied up.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    if let Some(url) = url {
+        let again = run(&["--kills", "1"], Some(url));
+        assert!(again.err.contains("the database of --database is not empty"), "{}", again.err);
+        std::fs::write(folder.path().join("muster.toml"), &selected).unwrap();
+        let unnamed = run(&[], None);
+        assert!(unnamed.err.contains("name an empty one with --database"), "{}", unnamed.err);
     }
 }
 
