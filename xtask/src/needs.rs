@@ -11,7 +11,7 @@ struct Need {
     what_for: &'static str,
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need { program: "git", package: "git", what_for: "every test with a repository" },
     Need { program: "bash", package: "bash", what_for: "steps that name it" },
     Need { program: "bwrap", package: "bubblewrap", what_for: "jobs in a sandbox" },
@@ -22,6 +22,7 @@ const NEEDS: [Need; 11] = [
     Need { program: "npm", package: "npm", what_for: "real webhook payloads" },
     Need { program: "chromium", package: "chromium", what_for: "pages in a browser" },
     Need { program: "strace", package: "strace", what_for: "faults at system calls" },
+    Need { program: "faketime", package: "faketime", what_for: "a clock that is wrong" },
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
 ];
 

@@ -1,6 +1,6 @@
 //! A job from beginning to end.
 
-use std::io::{self, PipeReader, Read as _};
+use std::io::{self, ErrorKind, PipeReader, Read as _};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,12 +34,22 @@ const CLEAN_UP: Duration = Duration::from_secs(5);
 /// The line of a job's log that says what stands between its steps and the machine begins so.
 pub const ISOLATION: &str = "Isolation: ";
 
-/// Runs a job. Never fails itself: what goes wrong is in the result and in the log.
-pub fn run(spec: &JobSpec, cancel: &Cancel, listener: &mut dyn Listener) -> JobResult {
-    let error = |reason: String| JobResult {
-        conclusion: JobConclusion::Error,
-        reason: Some(reason),
-        outputs: Vec::new(),
+/// Runs a job. What goes wrong with it is in the result and in the log.
+///
+/// # Errors
+///
+/// When the disk of this machine failed the job, which says nothing of the job.
+pub fn run(
+    spec: &JobSpec,
+    cancel: &Cancel,
+    listener: &mut dyn Listener,
+) -> Result<JobResult, io::Error> {
+    let error = |reason: String| {
+        Ok(JobResult {
+            conclusion: JobConclusion::Error,
+            reason: Some(reason),
+            outputs: Vec::new(),
+        })
     };
     let Ok(workflow) = read(&spec.workflow) else {
         return error(format!("{} cannot be read any more", spec.workflow_path));
@@ -53,8 +63,26 @@ pub fn run(spec: &JobSpec, cancel: &Cancel, listener: &mut dyn Listener) -> JobR
     };
     for (index, step) in definition.steps.iter().enumerate() {
         job.step(index + 1, step);
+        if let Some(error) = job.failed_by.take() {
+            return Err(error);
+        }
     }
-    job.finish(definition)
+    Ok(job.finish(definition))
+}
+
+/// Why a step does not start.
+enum Unprepared {
+    /// It is wrong.
+    Wrong(String),
+    /// What it needs could not be written.
+    Unwritten(io::Error),
+}
+
+/// Returns whether an error is the disk's, and none that a job has made for itself.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::ReadOnlyFilesystem];
+    full.contains(&error.kind())
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// The output of what an ended step left running, read on a thread of its own so that it never waits
@@ -120,6 +148,8 @@ struct RunningJob<'a> {
     out_of_memory: Option<String>,
     /// Whether it used more than it may.
     exceeded: bool,
+    /// How the machine's disk failed it.
+    failed_by: Option<io::Error>,
     _disk: DiskWatch,
 }
 
@@ -157,6 +187,7 @@ impl<'a> RunningJob<'a> {
             memory_kills: 0,
             out_of_memory: None,
             exceeded: false,
+            failed_by: None,
             _disk: DiskWatch::start(spec.folder.clone(), spec.disk, cancel.clone()),
         };
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
@@ -286,7 +317,7 @@ impl<'a> RunningJob<'a> {
         });
         let (order, files) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return self.refuse(place, &format!("cannot prepare it: {error}")),
+            Err(error) => return self.unwritten(place, error),
         };
         let path = self.ground.environment.iter().find(|(name, _)| name == "PATH").cloned();
         let program = Program::new(&self.ground.program)
@@ -309,7 +340,8 @@ impl<'a> RunningJob<'a> {
         let prepared = self.prepare_script(place, view, env, [script, shell, folder]);
         let (program, files) = match prepared {
             Ok(prepared) => prepared,
-            Err(why) => return self.refuse(place, &why),
+            Err(Unprepared::Wrong(why)) => return self.refuse(place, &why),
+            Err(Unprepared::Unwritten(error)) => return self.unwritten(place, error),
         };
         let minutes = step.timeout_minutes.as_ref().map(|minutes| minutes.get(view)).transpose();
         match minutes {
@@ -349,22 +381,23 @@ impl<'a> RunningJob<'a> {
         view: &Contexts,
         env: &[(String, String)],
         [script, shell, folder]: [Option<&Template>; 3],
-    ) -> Result<(Program, CommandFiles), String> {
+    ) -> Result<(Program, CommandFiles), Unprepared> {
+        let wrong = Unprepared::Wrong;
         let defaults = [&self.definition.defaults, &self.workflow.defaults];
         let shell = shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell.as_ref()));
         let folder = folder
             .or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
-        let text = |what: &str, template: Option<&Template>| -> Result<Option<String>, String> {
+        let text = |what: &str, template: Option<&Template>| {
             let text = template.map(|template| template.text(view)).transpose();
-            text.map_err(|error| format!("`{what}`: {error}"))
+            text.map_err(|error| wrong(format!("`{what}`: {error}")))
         };
         for template in [script, shell, folder].into_iter().flatten().filter(|_| self.spec.guarded)
         {
             if let Ok(Some(path)) = template.hostile(view) {
-                return Err(format!(
+                return Err(wrong(format!(
                     "`${{{{ {path} }}}}` holds text of a stranger that a shell could take for commands. \
                      Hand it over as a variable: `env: {{TEXT: ${{{{ {path} }}}}}}`, and \"$TEXT\" in the script"
-                ));
+                )));
             }
         }
         let script = text("run", script)?.unwrap_or_default();
@@ -372,19 +405,20 @@ impl<'a> RunningJob<'a> {
         let folder = text("working-directory", folder)?.unwrap_or_default();
         let folder = self.ground.places.workspace.join(folder);
         if self.ground.lacks_folder(&folder) {
-            return Err(format!("`working-directory`: {} does not exist", folder.display()));
+            let text = format!("`working-directory`: {} does not exist", folder.display());
+            return Err(wrong(text));
         }
-        let broken = |error: io::Error| format!("cannot write the step's files: {error}");
-        let files = CommandFiles::create(&self.ground, place).map_err(broken)?;
+        let files = CommandFiles::create(&self.ground, place).map_err(Unprepared::Unwritten)?;
         let name = format!("step_{place}.{}", shell::extension(shell.as_deref()));
         let script = shell::prepare(shell.as_deref(), &script);
-        let path = self.ground.write(&name, script.as_bytes()).map_err(broken)?;
+        let path = self.ground.write(&name, script.as_bytes());
+        let path = path.map_err(Unprepared::Unwritten)?;
         let variables = self.variables(env, &files);
         let search_path = variables.iter().rev().find(|(name, _)| name == "PATH");
         let search_path = search_path.map(|(_, value)| value.as_str()).unwrap_or_default();
         let find = |name: &str| self.ground.find(name, search_path);
-        let invocation =
-            shell::invocation(shell.as_deref(), &path, find).map_err(|error| error.to_string())?;
+        let invocation = shell::invocation(shell.as_deref(), &path, find)
+            .map_err(|error| wrong(error.to_string()))?;
         let program =
             Program::new(invocation.program).args(invocation.args).dir(&folder).envs(variables);
         Ok((program, files))
@@ -461,6 +495,15 @@ impl<'a> RunningJob<'a> {
             self.listener.step(StepEvent::Summary { step: place, markdown: said.summary });
         }
         Done { outcome, outputs: said.outputs }
+    }
+
+    /// Ends a step whose files cannot be written, and the job with it where that is the disk's fault.
+    fn unwritten(&mut self, place: usize, error: io::Error) -> Done {
+        let done = self.refuse(place, &format!("cannot write the step's files: {error}"));
+        if is_of_the_disk(&error) {
+            self.failed_by = Some(error);
+        }
+        done
     }
 
     /// Ends a step that could not run, saying why in its log.

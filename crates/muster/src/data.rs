@@ -10,6 +10,11 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::git::DeployKey;
 
+/// This share of the disk is left free.
+const FREE_AT_LEAST_PERCENT: u64 = 2;
+/// What is said where it is not.
+pub(crate) const NO_ROOM: &str = "the disk of the data folder has less than 2 % free";
+
 /// The folder of one server.
 #[derive(Debug)]
 pub(crate) struct Data {
@@ -66,11 +71,10 @@ impl Data {
         &self.folder
     }
 
-    /// Returns true when at least this share of the disk is free, or that cannot be known.
-    pub(crate) fn has_room(&self, percent: u64) -> bool {
-        rustix::fs::statvfs(&self.folder).map_or(true, |disk| {
-            disk.f_bavail.saturating_mul(100) >= disk.f_blocks.saturating_mul(percent)
-        })
+    /// Returns whether the disk has room for what comes, or that cannot be known. Below this webhooks are
+    /// refused and no job is started: what has begun needs what is left.
+    pub(crate) fn has_room(&self) -> bool {
+        has_room(&self.folder)
     }
 
     /// Returns the folder of nudges below the data folder `folder`, whether a server runs or not.
@@ -147,6 +151,13 @@ impl Data {
     pub(crate) fn log(&self, job_id: &str, attempt: i64) -> PathBuf {
         self.logs().join(format!("{job_id}.{attempt}.log"))
     }
+}
+
+/// Returns whether the disk of a data folder has room, as [`Data::has_room`] does.
+pub(crate) fn has_room(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).map_or(true, |disk| {
+        disk.f_bavail.saturating_mul(100) >= disk.f_blocks.saturating_mul(FREE_AT_LEAST_PERCENT)
+    })
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {

@@ -10,6 +10,7 @@ use muster_sys::clock;
 use super::client::{Client, ServerArguments};
 use super::{GREEN, RED, print, runtime};
 use crate::config::{Config, IsolationConfig};
+use crate::data::{NO_ROOM, has_room};
 use crate::forge::GitHub;
 use crate::git::Git;
 use crate::machine;
@@ -98,6 +99,9 @@ fn data(config: &Config) -> anyhow::Result<String> {
     let probe = folder.join(".doctor");
     std::fs::write(&probe, "").with_context(|| format!("cannot write to {}", folder.display()))?;
     std::fs::remove_file(&probe)?;
+    if !has_room(folder) {
+        bail!("{NO_ROOM}: webhooks are refused, and no job is started");
+    }
     Ok(folder.display().to_string())
 }
 

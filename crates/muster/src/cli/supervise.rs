@@ -38,7 +38,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut spool =
         spool::Writer::new(out, arguments.nudge.clone()).context("cannot write the spool")?;
-    let result = muster_runner::run(&spec, &cancel, &mut spool);
+    // Without a result this attempt is a lost one, and another is made.
+    let result =
+        muster_runner::run(&spec, &cancel, &mut spool).context("the disk failed the job")?;
     spool.finish(&result).context("cannot write the spool")?;
     Ok(GREEN)
 }

@@ -13,7 +13,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::error::Problem;
-use super::hooks::FREE_AT_LEAST_PERCENT;
 use crate::loops::Shared;
 
 /// A database that does not answer in this time is away.
@@ -29,7 +28,7 @@ struct Labels {
 /// `GET /readyz`: whether webhooks are taken in now. Says nothing that is anybody's secret.
 pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let why = match tokio::time::timeout(ANSWER, shared.store.answers()).await {
-        Ok(Ok(_)) if shared.data.has_room(FREE_AT_LEAST_PERCENT) => {
+        Ok(Ok(_)) if shared.data.has_room() => {
             return "ready\n".into_response();
         }
         Ok(Ok(_)) => "the disk is full\n",
@@ -65,7 +64,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Respons
     registry.register("jobs_at_once", "Jobs that may run at once", gauge(jobs));
     let given_up = gauge(backlog.given_up);
     registry.register("reports_given_up", "Reports that nobody will be told", given_up);
-    let has_room = gauge(i64::from(shared.data.has_room(FREE_AT_LEAST_PERCENT)));
+    let has_room = gauge(i64::from(shared.data.has_room()));
     registry.register("has_room", "Whether the disk has room for webhooks", has_room);
     let sandbox = gauge(i64::from(shared.cageless.is_none()));
     registry.register("has_sandbox", "Whether jobs can have a sandbox", sandbox);

@@ -26,8 +26,6 @@ const MAX_BODY: usize = 25 << 20;
 pub(crate) const IN_FLIGHT_KIB: usize = 256 << 10;
 /// GitHub gives up after ten seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Below this share of free space nothing more is taken in.
-pub(super) const FREE_AT_LEAST_PERCENT: u64 = 2;
 /// What a sender is asked to wait when there is no room.
 const RETRY_AFTER_S: &str = "30";
 
@@ -51,7 +49,7 @@ pub(super) async fn github(
     let Ok(_room) = shared.inbox_room.try_acquire_many(kib) else {
         return Ok(no_room("too much at once"));
     };
-    if !shared.data.has_room(FREE_AT_LEAST_PERCENT) {
+    if !shared.data.has_room() {
         return Ok(no_room("the disk is full"));
     }
     let Ok(read) = tokio::time::timeout(READ_TIMEOUT, read(body)).await else {

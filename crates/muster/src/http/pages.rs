@@ -8,6 +8,7 @@ use axum::response::Html;
 
 use super::api::{CommitFacts, find_commit, find_job};
 use super::error::Problem;
+use crate::data::NO_ROOM;
 use crate::logs::{self, Line};
 use crate::loops::Shared;
 use crate::store::Page;
@@ -34,8 +35,13 @@ struct HomePage {
 pub(super) async fn home(State(shared): State<Arc<Shared>>) -> Result<Html<String>, Problem> {
     let runs = shared.store.newest_runs(Page::newest(RUNS)).await?;
     let repositories = shared.store.repositories().await?.into_iter();
+    let room = (!shared.data.has_room()).then(|| {
+        let what = format!("{NO_ROOM}; webhooks are refused, and no job is started");
+        ("muster".to_owned(), what)
+    });
     let problems = repositories
         .filter_map(|repository| Some((repository.name, repository.problem?)))
+        .chain(room)
         .collect();
     Ok(Html(HomePage { runs, problems }.render()?))
 }

@@ -21,6 +21,7 @@ use muster_workflow::workflow::Workflow;
 use super::start::{self, Start};
 use super::supervisor::Supervisor;
 use super::{Shared, Step};
+use crate::data::NO_ROOM;
 use crate::machine;
 use crate::store::jobs::Taken;
 use crate::store::runs::{ActiveRun, Order};
@@ -301,6 +302,11 @@ impl Drive {
         // How many run is known only while all are: not after a write that failed.
         while self.loaded && self.supervisors.len() < self.shared.config.jobs {
             let Some((run_id, place)) = self.next_queued() else { break };
+            // Its log could not be kept.
+            if !self.shared.data.has_room() {
+                tracing::warn!("no job is started: {NO_ROOM}");
+                break;
+            }
             if let Err(error) = self.start(&run_id, place).await {
                 self.forget(&run_id, &error);
                 // The store may be out of order; the next step tries again.

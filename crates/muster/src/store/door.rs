@@ -5,6 +5,7 @@
 //! sync. There is no timer: alone, an operation waits for nobody. On PostgreSQL each operation is a
 //! transaction of its own. An operation gets SQL in hand and nothing else.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use futures_util::FutureExt as _;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-use super::{StoreError, sqlite_code};
+use super::StoreError;
 
 /// A future that borrows the connection.
 pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
@@ -22,9 +23,11 @@ pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 /// Tells the writer's caller, once it is known, whether what it wrote is durable.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// An operation: `None` when it failed and has told its caller itself.
-type Operation =
-    Box<dyn for<'c> FnOnce(&'c mut AnyConnection) -> BoxFuture<'c, Option<Reply>> + Send>;
+/// An operation: `None` when it failed and has told its caller itself. It gets a transaction, or why there is none.
+type Operation = Box<
+    dyn for<'c> FnOnce(Result<&'c mut AnyConnection, StoreError>) -> BoxFuture<'c, Option<Reply>>
+        + Send,
+>;
 
 /// How many operations may wait, and how many go into one transaction.
 const WAITING: usize = 1024;
@@ -35,6 +38,27 @@ const TOGETHER: usize = 64;
 pub(super) enum Broken {
     Disk(String),
     File(String),
+}
+
+impl Broken {
+    /// Returns what an error of SQLite says to be broken: the disk, unless it is only full, or the file.
+    pub(super) fn of(error: &sqlx::Error) -> Option<Self> {
+        // https://www.sqlite.org/rescode.html
+        const IOERR: u32 = 10;
+        const CORRUPT: u32 = 11;
+        const NOTADB: u32 = 26;
+        // Where the file of shared memory finds no room. It is none of the data.
+        const SHMOPEN: u32 = IOERR | 18 << 8;
+        const SHMSIZE: u32 = IOERR | 19 << 8;
+        const SHMMAP: u32 = IOERR | 21 << 8;
+        let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+        match (code, code & 0xff) {
+            (SHMOPEN | SHMSIZE | SHMMAP, _) => None,
+            (_, IOERR) => Some(Self::Disk(error.to_string())),
+            (_, CORRUPT | NOTADB) => Some(Self::File(error.to_string())),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -93,7 +117,11 @@ impl Door {
                 let (answer, answered) = oneshot::channel();
                 let operation: Operation = Box::new(move |db| {
                     Box::pin(async move {
-                        match work(db).await {
+                        let done = match db {
+                            Ok(db) => work(db).await,
+                            Err(why) => Err(why),
+                        };
+                        match done {
                             Ok(value) => Some(Box::new(move |durable: Result<(), StoreError>| {
                                 // A caller that is gone needs no answer.
                                 drop(answer.send(durable.map(|()| value)));
@@ -130,30 +158,37 @@ async fn write_together(
     broken: watch::Sender<Option<Broken>>,
 ) {
     while let Some(first) = waiting.recv().await {
-        let mut operations = vec![first];
+        let mut operations = VecDeque::from([first]);
         while operations.len() < TOGETHER {
             match waiting.try_recv() {
-                Ok(operation) => operations.push(operation),
+                Ok(operation) => operations.push_back(operation),
                 Err(_) => break,
             }
         }
         let mut replies = Vec::new();
         // What panics is rolled back, and its caller hears that the store did not do it.
-        let work = AssertUnwindSafe(transaction(&pool, operations, &mut replies)).catch_unwind();
+        let work =
+            AssertUnwindSafe(transaction(&pool, &mut operations, &mut replies)).catch_unwind();
         let failed = match work.await {
             Ok(written) => written.err().map(|error| {
-                if let Some(what) = what_is_broken(&error) {
+                if let Some(what) = Broken::of(&error) {
                     broken.send_replace(Some(what));
                 }
                 error.to_string()
             }),
             Err(_) => Some("an operation panicked".to_owned()),
         };
+        let failed = failed.map(|why| format!("it could not be written: {why}"));
         for reply in replies {
             reply(match &failed {
                 None => Ok(()),
-                Some(why) => Err(StoreError::Refused(format!("it could not be written: {why}"))),
+                Some(why) => Err(StoreError::Refused(why.clone())),
             });
+        }
+        // Whose turn has not come hears why, too.
+        for operation in operations {
+            let why = failed.clone().unwrap_or_default();
+            operation(Err(StoreError::Refused(why))).await;
         }
         // After that nothing that the disk takes is believed.
         if broken.borrow().is_some() {
@@ -162,22 +197,27 @@ async fn write_together(
     }
 }
 
-/// Returns what an error says to be broken: the disk, unless it is only full, or the file.
-fn what_is_broken(error: &sqlx::Error) -> Option<Broken> {
-    // https://www.sqlite.org/rescode.html: SQLITE_IOERR, SQLITE_CORRUPT and SQLITE_NOTADB.
-    match sqlite_code(error)? {
-        10 => Some(Broken::Disk(error.to_string())),
-        11 | 26 => Some(Broken::File(error.to_string())),
-        _ => None,
-    }
-}
-
+/// Does all operations in one transaction; those that are left over were not begun.
 async fn transaction(
     pool: &AnyPool,
-    operations: Vec<Operation>,
+    operations: &mut VecDeque<Operation>,
     replies: &mut Vec<Reply>,
 ) -> Result<(), sqlx::Error> {
     let mut connection = pool.acquire().await?;
+    let done = transaction_on(&mut connection, operations, replies).await;
+    if done.is_err() {
+        // Whether a transaction is still open on it depends on what has failed, such as a full disk at a commit.
+        // Nobody needs to hear how the closing went.
+        drop(connection.close().await);
+    }
+    done
+}
+
+async fn transaction_on(
+    connection: &mut AnyConnection,
+    operations: &mut VecDeque<Operation>,
+    replies: &mut Vec<Reply>,
+) -> Result<(), sqlx::Error> {
     // A deferred transaction that reads first can never be made a writing one under load.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     // Each statement is a way to the connection's thread and back: alone, an operation needs no
@@ -186,8 +226,8 @@ async fn transaction(
     if !alone {
         transaction.execute("SAVEPOINT operation").await?;
     }
-    for operation in operations {
-        match operation(&mut transaction).await {
+    while let Some(operation) = operations.pop_front() {
+        match operation(Ok(&mut transaction)).await {
             Some(reply) => {
                 replies.push(reply);
                 if !alone {

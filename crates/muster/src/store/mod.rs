@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use alone::Alone;
 use backup::Copy;
 pub(crate) use door::BoxFuture;
-use door::Door;
+use door::{Broken, Door};
 
 use crate::task;
 
@@ -83,18 +83,11 @@ pub(crate) enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match sqlite_code(&error) {
-            // https://www.sqlite.org/rescode.html: SQLITE_CORRUPT and SQLITE_NOTADB.
-            Some(11 | 26) => Self::Damaged(error.to_string()),
-            _ => Self::Database(error),
+        match Broken::of(&error) {
+            Some(Broken::File(said)) => Self::Damaged(said),
+            Some(Broken::Disk(_)) | None => Self::Database(error),
         }
     }
-}
-
-/// Returns the primary result code of SQLite: the lowest byte of each of its kind.
-fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
-    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
 }
 
 /// What each connection to SQLite is told first.

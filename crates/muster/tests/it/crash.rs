@@ -8,16 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
+use crate::database::Database;
+use crate::ground::{CI, Ground};
+use crate::server::{Server, supervisors};
 use muster_sys::clock;
 use muster_sys::process::Program;
-use muster_testkit::{FakeGitHub, SECRET};
 
-use crate::database::Database;
-use crate::scene::git_in;
-use crate::server::{Server, supervisors};
-
-const LINES: usize = 60;
-const CI: &str = "on: push\njobs:\n  count:\n    runs-on: linux\n    steps:\n      - run: for i in $(seq 1 60); do echo \"line $i\"; done\n";
 /// What an ingest writes and says, by the calls that it is made of.
 const CALLS: [&str; 4] = ["pwrite64", "fdatasync", "recvfrom", "sendto,writev"];
 /// No thread makes more of these calls while it takes in a webhook.
@@ -87,78 +83,9 @@ fn is_traced(pid: u32, all: bool) -> bool {
     threads.map(|thread| thread.path()).all(|thread| tracer(&thread))
 }
 
-/// A server beside GitHub, and commits there that nobody has told it of yet.
-struct Ground {
-    github: FakeGitHub,
-    server: Server,
-    repository: PathBuf,
-    told: Vec<String>,
-}
-
-impl Ground {
-    fn new() -> Self {
-        let github = FakeGitHub::start();
-        let repository = github.repository();
-        fs::create_dir_all(&repository).unwrap();
-        git_in(&repository, &["init", "--quiet", "--bare", "--initial-branch=main", "."]);
-        let server = Server::start_without_repository(Database::Sqlite, &github.config());
-        assert_eq!(server.muster(&["repo", "add", "team/app"]).exit, Some(0));
-        server.scene.workflow(CI);
-        Self { github, server, repository, told: Vec::new() }
-    }
-
-    /// Makes a commit at GitHub; returns the webhook that tells of it.
-    fn commit(&mut self) -> (String, Vec<u8>) {
-        let number = self.told.len();
-        self.server.scene.file("number", &number.to_string());
-        let sha = self.server.scene.commit("Next");
-        let refspec = format!("HEAD:refs/heads/topic-{number}");
-        self.server.scene.git(&["push", "--quiet", &self.repository.to_string_lossy(), &refspec]);
-        let payload = self.github.push(&format!("topic-{number}"), None, &sha, "Next");
-        self.told.push(sha);
-        (format!("crash-{number}"), payload.to_string().into_bytes())
-    }
-
-    fn send(&self, id: &str, body: &[u8]) -> Option<u16> {
-        let (url, json) = (&self.server.url, "application/json");
-        self.github.try_send(url, "push", id, json, body.to_vec(), Some(SECRET))
-    }
-
-    /// Starts the server again when it has died, and sends what was not answered.
-    fn recover(&mut self, id: &str, body: &[u8], answered: bool) {
-        if self.server.has_ended() {
-            self.server.kill_and_serve();
-        }
-        if !answered {
-            self.server.until("it is answered", |_| self.send(id, body) == Some(202));
-        }
-    }
-
-    /// Sees that of all that was told nothing is lost and nothing doubled.
-    fn all_is_well(&self) {
-        let Self { github, server, told, .. } = self;
-        let accepted = || server.deliveries().matches("accepted").count();
-        server.until("all are judged", |_| accepted() == told.len());
-        for sha in told {
-            server.until_patiently("the verdict is at GitHub", |_| {
-                github.shown(sha).lines().filter(|line| line.contains(" success: ")).count() == 2
-            });
-        }
-        assert_eq!(accepted(), told.len(), "{}", server.deliveries());
-        let runs = server.muster(&["runs", "--limit", "500"]).out;
-        assert_eq!(runs.lines().count(), told.len(), "{runs}");
-        for run in runs.lines().filter_map(|line| line.split(' ').next()) {
-            let log = server.muster(&["log", run]).out;
-            let lines: Vec<_> = log.lines().filter_map(|line| line.strip_prefix("line ")).collect();
-            assert!((1..=LINES).map(|line| line.to_string()).eq(lines), "run {run}: {log}");
-        }
-        assert_eq!(github.faults(), Vec::<String>::new());
-    }
-}
-
 #[test]
 fn what_was_answered_is_there_wherever_an_ingest_is_killed() {
-    let mut ground = Ground::new();
+    let mut ground = Ground::new(Database::Sqlite);
     let mut fired = 0;
     for calls in CALLS {
         for place in (1..=MOST_CALLS).filter(|place| is_tried(*place)) {
@@ -184,7 +111,7 @@ const LULL: Duration = Duration::from_millis(300);
 
 #[test]
 fn nothing_is_answered_that_a_failing_disk_did_not_take() {
-    let mut ground = Ground::new();
+    let mut ground = Ground::new(Database::Sqlite);
     let faults = [
         "fdatasync:error=EIO:when=1",
         "fdatasync:error=EIO:when=2",
@@ -211,7 +138,7 @@ fn nothing_is_answered_that_a_failing_disk_did_not_take() {
 
 #[test]
 fn an_answer_comes_after_the_disk_has_it() {
-    let mut ground = Ground::new();
+    let mut ground = Ground::new(Database::Sqlite);
     let (id, body) = ground.commit();
     // Nothing is injected: nobody calls so often.
     let calls = "recvfrom,fdatasync,fsync,sendto,writev,write:error=EIO:when=65535";
@@ -230,7 +157,7 @@ fn an_answer_comes_after_the_disk_has_it() {
 
 #[test]
 fn a_run_has_its_verdict_and_its_log_wherever_the_server_is_killed() {
-    let mut ground = Ground::new();
+    let mut ground = Ground::new(Database::Sqlite);
     let mut fired = 0;
     // From the first write of its plan to the last of its verdict.
     for place in (4..=64).filter(|place| is_tried(*place) && place % 5 < 3) {
@@ -252,7 +179,7 @@ fn a_run_has_its_verdict_and_its_log_wherever_the_server_is_killed() {
 
 #[test]
 fn a_job_is_done_again_wherever_its_supervisor_is_killed() {
-    let mut ground = Ground::new();
+    let mut ground = Ground::new(Database::Sqlite);
     ground.server.workflow(&CI.replace(
         "      - run",
         "      - run: until test -e GATE; do sleep 0.01; done\n      - run",

@@ -234,6 +234,15 @@ impl Server {
         })
     }
 
+    /// Returns whether the server says to be ready: the status, and its words.
+    pub(crate) fn ready(&self) -> (u16, String) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let answer = reqwest::get(format!("{}/readyz", self.url)).await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        })
+    }
+
     /// Writes the workflow file; `GATE` in it is the path of [`Self::gate`].
     pub(crate) fn workflow(&self, text: &str) {
         self.scene.workflow(&text.replace("GATE", &self.gate().to_string_lossy()));

@@ -27,13 +27,13 @@ const AT_GITHUB: &str = "
     VALUES ('e2', 12, 'gh', 7, '{}', 'refs/heads/main', '2222222222222222222222222222222222222222', 0, 0, 'accepted');
 ";
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(work)
 }
 
 /// Makes a database as the first schema had it.
-async fn first_schema(url: &str) {
+pub(crate) async fn first_schema(url: &str) {
     sqlx::any::install_default_drivers();
     let pool = AnyPool::connect(url).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -44,6 +44,12 @@ async fn first_schema(url: &str) {
     sqlx::raw_sql(SAMPLE).execute(&pool).await.unwrap();
     sqlx::raw_sql(AT_GITHUB).execute(&pool).await.unwrap();
     pool.close().await;
+}
+
+/// Returns what the server lists of the runs that it found.
+pub(crate) fn runs_of_the_first_schema(server: &Server) -> String {
+    let runs = server.muster(&["runs"]).out;
+    runs.lines().map(|line| masked(line) + "\n").collect()
 }
 
 fn the_first_schema_is_brought_up_to_date_with_what_it_holds(database: Database) {
@@ -58,9 +64,7 @@ fn the_first_schema_is_brought_up_to_date_with_what_it_holds(database: Database)
         query.fetch_all(&pool).await.unwrap()
     });
     assert_eq!(at, ["2".repeat(40)]);
-    let runs = server.muster(&["runs"]).out;
-    let runs: String = runs.lines().map(|line| masked(line) + "\n").collect();
-    assert_snapshot!(runs, @"
+    assert_snapshot!(runs_of_the_first_schema(&server), @"
     2 success Greet who is there (CI #2) demo refs/heads/evening-1
     1 failure Greet in the evening (CI #1) demo refs/heads/evening-1
     ");
