@@ -1,8 +1,9 @@
 //! The project's own commands: `cargo xtask check`, `cargo xtask test`, `cargo xtask bench`,
-//! `cargo xtask real-projects`, `cargo xtask sim`.
+//! `cargo xtask real-projects`, `cargo xtask sim`, `cargo xtask fuzz`.
 
 mod bench;
 mod check;
+mod fuzz;
 mod needs;
 mod promises;
 mod real_projects;
@@ -23,6 +24,8 @@ enum Command {
     Check,
     /// Measure the release binary against the figures it must reach.
     Bench(bench::Arguments),
+    /// Change what strangers write at random, and see that what reads it stands.
+    Fuzz(fuzz::Arguments),
     /// Run the workflows of twenty projects that nobody here wrote, and write what became of them.
     RealProjects,
     /// Tell stories of a world where everything goes wrong, and check the laws after each thing that happens.
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Check => check::run(),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::RealProjects => real_projects::run(),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
