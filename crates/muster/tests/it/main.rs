@@ -15,6 +15,7 @@ mod github;
 mod ground;
 mod hogs;
 mod hook;
+mod hostile;
 mod pages;
 mod repositories;
 mod restart;
