@@ -63,11 +63,13 @@ pub fn run(
     };
     for (index, step) in definition.steps.iter().enumerate() {
         job.step(index + 1, step);
-        if let Some(error) = job.failed_by.take() {
-            return Err(error);
-        }
     }
-    Ok(job.finish(definition))
+    let failed_by = job.failed_by.take();
+    let result = job.finish(definition);
+    match failed_by {
+        Some(error) => Err(error),
+        None => Ok(result),
+    }
 }
 
 /// Why a step does not start.
@@ -500,7 +502,9 @@ impl<'a> RunningJob<'a> {
     /// Ends a step whose files cannot be written, and the job with it where that is the disk's fault.
     fn unwritten(&mut self, place: usize, error: io::Error) -> Done {
         let done = self.refuse(place, &format!("cannot write the step's files: {error}"));
-        if is_of_the_disk(&error) {
+        // What was red or stopped before is no other for it.
+        let goes_well = self.stopped.is_none() && self.contexts.status() == JobStatus::Success;
+        if goes_well && is_of_the_disk(&error) {
             self.failed_by = Some(error);
         }
         done

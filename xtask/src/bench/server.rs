@@ -1,7 +1,7 @@
 //! A server beside a fake GitHub: idle, start, intake, first step, restart.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::run::git;
-use super::{Figure, Target, binary, quantile};
+use super::{Figure, Target, quantile};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Offered webhooks a second, for so long; a body has about 10 KiB.
@@ -26,6 +26,7 @@ const SENDERS: usize = 32;
 const FIRST_STEPS: usize = 21;
 
 struct Bench {
+    muster: PathBuf,
     github: FakeGitHub,
     folder: TempDir,
     token: String,
@@ -34,25 +35,25 @@ struct Bench {
     start_ms: f64,
 }
 
-pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
-    let mut bench = Bench::start()?;
+pub(super) fn figures(muster: &Path) -> anyhow::Result<Vec<Figure>> {
+    let mut bench = Bench::start(muster)?;
     let mut figures = vec![
         Figure::new("server start", bench.start_ms, "ms", Target::AtMost(100.0)),
         Figure::new("idle server, resident", bench.resident_mib()?, "MiB", Target::AtMost(30.0))
             .rival("Laminar 9, Woodpecker 130"),
-        Figure::new("binary", mib(std::fs::metadata(binary())?.len()), "MiB", Target::AtMost(40.0)),
+        Figure::new("binary", mib(std::fs::metadata(muster)?.len()), "MiB", Target::AtMost(40.0)),
     ];
     figures.extend(bench.first_steps()?);
     figures.extend(bench.intake()?);
     bench.child.kill()?;
     bench.child.wait()?;
-    let (child, url, ready) = serve(bench.folder.path())?;
+    let (child, url, ready) = serve(muster, bench.folder.path())?;
     (bench.child, bench.url) = (child, url);
     figures.push(Figure::new("ready again after kill -9", ready, "ms", Target::AtMost(2000.0)));
     bench.fill()?;
     bench.child.kill()?;
     bench.child.wait()?;
-    let (child, url, ready) = serve(bench.folder.path())?;
+    let (child, url, ready) = serve(muster, bench.folder.path())?;
     (bench.child, bench.url) = (child, url);
     let figure = Figure::new("ready again, 1 GiB database", ready, "ms", Target::AtMost(2000.0));
     figures.push(figure);
@@ -69,9 +70,9 @@ fn mib(bytes: u64) -> f64 {
 }
 
 /// Starts the server and reads where it listens; returns how long that took.
-fn serve(folder: &Path) -> anyhow::Result<(Child, String, f64)> {
+fn serve(muster: &Path, folder: &Path) -> anyhow::Result<(Child, String, f64)> {
     let start = clock::monotonic();
-    let talk = Program::new(binary())
+    let talk = Program::new(muster)
         .args(["serve", "--listen", "127.0.0.1:0"])
         .dir(folder)
         .env("HOME", folder)
@@ -85,24 +86,25 @@ fn serve(folder: &Path) -> anyhow::Result<(Child, String, f64)> {
 }
 
 impl Bench {
-    fn start() -> anyhow::Result<Self> {
+    fn start(muster: &Path) -> anyhow::Result<Self> {
         let github = FakeGitHub::start();
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("muster.toml"), github.config())?;
         std::fs::create_dir_all(github.repository())?;
         git(&github.repository(), &["init", "--quiet", "--bare", "--initial-branch=main", "."])?;
-        let init = Program::new(binary()).arg("init").dir(folder.path()).output(LIMIT, 1 << 20)?;
+        let init = Program::new(muster).arg("init").dir(folder.path()).output(LIMIT, 1 << 20)?;
         let said = String::from_utf8_lossy(&init.stdout).into_owned();
         let token = said.split_whitespace().find(|word| word.starts_with("muster_"));
         let token = token.context("muster init shows no token")?.to_owned();
-        let (child, url, start_ms) = serve(folder.path())?;
-        let bench = Self { github, folder, token, url, child, start_ms };
+        let (child, url, start_ms) = serve(muster, folder.path())?;
+        let muster = muster.to_owned();
+        let bench = Self { muster, github, folder, token, url, child, start_ms };
         bench.muster(&["repo", "add", "team/app"])?;
         Ok(bench)
     }
 
     fn muster(&self, args: &[&str]) -> anyhow::Result<String> {
-        let output = Program::new(binary())
+        let output = Program::new(&self.muster)
             .args(args)
             .env("MUSTER_URL", &self.url)
             .env("MUSTER_TOKEN", &self.token)

@@ -61,9 +61,10 @@ impl Client {
         self.send(Method::DELETE, path, None).await.map(drop)
     }
 
-    /// Makes a connection to the server at `url`, as its administrator.
+    /// Makes a connection to the server at `url` on this machine, as its administrator.
     pub(crate) fn at(url: String, token: String) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().build().context("cannot make an HTTP client")?;
+        let http =
+            reqwest::Client::builder().no_proxy().build().context("cannot make an HTTP client")?;
         Ok(Self { http, url, token: Some(token) })
     }
 

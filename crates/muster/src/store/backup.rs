@@ -7,23 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_sys::process::Program;
-use sqlx::{AnyConnection, AnyPool, Connection as _};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
 
 use super::alone::Alone;
-use super::{Store, StoreError};
+use super::{Store, StoreError, sqlite_url};
 
 /// A dump that takes longer is given up.
 const LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// What the programs of PostgreSQL go by, beside the address.
-const PASSED_ON: [&str; 7] = [
-    "HOME",
-    "PGPASSFILE",
-    "PGPASSWORD",
-    "PGSSLMODE",
-    "PGSSLROOTCERT",
-    "PGSERVICE",
-    "PGSERVICEFILE",
-];
+pub(crate) const POSTGRES_VARIABLES: [&str; 6] =
+    ["PGPASSFILE", "PGPASSWORD", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "PGSERVICEFILE"];
 
 /// Where the copy of a database goes, without the ending that says its kind.
 #[derive(Debug)]
@@ -66,13 +59,19 @@ const SQLITE_COPY: &str = "muster.db";
 const POSTGRES_COPY: &str = "muster.dump";
 
 impl Store {
-    /// Sees that a backup's database is there, is of the kind that `url` names, and is whole.
+    /// Sees that the database of a backup (a folder, or the file itself) is of the kind that `url` names and whole.
+    /// Returns a file with it: for SQLite a new one in `folder`, under the name that a server looks for.
     ///
     /// # Errors
     ///
-    /// When it is not.
-    pub(crate) async fn look_at_backup(url: Option<&str>, folder: &Path) -> Result<(), StoreError> {
-        let file = folder.join(if url.is_none() { SQLITE_COPY } else { POSTGRES_COPY });
+    /// When it is not there, or not whole.
+    pub(crate) async fn unpack_backup(
+        url: Option<&str>,
+        backup: &Path,
+        folder: &Path,
+    ) -> Result<PathBuf, StoreError> {
+        let name = if url.is_none() { SQLITE_COPY } else { POSTGRES_COPY };
+        let file = if backup.is_dir() { backup.join(name) } else { backup.to_owned() };
         let useless =
             |why: &dyn std::fmt::Display| StoreError::Backup(format!("{}: {why}", file.display()));
         if !file.is_file() {
@@ -81,45 +80,83 @@ impl Store {
         if url.is_some() {
             // What it lists must be all there.
             let list = Program::new("pg_restore").args(["--file=/dev/null"]).arg(&file);
-            return run(list).map_err(|said| useless(&said));
+            return run(list).map(|()| file.clone()).map_err(|said| useless(&said));
+        }
+        let fresh = folder.join(SQLITE_COPY);
+        // A folder that a server had has a log beside it, which is part of the database.
+        for ending in ["", "-wal"] {
+            let (from, to) = (with_ending(&file, ending), with_ending(&fresh, ending));
+            if ending.is_empty() || from.exists() {
+                copy_for_us(&from, &to).map_err(|error| useless(&error))?;
+            }
         }
         sqlx::any::install_default_drivers();
-        // Nothing is to be written beside a backup, so not even a journal is made.
-        let url = format!("sqlite://{}?mode=ro&immutable=1", file.display());
         let look = async {
-            let mut connection = AnyConnection::connect(&url).await?;
+            let mut connection = AnyConnection::connect(&sqlite_url(&fresh, "rw")).await?;
             let query = sqlx::query_scalar::<_, String>("PRAGMA integrity_check(1)");
-            query.fetch_one(&mut connection).await
+            let said = query.fetch_one(&mut connection).await?;
+            // One file, without a log.
+            connection.execute("PRAGMA journal_mode = DELETE").await?;
+            connection.close().await?;
+            Ok::<_, sqlx::Error>(said)
         };
         match look.await {
-            Ok(said) if said == "ok" => Ok(()),
+            Ok(said) if said == "ok" => Ok(fresh),
             Ok(said) => Err(useless(&said)),
             Err(error) => Err(useless(&error)),
         }
     }
 
-    /// Puts a backup's database in the place of the one at `url`, else makes `file` of it, while no server runs.
+    /// Sees that nobody has anything in the database at `url`.
     ///
     /// # Errors
     ///
-    /// When one runs, or the backup cannot be read, or not be written there.
-    pub(crate) async fn restore(
-        url: Option<&str>,
-        folder: &Path,
-        file: &Path,
+    /// When somebody has, or it does not answer.
+    pub(crate) async fn is_empty(url: &str) -> Result<(), StoreError> {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect(url).await?;
+        let query = "SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema()";
+        let tables: i64 = sqlx::query_scalar(query).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        if tables > 0 {
+            let why = format!("the database is not empty: it has {tables} tables");
+            return Err(StoreError::Refused(why));
+        }
+        Ok(())
+    }
+
+    /// Puts a dump in the place of all that the database at `url` has, which is dumped into `aside` first.
+    ///
+    /// # Errors
+    ///
+    /// When a server runs on it, or PostgreSQL or its programs refuse.
+    pub(crate) async fn replace_all(
+        url: &str,
+        dump_file: &Path,
+        aside: &Path,
     ) -> Result<(), StoreError> {
-        let Some(url) = url else {
-            let copied = copy_durably(&folder.join(SQLITE_COPY), file);
-            return copied
-                .map_err(|error| StoreError::Backup(format!("{}: {error}", file.display())));
-        };
         sqlx::any::install_default_drivers();
         let alone = Alone::take(url).await?;
-        let (url, dump) = (url.to_owned(), folder.join(POSTGRES_COPY));
+        let (of, before) = (url.to_owned(), aside.join(POSTGRES_COPY));
+        let dumped = tokio::task::spawn_blocking(move || dump(&of, &before)).await;
+        dumped
+            .map_err(|error| StoreError::Backup(error.to_string()))?
+            .map_err(StoreError::Backup)?;
+        // What a newer schema has beside that of the backup must not stay.
+        let mut connection = AnyConnection::connect(url).await?;
+        let query =
+            "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = current_schema()";
+        let tables: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut connection).await?;
+        if !tables.is_empty() {
+            let drop_all = format!("DROP TABLE {} CASCADE", tables.join(", "));
+            sqlx::raw_sql(sqlx::AssertSqlSafe(drop_all)).execute(&mut connection).await?;
+        }
+        connection.close().await?;
+        let (of, dump_file) = (url.to_owned(), dump_file.to_owned());
         let restored = tokio::task::spawn_blocking(move || {
-            let (address, program) = postgres_program("pg_restore", &url);
-            let how = ["--clean", "--if-exists", "--no-owner", "--single-transaction"];
-            run(program.args(how).args(["--no-password", "--dbname", &address]).arg(&dump))
+            let (address, program) = postgres_program("pg_restore", &of);
+            let how = ["--no-owner", "--single-transaction", "--no-password", "--dbname", &address];
+            run(program.args(how).arg(&dump_file))
         });
         let restored = restored.await.map_err(|error| StoreError::Backup(error.to_string()))?;
         alone.let_go();
@@ -127,14 +164,15 @@ impl Store {
     }
 }
 
-/// Copies a file, for us alone, so that it is whole where it has its name.
-fn copy_durably(from: &Path, to: &Path) -> io::Result<()> {
-    let part = to.with_extension("part");
-    drop(std::fs::remove_file(&part));
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
-    std::fs::copy(from, &part)?;
-    std::fs::set_permissions(&part, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    keep(&part, to)
+fn with_ending(file: &Path, ending: &str) -> PathBuf {
+    PathBuf::from(format!("{}{ending}", file.display()))
+}
+
+/// Copies a file into a new one, for us alone.
+fn copy_for_us(from: &Path, to: &Path) -> io::Result<()> {
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut File::open(from)?, &mut new)?;
+    new.sync_all()
 }
 
 /// Writes a copy into a new file, which only we may read.
@@ -174,7 +212,8 @@ fn dump(url: &str, file: &Path) -> Result<(), String> {
 /// by the environment alone.
 fn postgres_program(name: &str, url: &str) -> (String, Program) {
     let (address, password) = without_password(url);
-    let passed = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    let passed = POSTGRES_VARIABLES.iter().chain(&["HOME"]);
+    let passed = passed.filter_map(|name| Some((*name, std::env::var_os(name)?)));
     let program = Program::new(name).envs(passed);
     (address, program.envs(password.map(|password| ("PGPASSWORD", password))))
 }
@@ -186,7 +225,8 @@ fn run(program: Program) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(if said.is_empty() { format!("its program ended with {}", output.status) } else { said })
 }
 
 /// Splits the password off an address, wherever it stands in it.

@@ -23,9 +23,12 @@ pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 /// Tells the writer's caller, once it is known, whether what it wrote is durable.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// An operation: `None` when it failed and has told its caller itself. It gets a transaction, or why there is none.
+/// An operation. It gets a transaction, or why there is none. Where it fails it has told its caller itself, and
+/// returns what its error says to be broken.
 type Operation = Box<
-    dyn for<'c> FnOnce(Result<&'c mut AnyConnection, StoreError>) -> BoxFuture<'c, Option<Reply>>
+    dyn for<'c> FnOnce(
+            Result<&'c mut AnyConnection, StoreError>,
+        ) -> BoxFuture<'c, Result<Reply, Option<Broken>>>
         + Send,
 >;
 
@@ -41,6 +44,15 @@ pub(super) enum Broken {
 }
 
 impl Broken {
+    /// Returns what an error of the store says to be broken.
+    fn of_store(error: &StoreError) -> Option<Self> {
+        match error {
+            StoreError::Damaged(said) => Some(Self::File(said.clone())),
+            StoreError::Database(error) => Self::of(error),
+            _ => None,
+        }
+    }
+
     /// Returns what an error of SQLite says to be broken: the disk, unless it is only full, or the file.
     pub(super) fn of(error: &sqlx::Error) -> Option<Self> {
         // https://www.sqlite.org/rescode.html
@@ -122,13 +134,14 @@ impl Door {
                             Err(why) => Err(why),
                         };
                         match done {
-                            Ok(value) => Some(Box::new(move |durable: Result<(), StoreError>| {
+                            Ok(value) => Ok(Box::new(move |durable: Result<(), StoreError>| {
                                 // A caller that is gone needs no answer.
                                 drop(answer.send(durable.map(|()| value)));
                             }) as Reply),
                             Err(error) => {
+                                let broken = Broken::of_store(&error);
                                 drop(answer.send(Err(error)));
-                                None
+                                Err(broken)
                             }
                         }
                     })
@@ -170,12 +183,18 @@ async fn write_together(
         let work =
             AssertUnwindSafe(transaction(&pool, &mut operations, &mut replies)).catch_unwind();
         let failed = match work.await {
-            Ok(written) => written.err().map(|error| {
+            Ok(Ok(None)) => None,
+            Ok(Ok(Some(what))) => {
+                let (Broken::Disk(said) | Broken::File(said)) = what.clone();
+                broken.send_replace(Some(what));
+                Some(said)
+            }
+            Ok(Err(error)) => {
                 if let Some(what) = Broken::of(&error) {
                     broken.send_replace(Some(what));
                 }
-                error.to_string()
-            }),
+                Some(error.to_string())
+            }
             Err(_) => Some("an operation panicked".to_owned()),
         };
         let failed = failed.map(|why| format!("it could not be written: {why}"));
@@ -188,7 +207,7 @@ async fn write_together(
         // Whose turn has not come hears why, too.
         for operation in operations {
             let why = failed.clone().unwrap_or_default();
-            operation(Err(StoreError::Refused(why))).await;
+            drop(operation(Err(StoreError::Refused(why))).await);
         }
         // After that nothing that the disk takes is believed.
         if broken.borrow().is_some() {
@@ -197,12 +216,13 @@ async fn write_together(
     }
 }
 
-/// Does all operations in one transaction; those that are left over were not begun.
+/// Does all operations in one transaction, or none of them where one found something broken, which is returned;
+/// those that are left over were not begun.
 async fn transaction(
     pool: &AnyPool,
     operations: &mut VecDeque<Operation>,
     replies: &mut Vec<Reply>,
-) -> Result<(), sqlx::Error> {
+) -> Result<Option<Broken>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let done = transaction_on(&mut connection, operations, replies).await;
     if done.is_err() {
@@ -217,7 +237,7 @@ async fn transaction_on(
     connection: &mut AnyConnection,
     operations: &mut VecDeque<Operation>,
     replies: &mut Vec<Reply>,
-) -> Result<(), sqlx::Error> {
+) -> Result<Option<Broken>, sqlx::Error> {
     // A deferred transaction that reads first can never be made a writing one under load.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     // Each statement is a way to the connection's thread and back: alone, an operation needs no
@@ -228,17 +248,25 @@ async fn transaction_on(
     }
     while let Some(operation) = operations.pop_front() {
         match operation(Ok(&mut transaction)).await {
-            Some(reply) => {
+            Ok(reply) => {
                 replies.push(reply);
                 if !alone {
                     transaction.execute("RELEASE operation; SAVEPOINT operation").await?;
                 }
             }
-            None if alone => return transaction.rollback().await,
-            None => {
+            Err(Some(what)) => {
+                transaction.rollback().await?;
+                return Ok(Some(what));
+            }
+            Err(None) if alone => {
+                transaction.rollback().await?;
+                return Ok(None);
+            }
+            Err(None) => {
                 transaction.execute("ROLLBACK TO operation").await?;
             }
         }
     }
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(None)
 }

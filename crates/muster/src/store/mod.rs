@@ -136,7 +136,7 @@ impl Store {
         file: &Path,
         backups: &Path,
     ) -> Result<Self, StoreError> {
-        let of_file = format!("sqlite://{}?mode=rwc", file.display());
+        let of_file = sqlite_url(file, "rwc");
         let url = url.unwrap_or(&of_file);
         sqlx::any::install_default_drivers();
         let sqlite = url.starts_with("sqlite:");
@@ -189,7 +189,7 @@ impl Store {
         file: &Path,
         to: Copy<'_>,
     ) -> Result<std::path::PathBuf, StoreError> {
-        let of_file = format!("sqlite://{}?mode=rw", file.display());
+        let of_file = sqlite_url(file, "rw");
         let url = url.unwrap_or(&of_file);
         sqlx::any::install_default_drivers();
         let pool = connect(url, 1, url.starts_with("sqlite:")).await?;
@@ -222,6 +222,20 @@ impl Store {
             alone.let_go();
         }
     }
+}
+
+/// Writes the address of a database file, whatever its name is, opened in a mode of SQLite's.
+fn sqlite_url(file: &Path, mode: &str) -> String {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let escaped = |byte: u8| match byte {
+        b'%' | b'?' | b'#' => format!("%{byte:02X}"),
+        other => char::from(other).to_string(),
+    };
+    // Bytes that are no ASCII go as they are: the address is text, and so is the name in it.
+    let name = file.to_string_lossy();
+    let name: String =
+        name.chars().map(|c| u8::try_from(c).map_or_else(|_| c.to_string(), escaped)).collect();
+    format!("sqlite://{name}?mode={mode}")
 }
 
 async fn connect(url: &str, connections: u32, sqlite: bool) -> Result<AnyPool, StoreError> {

@@ -33,8 +33,7 @@ fn a_backup_takes_the_place_of_what_is_there(database: Database) {
     assert!(busy.err.contains("another muster server runs on the data folder"), "{}", busy.err);
     server.terminate();
     let absent = server.muster(&["restore", "nowhere"]);
-    let said = absent.err.replace(".dump", ".db");
-    assert_snapshot!(said, @"error: the backup of the database: nowhere/muster.db: it is not there");
+    assert_snapshot!(absent.err, @"error: cannot find nowhere: No such file or directory (os error 2)");
     let restored = server.muster(&["restore", "copy"]);
     assert_eq!(restored.exit, Some(0), "{}", restored.err);
     let said = restored.out.replace(&*server.data().to_string_lossy(), "DATA");
@@ -54,6 +53,52 @@ fn a_backup_takes_the_place_of_what_is_there(database: Database) {
     assert!(server.muster(&["log", "2"]).out.ends_with("after\n"));
     run(&server, "later");
     assert_eq!(server.muster(&["runs"]).out.lines().count(), 3);
+    // It can be undone, also where the server was killed and had its last words in a log of the database.
+    server.kill();
+    let restored = server.muster(&["restore", "copy"]);
+    assert_eq!(restored.exit, Some(0), "{}", restored.err);
+    let aside = restored.out.lines().find_map(|line| line.strip_prefix("what was there is in "));
+    let undone = server.muster(&["restore", aside.unwrap()]);
+    assert_eq!(undone.exit, Some(0), "{}", undone.err);
+    server.serve_again();
+    assert_eq!(server.muster(&["runs"]).out.lines().count(), 3);
+    assert!(server.muster(&["log", "3"]).out.ends_with("later\n"));
+}
+
+#[test]
+fn a_restore_that_was_cut_off_keeps_servers_away_until_it_is_done_again() {
+    let mut server = Server::start(Database::Sqlite, "");
+    run(&server, "before");
+    // A name that a URL would take for something else.
+    let copy = "copy?of#10:00%20";
+    assert_eq!(server.muster(&["backup", copy]).exit, Some(0));
+    server.terminate();
+    let mut kills = 0;
+    for place in 1.. {
+        let cut = Program::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=rename,fsync,unlink,sendfile,copy_file_range"])
+            .args(["-e", &format!("inject=rename,fsync,unlink,sendfile,copy_file_range:signal=SIGKILL:when={place}")])
+            .args([env!("CARGO_BIN_EXE_muster"), "restore", copy])
+            .dir(server.data().parent().unwrap());
+        let output = cut.output(std::time::Duration::from_secs(60), 1 << 20).unwrap();
+        if output.status.success() {
+            break;
+        }
+        kills += 1;
+        assert!(kills < 200, "{}", String::from_utf8_lossy(&output.stderr));
+        let restoring = server.data().join("restoring").exists();
+        assert!(
+            restoring || server.data().join("muster.db").exists(),
+            "killed at {place}: there is no database, and nothing says so"
+        );
+        if restoring {
+            assert!(server.ends().err.contains("`muster restore` has to be done again first"));
+        }
+    }
+    assert!(kills > 5, "it was killed {kills} times");
+    server.serve_again();
+    assert!(server.muster(&["log", "1"]).out.ends_with("before\n"));
+    run(&server, "later");
 }
 
 #[test]
@@ -82,11 +127,7 @@ fn a_damaged_database_is_said_and_not_used() {
     std::fs::copy(server.data().join("muster.db"), folder.join("muster.db")).unwrap();
     let useless = server.muster(&["restore", "damaged"]);
     assert_eq!(useless.exit, Some(2));
-    assert!(
-        useless.err.contains("the backup of the database: damaged/muster.db: "),
-        "{}",
-        useless.err
-    );
+    assert!(useless.err.contains("/damaged/muster.db: "), "{}", useless.err);
     let restored = server.muster(&["restore", "copy"]);
     assert_eq!(restored.exit, Some(0), "{}", restored.err);
     server.serve_again();

@@ -361,3 +361,33 @@ fn hostile_names_hold_up_nothing_and_stay_on_their_line(database: Database) {
     assert!(runs.contains("turned\u{fffd}around") && !runs.contains('\u{202e}'), "{runs}");
     assert!(!server.muster(&["repo", "list"]).out.contains("problem"));
 }
+
+#[test]
+fn a_million_refs_are_refused_and_hold_up_nobody() {
+    let server = Server::start(Database::Sqlite, "");
+    server
+        .scene
+        .workflow("on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{run: 'true'}]\n");
+    let sha = server.push("main", "Fine");
+    let many = server.origin.with_file_name("many.git");
+    server.scene.git(&[
+        "clone",
+        "--quiet",
+        "--bare",
+        &server.origin.to_string_lossy(),
+        &many.to_string_lossy(),
+    ]);
+    let refs = (0..1_000_000).map(|number| format!("{sha} refs/heads/branch-{number:07}\n"));
+    let refs = refs.collect::<String>();
+    let refs = format!("# pack-refs with: peeled fully-peeled sorted \n{refs}");
+    std::fs::write(many.join("packed-refs"), refs).unwrap();
+    let added = server.muster(&["repo", "add", "team/many", &many.to_string_lossy()]);
+    assert_eq!(added.exit, Some(0), "{}", added.err);
+    server.until("it is refused", |server| {
+        let listed = server.muster(&["repo", "list"]).out;
+        listed.contains("branches and tags, more than 50000")
+    });
+    server.scene.file("more", "");
+    let second = server.push("main", "More");
+    assert!(server.verdict(&second).contains("test success"));
+}

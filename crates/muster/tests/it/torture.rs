@@ -129,7 +129,7 @@ fn a_user_can_see_that_nothing_is_lost(database: Database) {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     if let Some(url) = url {
         let again = run(&["--kills", "1"], Some(url));
-        assert!(again.err.contains("the database of --database is not empty"), "{}", again.err);
+        assert!(again.err.contains("the database is not empty: it has "), "{}", again.err);
         std::fs::write(folder.path().join("muster.toml"), &selected).unwrap();
         let unnamed = run(&[], None);
         assert!(unnamed.err.contains("name an empty one with --database"), "{}", unnamed.err);

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ChildStdout};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::data::Data;
 use crate::git::Git;
 use crate::store::Store;
+use crate::store::backup::POSTGRES_VARIABLES;
 use crate::store::settings::ADMIN_TOKEN_HASH;
 use crate::token;
 
@@ -30,7 +32,7 @@ pub(super) const JOB: &str = "count";
 /// So many lines each job writes.
 pub(super) const LINES: usize = 400;
 /// What a server gets of our environment.
-const PASSED_ON: [&str; 6] = ["HOME", "LANG", "PATH", "TMPDIR", "USER", "PGPASSFILE"];
+const PASSED_ON: [&str; 5] = ["HOME", "LANG", "PATH", "TMPDIR", "USER"];
 /// What its servers complain of.
 const LOG: &str = "server.log";
 /// A server that is told to start at a port that was its own finds it taken for a moment.
@@ -55,7 +57,7 @@ pub(super) struct Ground {
     pub(super) pushes: Vec<Push>,
     folder: TempDir,
     token: String,
-    secret: String,
+    host: Host,
     /// Where the server listens, once it has.
     address: Option<String>,
     server: Option<Child>,
@@ -71,7 +73,11 @@ impl Ground {
     ) -> anyhow::Result<Self> {
         let folder = make_folder(config, arguments)?;
         let here = folder.path().to_owned();
-        for (name, text) in [("token", &host.token), ("secret", &host.secret())] {
+        let own = toml::to_string(&own_config(config, arguments, host, &here)?)?;
+        // The configuration may have the password of a database.
+        for (name, text) in
+            [("token", &host.token), ("secret", &host.secret()), ("muster.toml", &own)]
+        {
             let mut file = fs::OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -79,13 +85,14 @@ impl Ground {
                 .open(here.join(name))?;
             file.write_all(text.as_bytes())?;
         }
-        let own = own_config(config, arguments, host, &here)?;
-        fs::write(here.join("muster.toml"), toml::to_string(&own)?)?;
+        if let Some(url) = &arguments.database {
+            Store::is_empty(url).await?;
+        }
         let token = make_token(&here).await?;
         let repository = Repository::make(&here)?;
         let pushes = (0..pushes).map(|number| repository.push(number)).collect::<Result<_, _>>()?;
-        let secret = host.secret();
-        Ok(Self { pushes, folder, token, secret, address: None, server: None })
+        let host = host.clone();
+        Ok(Self { pushes, folder, token, host, address: None, server: None })
     }
 
     /// Starts the server, where it was before, and waits until it answers; returns how long that took, in
@@ -130,16 +137,17 @@ impl Ground {
                     .arg(&muster)
             }
         };
+        let names = PASSED_ON.iter().chain(&POSTGRES_VARIABLES);
+        let passed_on = names.filter_map(|name| Some((*name, std::env::var_os(name)?)));
         let log = self.folder.path().join(LOG);
         let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let mut talk = program
             .args(["serve", "--config", "muster.toml", "--listen", listen])
             .dir(self.folder.path())
-            .envs(PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
+            .envs(passed_on)
             .errors_to(log)
             .converse()?;
-        let mut line = String::new();
-        BufReader::new(talk.output).read_line(&mut line)?;
+        let line = first_line(talk.output);
         let Some(url) = line.trim().strip_prefix("muster at http://") else {
             talk.child.kill()?;
             talk.child.wait()?;
@@ -150,8 +158,9 @@ impl Ground {
         Ok(Some(()))
     }
 
-    /// Kills the server as a power cut would.
+    /// Kills the server: what it has not handed to the system is gone.
     pub(super) fn kill(&mut self) {
+        self.host.forgive();
         if let Some(mut server) = self.server.take() {
             // One that has ended by itself is as dead.
             drop(server.kill());
@@ -187,7 +196,7 @@ impl Ground {
 
     /// Returns where its webhooks go.
     pub(super) fn hook(&self) -> anyhow::Result<Hook> {
-        Hook::new(&self.url(), self.secret.clone())
+        Hook::new(&self.url(), self.host.secret())
     }
 
     fn url(&self) -> String {
@@ -233,14 +242,37 @@ impl Ground {
 
     /// Ends all that still runs, and removes the folder, or keeps it and returns it.
     pub(super) fn end(mut self, keep: bool) -> Option<PathBuf> {
+        self.kill_all();
+        self.folder.disable_cleanup(keep);
+        keep.then(|| self.folder.path().to_owned())
+    }
+
+    fn kill_all(&mut self) {
         self.kill();
         for (pid, _) in processes(self.folder.path()) {
             if let Some(pid) = rustix::process::Pid::from_raw(pid) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
-        keep.then(|| self.folder.keep())
     }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        self.kill_all();
+    }
+}
+
+/// Reads the first line of a server that may hang.
+fn first_line(output: ChildStdout) -> String {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        // Without a line the server does not start.
+        drop(BufReader::new(output).read_line(&mut line));
+        drop(tell.send(line));
+    });
+    told.recv_timeout(START).unwrap_or_default()
 }
 
 /// Makes the folder: beside the data folder, so that the same disk is tried.
@@ -248,7 +280,10 @@ fn make_folder(config: &Config, arguments: &Arguments) -> anyhow::Result<TempDir
     let data = std::path::absolute(&config.data)?;
     let beside = data.parent().unwrap_or(Path::new("/")).to_owned();
     let parent = arguments.dir.as_ref().unwrap_or(&beside);
-    let made = tempfile::Builder::new().prefix("muster-torture-").tempdir_in(parent);
+    // Supervisors are known by the folder in their arguments, which has no links in it.
+    let parent = parent.canonicalize();
+    let parent = parent.with_context(|| format!("cannot find {}", beside.display()))?;
+    let made = tempfile::Builder::new().prefix("muster-torture-").tempdir_in(&parent);
     let made = made.with_context(|| {
         format!("cannot make a folder in {}; --dir names another", parent.display())
     })?;
@@ -304,9 +339,6 @@ async fn make_token(folder: &Path) -> anyhow::Result<String> {
     let config = Config::load(&folder.join("muster.toml"))?;
     let data = Data::open(&config.data)?;
     let store = Store::open(config.database.as_deref(), &data.database(), &data.backups()).await?;
-    if store.setting(ADMIN_TOKEN_HASH).await?.is_some() {
-        bail!("the database of --database is not empty: a server was there");
-    }
     let token = token::make();
     store.set_setting(ADMIN_TOKEN_HASH, token::hash(&token)).await?;
     store.close().await;

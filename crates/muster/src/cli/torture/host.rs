@@ -104,6 +104,11 @@ impl Host {
         (inner.shown.clone(), inner.writes, inner.impatient)
     }
 
+    /// Forgets that it wants to be left alone: whom it has told is about to be killed, and may not have stored it.
+    pub(super) fn forgive(&self) {
+        self.inner().closed_until = None;
+    }
+
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,8 +16,9 @@ use anyhow::{Context as _, bail};
 use fastrand::Rng;
 use muster_sys::clock;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
-use super::{GREEN, RED, print, runtime};
+use super::{GREEN, RED, print, runtime, until_terminated};
 use crate::config::Config;
 use ground::{Ground, Push};
 use host::Host;
@@ -86,8 +87,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let prepared = runtime.block_on(Ground::prepare(&config, arguments, &host, pushes + faults));
     let mut ground = prepared.context("cannot prepare the torture")?;
     let mut rng = Rng::with_seed(seed);
-    let told = torture(&mut ground, &host, &runtime, &mut rng, pushes, disk);
-    let report = told.map(|facts| Report::of(seed, facts));
+    let interrupted = until_terminated()?;
+    let facts = torture(&mut ground, &host, &runtime, &mut rng, pushes, disk, &interrupted);
+    let report = facts.map(|facts| Report::of(seed, facts));
     let held = report.as_ref().is_ok_and(Report::held);
     if let Some(kept) = ground.end(arguments.keep || !held) {
         say(&format!("what was tortured is kept in {}", kept.display()));
@@ -127,8 +129,10 @@ fn torture(
     rng: &mut Rng,
     pushes: usize,
     disk: Disk,
+    told: &CancellationToken,
 ) -> anyhow::Result<Facts> {
     let mut facts = Facts { disk_left: disk.left(), ..Facts::default() };
+    let disk_is_tried = facts.disk_left.is_none();
     ground.start(None)?;
     let repository = serde_json::json!({ "name": host::REPOSITORY });
     runtime.block_on(ground.client()?.post("/api/v1/repositories", &repository))?;
@@ -139,23 +143,31 @@ fn torture(
         // A supervisor too, but each job's first alone: three in a row end the job.
         facts.supervisors_killed += usize::from(number % 4 == 0 && ground.kill_supervisor());
         facts.ready_ms.push(ground.kill_and_start()?);
+        if told.is_cancelled() {
+            bail!("interrupted");
+        }
     }
     facts.kills = pushes * KILLS_A_PUSH;
     facts.attempts = runtime.block_on(sender.all_are_answered(STANDSTILL))?;
     for (fault, push) in DISK_FAULTS.iter().cycle().zip(kept) {
         let fault = format!("{fault}:when={}", rng.usize(1..=DEEPEST));
+        if told.is_cancelled() {
+            bail!("interrupted");
+        }
         facts.attempts += fail_the_disk(ground, runtime, rng, &fault, push, &mut facts)?;
     }
     say("waiting until the code host shows all verdicts");
-    settle(ground, host);
+    if disk_is_tried && facts.disk_faults == 0 {
+        facts.disk_left = Some("strace is here, and may not trace");
+    }
+    settle(ground, host, told);
     runtime.block_on(gather(ground, host, &mut facts))?;
     ground.kill();
     facts.left_over = ground.leavings();
     Ok(facts)
 }
 
-/// Sends one push to a server whose disk fails, and sees that what it answered is there after a power cut;
-/// returns in how many attempts it was sent.
+/// Sends one push to a server whose disk fails, and sees that what it answered is there after a kill -9; returns in how many attempts it was sent.
 fn fail_the_disk(
     ground: &mut Ground,
     runtime: &tokio::runtime::Runtime,
@@ -181,13 +193,13 @@ fn fail_the_disk(
 }
 
 /// Waits until the code host shows the last word on each commit, or nothing moves any more.
-fn settle(ground: &Ground, host: &Host) {
+fn settle(ground: &Ground, host: &Host, told: &CancellationToken) {
     let (mut writes, mut since) = (host.writes(), clock::monotonic());
     while !ground.pushes.iter().all(|push| host.is_final(&push.sha)) {
         if host.writes() != writes {
             (writes, since) = (host.writes(), clock::monotonic());
         }
-        if since.elapsed() > STANDSTILL {
+        if since.elapsed() > STANDSTILL || told.is_cancelled() {
             return;
         }
         std::thread::sleep(LOOK);
