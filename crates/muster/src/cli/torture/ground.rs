@@ -153,6 +153,8 @@ impl Ground {
             talk.child.wait()?;
             return Ok(None);
         };
+        // The one before was killed, perhaps before it heard or stored that the host wants to be left alone.
+        self.host.forgive();
         self.address = Some(url.to_owned());
         self.server = Some(talk.child);
         Ok(Some(()))
@@ -160,7 +162,6 @@ impl Ground {
 
     /// Kills the server: what it has not handed to the system is gone.
     pub(super) fn kill(&mut self) {
-        self.host.forgive();
         if let Some(mut server) = self.server.take() {
             // One that has ended by itself is as dead.
             drop(server.kill());

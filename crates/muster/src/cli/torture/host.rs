@@ -104,7 +104,7 @@ impl Host {
         (inner.shown.clone(), inner.writes, inner.impatient)
     }
 
-    /// Forgets that it wants to be left alone: whom it has told is about to be killed, and may not have stored it.
+    /// Forgets that it wants to be left alone: whom it has told was killed, and may not have stored it.
     pub(super) fn forgive(&self) {
         self.inner().closed_until = None;
     }
