@@ -63,6 +63,10 @@ pub fn run(
     };
     for (index, step) in definition.steps.iter().enumerate() {
         job.step(index + 1, step);
+        // What this attempt would go on to do, the next one does.
+        if job.failed_by.is_some() {
+            break;
+        }
     }
     let failed_by = job.failed_by.take();
     let result = job.finish(definition);

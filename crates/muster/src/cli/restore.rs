@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use muster_sys::clock;
 use rustix::fs::{FlockOperation, flock};
+use tokio::runtime::Runtime;
 
 use super::backup::{BELOW, KNOWN_HOSTS, copy_files};
 use super::{GREEN, print, runtime};
 use crate::config::Config;
 use crate::data::Data;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -39,14 +40,29 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let fresh = aside.join("fresh");
     fs::create_dir_all(&fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
     let there = format!("what was there is in {}", aside.display());
-    if let Err(error) = replace(&config, &data, &backup, &aside, &fresh) {
-        if data.is_restoring() {
-            return Err(error.context(format!("the restore was cut off ({there}): do it again")));
+    let runtime = runtime()?;
+    let fresh_ones = match stage(&config, &runtime, &backup, &fresh) {
+        Ok(fresh_ones) => fresh_ones,
+        Err(error) => {
+            // Nothing was touched yet.
+            fs::remove_dir_all(&aside)?;
+            return Err(error);
         }
-        // Nothing was touched yet.
-        fs::remove_dir_all(&aside)?;
-        return Err(error);
+    };
+    // From here on what is aside is what was there, and stays.
+    let was_cut_off = data.is_restoring();
+    data.mark_as_restoring()?;
+    let put = put_in_place(&config, &runtime, &data, &fresh_ones, &aside, &fresh);
+    if let Err(error) = put {
+        if !was_cut_off && matches!(error.downcast_ref(), Some(StoreError::Taken)) {
+            data.restored()?;
+            return Err(error);
+        }
+        return Err(error.context(format!("the restore was cut off ({there}): do it again")));
     }
+    data.restored()?;
+    // It is empty.
+    drop(fs::remove_dir_all(&fresh));
     print(format!("restored from {}", arguments.backup.display()));
     print(there);
     print(
@@ -56,15 +72,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(GREEN)
 }
 
-/// Makes all that is new in `fresh`, and puts it in the place of what is there, which goes to `aside`.
-fn replace(
-    config: &Config,
-    data: &Data,
-    backup: &Path,
-    aside: &Path,
-    fresh: &Path,
-) -> anyhow::Result<()> {
-    let runtime = runtime()?;
+/// What takes the place of what is there.
+struct Fresh {
+    /// The database, or its dump.
+    database: PathBuf,
+    /// Files and folders beside it.
+    names: Vec<&'static str>,
+}
+
+/// Makes all that is new in `fresh`, whole and durable.
+fn stage(config: &Config, runtime: &Runtime, backup: &Path, fresh: &Path) -> anyhow::Result<Fresh> {
     let url = config.database.as_deref();
     let database = runtime.block_on(Store::unpack_backup(url, backup, fresh))?;
     let mut names = Vec::new();
@@ -73,35 +90,42 @@ fn replace(
         if backup.join(below).is_dir() {
             let count = copy_files(&backup.join(below), &fresh.join(below))?;
             print(format!("{what}: {count}"));
-            names.push(below.to_owned());
+            names.push(below);
         }
     }
     let known_hosts = backup.join(KNOWN_HOSTS);
     if known_hosts.is_file() {
         fs::copy(known_hosts, fresh.join(KNOWN_HOSTS))?;
-        names.push(KNOWN_HOSTS.to_owned());
+        names.push(KNOWN_HOSTS);
     }
     sync(fresh)?;
-    data.mark_as_restoring()?;
-    match (url, &database) {
-        (Some(url), dump) => runtime.block_on(Store::replace_all(url, dump, aside))?,
-        (None, _) => {
-            let file = data.database();
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            // What is in the log of a database is part of it until all of it is away.
-            for ending in ["-shm", "-wal"] {
-                move_if_there(&data.folder().join(format!("{name}{ending}")), aside)?;
-            }
-            names.insert(0, name);
+    Ok(Fresh { database, names })
+}
+
+/// Puts what is new in the place of what is there, which goes to `aside`.
+fn put_in_place(
+    config: &Config,
+    runtime: &Runtime,
+    data: &Data,
+    new: &Fresh,
+    aside: &Path,
+    fresh: &Path,
+) -> anyhow::Result<()> {
+    if let Some(url) = &config.database {
+        runtime.block_on(Store::replace_all(url, &new.database, aside))?;
+    } else {
+        let file = data.database();
+        // What is in the log of a database is part of it until all of it is away.
+        for ending in ["-shm", "-wal", ""] {
+            move_if_there(&PathBuf::from(format!("{}{ending}", file.display())), aside)?;
         }
+        fs::rename(&new.database, file)?;
     }
-    for name in &names {
+    for name in &new.names {
         move_if_there(&data.folder().join(name), aside)?;
         fs::rename(fresh.join(name), data.folder().join(name))?;
     }
     File::open(data.folder())?.sync_all()?;
-    data.restored()?;
-    fs::remove_dir_all(fresh)?;
     Ok(())
 }
 

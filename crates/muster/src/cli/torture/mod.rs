@@ -167,7 +167,8 @@ fn torture(
     Ok(facts)
 }
 
-/// Sends one push to a server whose disk fails, and sees that what it answered is there after a kill -9; returns in how many attempts it was sent.
+/// Sends one push to a server whose disk fails, and sees that what it answered is there after a kill -9; returns in how
+/// many attempts it was sent.
 fn fail_the_disk(
     ground: &mut Ground,
     runtime: &tokio::runtime::Runtime,
