@@ -5,10 +5,11 @@
 //! a machine that is busy is no bug. Medians; open loop where load is offered.
 
 mod language;
+mod neighbour;
 mod run;
+mod server;
 
 pub(crate) use run::git;
-mod server;
 
 use std::path::{Path, PathBuf};
 
@@ -101,8 +102,12 @@ impl Figure {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     crate::run("cargo", &["build", "--release", "--locked", "--package", "muster"], &[])?;
-    let groups: [Group; 3] =
-        [("plan", language::figures), ("run", run::figures), ("server", server::figures)];
+    let groups: [Group; 4] = [
+        ("plan", language::figures),
+        ("run", run::figures),
+        ("neighbour", neighbour::figures),
+        ("server", server::figures),
+    ];
     for (group, figures) in groups {
         if arguments.only.as_deref().is_some_and(|only| !group.contains(only)) {
             continue;

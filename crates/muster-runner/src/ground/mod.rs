@@ -14,7 +14,9 @@ use std::path::{Component, Path, PathBuf};
 
 use muster_sys::files;
 use muster_sys::process::{ProcessError, Program, Running, own_program};
-use muster_sys::sandbox::{self, Bind, Guest, Layers, Layout, Limits, Sandbox, SandboxError, Stay};
+use muster_sys::sandbox::{
+    self, Bind, Guest, InForce, Layers, Layout, Limits, Sandbox, SandboxError, Stay,
+};
 
 use crate::spec::{Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, Source, Tool};
 
@@ -487,11 +489,13 @@ fn describe(layers: Layers, cage: &Cage) -> String {
 }
 
 /// Says what bounds a job.
-fn bounds(cgroup: Option<u8>, processes: u32, memory_bytes: u64) -> String {
-    match cgroup {
-        Some(version) => {
-            format!("cgroup v{version} with {processes} processes and {} MiB", memory_bytes >> 20)
-        }
-        None => format!("no cgroup, at most {processes} processes"),
-    }
+fn bounds(cgroup: Option<InForce>, processes: u32, memory_bytes: u64) -> String {
+    let Some(InForce { version, processors }) = cgroup else {
+        return format!("no cgroup, at most {processes} processes");
+    };
+    let share = if processors { "a fair" } else { "no" };
+    let mib = memory_bytes >> 20;
+    format!(
+        "cgroup v{version} with {processes} processes, {mib} MiB and {share} share of processors"
+    )
 }

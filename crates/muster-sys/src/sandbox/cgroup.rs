@@ -12,7 +12,9 @@ use crate::clock;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Where groups of ours can be: by the second version of the interface, and by the first.
-const PARENTS: [&str; 3] = ["muster", "pids/muster", "memory/muster"];
+const PARENTS: [&str; 4] = ["muster", "cpu/muster", "pids/muster", "memory/muster"];
+/// What a process weighs that is in no group, by the first version: the kernel's own default.
+const SHARES: usize = 1024;
 /// The file with the processes of a group.
 const PROCESSES: &str = "cgroup.procs";
 /// What is in a group has so long to die, and the kernel to let go of it.
@@ -21,8 +23,17 @@ const REMOVAL: Duration = Duration::from_secs(5);
 /// A control group of one sandbox, as far as this machine lets us make one.
 #[derive(Debug)]
 pub(super) struct Cgroup {
-    version: u8,
+    in_force: InForce,
     folders: Vec<PathBuf>,
+}
+
+/// What a control group holds its processes to; memory and their number always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InForce {
+    /// Of the kernel's interface, 1 or 2.
+    pub version: u8,
+    /// Whether the processors are shared between groups, however many processes each has.
+    pub processors: bool,
 }
 
 impl Cgroup {
@@ -36,7 +47,7 @@ impl Cgroup {
     /// Kills what is left in groups of that name, and removes them.
     pub(super) fn forget(name: &str) {
         let folders = PARENTS.map(|folder| Path::new(ROOT).join(folder).join(name));
-        drop(Self { version: 0, folders: folders.into() });
+        drop(Self { in_force: InForce { version: 0, processors: false }, folders: folders.into() });
     }
 
     /// Removes the groups of which `is_left` says by their names that nobody holds them any more.
@@ -56,9 +67,13 @@ impl Cgroup {
         for folder in [Path::new(ROOT), &parent] {
             fs::write(folder.join("cgroup.subtree_control"), "+memory +pids")?;
         }
+        // Not to be had where a process has the processors for itself in real time.
+        let shared = |folder: &Path| fs::write(folder.join("cgroup.subtree_control"), "+cpu");
+        let processors = shared(Path::new(ROOT)).is_ok() && shared(&parent).is_ok();
         let folder = parent.join(name);
         fs::create_dir(&folder)?;
-        let group = Self { version: 2, folders: vec![folder.clone()] };
+        let in_force = InForce { version: 2, processors };
+        let group = Self { in_force, folders: vec![folder.clone()] };
         fs::write(folder.join("pids.max"), limits.processes.to_string())?;
         fs::write(folder.join("memory.max"), limits.memory_bytes.to_string())?;
         fs::write(folder.join("memory.oom.group"), "1")?;
@@ -68,7 +83,12 @@ impl Cgroup {
     }
 
     fn first(name: &str, limits: &Limits) -> io::Result<Self> {
-        let mut group = Self { version: 1, folders: Vec::new() };
+        let in_force = InForce { version: 1, processors: false };
+        let mut group = Self { in_force, folders: Vec::new() };
+        if let Ok(folder) = Self::share(name) {
+            group.in_force.processors = true;
+            group.folders.push(folder);
+        }
         for (controller, file, value) in [
             ("pids", "pids.max", u64::from(limits.processes)),
             ("memory", "memory.limit_in_bytes", limits.memory_bytes),
@@ -79,6 +99,19 @@ impl Cgroup {
             fs::write(folder.join(file), value.to_string())?;
         }
         Ok(group)
+    }
+
+    /// Makes a group that shares the processors with those beside it, by the first version.
+    fn share(name: &str) -> io::Result<PathBuf> {
+        let parent = Path::new(ROOT).join("cpu/muster");
+        let folder = parent.join(name);
+        if fs::create_dir(&parent).is_ok() {
+            // All jobs together weigh as much as a busy process on each processor.
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            fs::write(parent.join("cpu.shares"), (SHARES * processors).to_string())?;
+        }
+        fs::create_dir(&folder)?;
+        Ok(folder)
     }
 
     /// Moves a process into the group.
@@ -97,8 +130,8 @@ impl Cgroup {
     /// Returns how often the kernel killed something in it because it had no memory left.
     pub(super) fn memory_kills(&self) -> u64 {
         // Asked at each step, so one file alone is read.
-        let file = if self.version == 2 { "memory.events" } else { "memory.oom_control" };
-        let folder = self.folders.last().filter(|_| self.version > 0);
+        let file = if self.in_force.version == 2 { "memory.events" } else { "memory.oom_control" };
+        let folder = self.folders.last();
         let text = folder.and_then(|folder| fs::read_to_string(folder.join(file)).ok());
         let text = text.unwrap_or_default();
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
@@ -119,8 +152,8 @@ impl Cgroup {
         }
     }
 
-    pub(super) fn version(&self) -> u8 {
-        self.version
+    pub(super) fn in_force(&self) -> InForce {
+        self.in_force
     }
 }
 

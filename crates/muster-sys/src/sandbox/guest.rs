@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, InForce};
 use super::{Bind, Limits, SandboxError, stage};
 
 /// What a guest is given.
@@ -77,8 +77,8 @@ impl Guest {
 
     /// Returns the version of the control groups that bound it; without one only the number of processes of
     /// its user is.
-    pub fn cgroup(&self) -> Option<u8> {
-        self.cgroup.as_ref().map(Cgroup::version)
+    pub fn cgroup(&self) -> Option<InForce> {
+        self.cgroup.as_ref().map(Cgroup::in_force)
     }
 
     /// Returns how often the kernel killed one of its programs because they had no memory left.

@@ -18,6 +18,7 @@ mod launch;
 mod seccomp;
 mod stage;
 
+pub use cgroup::InForce;
 pub use guest::{Guest, PLACE, Stay};
 
 use std::ffi::OsStr;
@@ -104,9 +105,8 @@ pub fn sweep(is_left: impl Fn(&str) -> bool) {
 pub struct Layers {
     /// The version of Landlock in force; 0 is none.
     pub landlock: u8,
-    /// The version of the control groups that bound it; without one only the number of processes of its
-    /// user is.
-    pub cgroup: Option<u8>,
+    /// The control group that bounds it; without one only the number of processes of its user is.
+    pub cgroup: Option<InForce>,
 }
 
 /// Why there is no sandbox.
@@ -224,7 +224,7 @@ impl Sandbox {
         });
         let init = init.ok_or_else(|| io::Error::other("bubblewrap does not name its child"))?;
         cgroup.add(init)?;
-        self.layers.cgroup = Some(cgroup.version());
+        self.layers.cgroup = Some(cgroup.in_force());
         Ok(())
     }
 

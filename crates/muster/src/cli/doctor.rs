@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use muster_core::report::ROLL_UP;
 use muster_forge::github::{ClientError, Webhook};
 use muster_sys::clock;
+use muster_sys::sandbox::InForce;
 
 use super::client::{Client, ServerArguments};
 use super::{GREEN, RED, print, runtime};
@@ -116,7 +117,13 @@ fn sandbox(config: &Config) -> anyhow::Result<String> {
                 0 => "no Landlock".to_owned(),
                 version => format!("Landlock {version}"),
             };
-            let cgroup = layers.cgroup.map_or("no cgroup".to_owned(), |v| format!("cgroup v{v}"));
+            let cgroup = match layers.cgroup {
+                None => "no cgroup".to_owned(),
+                Some(InForce { version, processors: true }) => format!("cgroup v{version}"),
+                Some(InForce { version, processors: false }) => {
+                    format!("cgroup v{version} without a share of processors")
+                }
+            };
             Ok(format!("namespaces, seccomp, {landlock}, {cgroup}"))
         }
         (IsolationConfig::Auto, Err(error)) => {

@@ -1,9 +1,16 @@
 //! Text that strangers write (names of branches, titles, messages) is only text, wherever muster shows it.
 
+use insta::assert_snapshot;
+use muster_testkit::Inbox;
+
 use crate::database::{Database, on_both};
 use crate::ground::Ground;
+use crate::server::Server;
 
-on_both! { what_strangers_write_is_only_text_in_every_output }
+on_both! {
+    what_strangers_write_is_only_text_in_every_output,
+    what_strangers_write_is_only_text_in_a_mail,
+}
 
 /// What a shell, a terminal, a browser and git could take for something else.
 const HOSTILE: &str = "$(touch HACKED) `touch HACKED` '\" <script>alert(1)</script> \u{1b}[31m\u{202e}--upload-pack=x &amp; \u{7}";
@@ -59,4 +66,36 @@ fn what_strangers_write_is_only_text_in_every_output(database: Database) {
     for folder in [server.scene.path(), &server.data(), &server.origin, &github.repository()] {
         assert!(!folder.join("HACKED").exists(), "in {}", folder.display());
     }
+}
+
+fn what_strangers_write_is_only_text_in_a_mail(database: Database) {
+    let inbox = Inbox::start(0);
+    let config = format!(
+        "[notices]\nmail_to = [\"team@example.org\"]\nmail_from = \"muster@example.org\"\nsmtp = \"{}\"\n",
+        inbox.smtp()
+    );
+    let server = Server::start(database, &config);
+    // As a line of its own it would be a header.
+    let name =
+        serde_json::to_string(&format!("{HOSTILE}\r\nBcc: all@example.org\r\n\r\n.\r\n")).unwrap();
+    for exit in [0, 1] {
+        server.scene.workflow(&format!(
+            "name: {name}\non: push\njobs:\n  test:\n    name: {name}\n    runs-on: linux\n    steps: [{{run: exit {exit}}}]\n"
+        ));
+        let sha = server.push("main", HOSTILE);
+        server.verdict(&sha);
+    }
+    server.until("the bad news is told", |_| inbox.mails().len() == 1);
+    let mail = inbox.mails().remove(0);
+    let (headers, body) = mail.split_once("\n\n").unwrap();
+    let mut names: Vec<_> = headers.lines().map(|line| line.split(':').next().unwrap()).collect();
+    names.sort_unstable();
+    assert_snapshot!(names.join(" "), @"Content-Transfer-Encoding Date From Message-ID Subject To");
+    let body = body.replace("=\n", "").replace(&server.url, "[url]");
+    let lines: Vec<_> = body.lines().filter(|line| !line.starts_with("[url]/commits/")).collect();
+    assert_snapshot!(lines.join("\n"), @r#"
+    team/app main: failure (was: success)
+
+    failed: $(touch HACKED) `touch HACKED` '" <script>alert(1)</script> =EF=BF=BD[31m=EF=BF=BD--upload-pack=3Dx &amp; =EF=BF=BD=EF=BF=BD=EF=BF=BDBcc: a...
+    "#);
 }
