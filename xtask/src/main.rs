@@ -9,6 +9,7 @@ mod promises;
 mod real_projects;
 mod sim;
 mod test;
+mod tools;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ use muster_sys::process::Program;
 /// The project's own commands.
 #[derive(Debug, Parser)]
 enum Command {
-    /// Format, clippy with warnings as errors, and the docs build.
+    /// Format, promises, dependencies, clippy with warnings as errors, and the docs build.
     Check,
     /// Measure the release binary against the figures it must reach.
     Bench(bench::Arguments),

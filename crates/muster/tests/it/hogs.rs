@@ -103,9 +103,8 @@ fn what_a_job_without_one_uses_up_is_its_own_under_root() {
 fn a_flood_of_output_is_kept_and_holds_up_nobody() {
     let server = Server::start(Database::Sqlite, "jobs = 2\n");
     let mib = std::env::var("MUSTER_FLOOD_MIB").map_or(64, |mib| mib.parse().unwrap());
-    let flood = format!(
-        "import sys\nfor megabyte in range({mib}): sys.stdout.write('x' * (1 << 20))\n"
-    );
+    let flood =
+        format!("import sys\nfor megabyte in range({mib}): sys.stdout.write('x' * (1 << 20))\n");
     let quiet = "print('beside')\n";
     let start = clock::monotonic();
     let verdict = run(&server, &[job("flood", &flood), job("quiet", quiet)]);

@@ -219,7 +219,7 @@ impl Server {
             .env("HOME", self.folder.path())
             .env("MUSTER_URL", &self.url)
             .env("MUSTER_TOKEN", &self.token)
-            .output(PATIENCE, 128 << 20)
+            .output(PATIENCE, 2 << 30)
             .unwrap();
         Done::of(&output)
     }
