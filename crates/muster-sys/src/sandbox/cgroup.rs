@@ -8,13 +8,13 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use super::Limits;
+use super::weigh::{self, Weigher};
 use crate::clock;
 
-const ROOT: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 /// Where groups of ours can be: by the second version of the interface, and by the first.
-const PARENTS: [&str; 4] = ["muster", "cpu/muster", "pids/muster", "memory/muster"];
-/// What a process weighs that is in no group, by the first version: the kernel's own default.
-const SHARES: usize = 1024;
+const PARENTS: [&str; 5] =
+    ["muster", "cpu/muster", "cpuacct/muster", "pids/muster", "memory/muster"];
 /// The file with the processes of a group.
 const PROCESSES: &str = "cgroup.procs";
 /// What is in a group has so long to die, and the kernel to let go of it.
@@ -25,6 +25,7 @@ const REMOVAL: Duration = Duration::from_secs(5);
 pub(super) struct Cgroup {
     in_force: InForce,
     folders: Vec<PathBuf>,
+    _weigher: Option<Weigher>,
 }
 
 /// What a control group holds its processes to; memory and their number always.
@@ -47,7 +48,11 @@ impl Cgroup {
     /// Kills what is left in groups of that name, and removes them.
     pub(super) fn forget(name: &str) {
         let folders = PARENTS.map(|folder| Path::new(ROOT).join(folder).join(name));
-        drop(Self { in_force: InForce { version: 0, processors: false }, folders: folders.into() });
+        drop(Self {
+            in_force: InForce { version: 0, processors: false },
+            folders: folders.into(),
+            _weigher: None,
+        });
     }
 
     /// Removes the groups of which `is_left` says by their names that nobody holds them any more.
@@ -73,7 +78,8 @@ impl Cgroup {
         let folder = parent.join(name);
         fs::create_dir(&folder)?;
         let in_force = InForce { version: 2, processors };
-        let group = Self { in_force, folders: vec![folder.clone()] };
+        let weigher = processors.then(|| Weigher::second(&folder));
+        let group = Self { in_force, folders: vec![folder.clone()], _weigher: weigher };
         fs::write(folder.join("pids.max"), limits.processes.to_string())?;
         fs::write(folder.join("memory.max"), limits.memory_bytes.to_string())?;
         fs::write(folder.join("memory.oom.group"), "1")?;
@@ -84,10 +90,11 @@ impl Cgroup {
 
     fn first(name: &str, limits: &Limits) -> io::Result<Self> {
         let in_force = InForce { version: 1, processors: false };
-        let mut group = Self { in_force, folders: Vec::new() };
-        if let Ok(folder) = Self::share(name) {
+        let mut group = Self { in_force, folders: Vec::new(), _weigher: None };
+        if let Ok([cpu, cpuacct]) = weigh::share(name) {
             group.in_force.processors = true;
-            group.folders.push(folder);
+            group._weigher = Some(Weigher::first(&cpu, &cpuacct));
+            group.folders.extend([cpu, cpuacct]);
         }
         for (controller, file, value) in [
             ("pids", "pids.max", u64::from(limits.processes)),
@@ -99,19 +106,6 @@ impl Cgroup {
             fs::write(folder.join(file), value.to_string())?;
         }
         Ok(group)
-    }
-
-    /// Makes a group that shares the processors with those beside it, by the first version.
-    fn share(name: &str) -> io::Result<PathBuf> {
-        let parent = Path::new(ROOT).join("cpu/muster");
-        let folder = parent.join(name);
-        if fs::create_dir(&parent).is_ok() {
-            // All jobs together weigh as much as a busy process on each processor.
-            let processors = std::thread::available_parallelism().map_or(1, usize::from);
-            fs::write(parent.join("cpu.shares"), (SHARES * processors).to_string())?;
-        }
-        fs::create_dir(&folder)?;
-        Ok(folder)
     }
 
     /// Moves a process into the group.

@@ -17,6 +17,7 @@ mod guest;
 mod launch;
 mod seccomp;
 mod stage;
+mod weigh;
 
 pub use cgroup::InForce;
 pub use guest::{Guest, PLACE, Stay};

@@ -78,7 +78,10 @@ fn is_traced(pid: u32, all: bool) -> bool {
         threads.filter(|thread| all || thread.file_name().to_string_lossy() == pid.to_string());
     let tracer = |thread: &Path| {
         let status = fs::read_to_string(thread.join("status")).unwrap_or_default();
-        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+        // Where the fault has come to pass already, there is nothing left to trace.
+        let is_dead = status.lines().any(|line| line.starts_with("State:\tZ"));
+        is_dead
+            || status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
     };
     threads.map(|thread| thread.path()).all(|thread| tracer(&thread))
 }

@@ -309,7 +309,7 @@ impl Server {
         let mut left = Vec::new();
         for attempt in &attempts {
             left.extend(marked(&format!("muster_{attempt}")));
-            let groups = ["muster", "cpu/muster", "pids/muster", "memory/muster"];
+            let groups = ["muster", "cpu/muster", "cpuacct/muster", "pids/muster", "memory/muster"];
             let groups = groups.map(|group| Path::new("/sys/fs/cgroup").join(group).join(attempt));
             left.extend(groups.iter().filter(|g| g.exists()).map(|g| g.display().to_string()));
             let folder = self.data().join("jobs").join(attempt);
