@@ -8,6 +8,7 @@ mod needs;
 mod promises;
 mod real_projects;
 mod sim;
+mod suites;
 mod test;
 mod tools;
 
@@ -31,6 +32,8 @@ enum Command {
     RealProjects,
     /// Tell stories of a world where everything goes wrong, and check the laws after each thing that happens.
     Sim(sim::Arguments),
+    /// Say how much of the conformance suites is right.
+    Suites(suites::Arguments),
     /// Install what the tests need, then run them all.
     Test(test::Arguments),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::RealProjects => real_projects::run(),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Suites(arguments) => suites::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };
     match done {

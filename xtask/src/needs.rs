@@ -27,7 +27,8 @@ const NEEDS: [Need; 12] = [
 ];
 
 /// Packages of the npm registry that tests read or drive a browser with.
-const NPM_PACKAGES: [&str; 4] = [
+const NPM_PACKAGES: [&str; 5] = [
+    "@actions/workflow-parser@0.3.61",
     "@octokit/openapi@23.0.2",
     "@octokit/webhooks-examples@7.6.1",
     "axe-core@4.14.1",

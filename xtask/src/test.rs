@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     crate::run("cargo", &args, &[("INSTA_UPDATE", "no")])?;
     if arguments.rest.is_empty() {
         count_stories()?;
+        crate::suites::run(&crate::suites::Arguments::default())?;
     }
     Ok(())
 }

@@ -30,11 +30,47 @@ pub enum ProblemKind {
     Unsupported,
 }
 
+/// Which rule a problem breaks; the names are those that people know from actionlint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// The form of the file: YAML, keys, kinds of values.
+    Syntax,
+    /// Expressions.
+    Expression,
+    /// Events and their activities.
+    Events,
+    /// Filter patterns.
+    Glob,
+    /// `needs`.
+    JobNeeds,
+    /// Identifiers.
+    Id,
+    /// `permissions`.
+    Permissions,
+}
+
+impl Rule {
+    /// Returns the name of the rule.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Syntax => "syntax-check",
+            Self::Expression => "expression",
+            Self::Events => "events",
+            Self::Glob => "glob",
+            Self::JobNeeds => "job-needs",
+            Self::Id => "id",
+            Self::Permissions => "permissions",
+        }
+    }
+}
+
 /// One thing that is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Wrong for everybody, or not supported.
     pub kind: ProblemKind,
+    /// Which rule it breaks.
+    pub rule: Rule,
     /// Where.
     pub span: Span,
     /// What, as a fragment that names the thing.
@@ -46,13 +82,26 @@ pub struct Problem {
 impl Problem {
     /// Makes a problem that GitHub would have too.
     pub fn invalid(span: Span, message: impl Into<String>) -> Self {
-        Self { kind: ProblemKind::Invalid, span, message: message.into(), hint: None }
+        Self {
+            kind: ProblemKind::Invalid,
+            rule: Rule::Syntax,
+            span,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Makes a problem of something that muster does not support.
     pub fn unsupported(span: Span, what: impl Into<String>) -> Self {
         let message = format!("{} is not supported yet", what.into());
-        Self { kind: ProblemKind::Unsupported, span, message, hint: None }
+        Self { kind: ProblemKind::Unsupported, rule: Rule::Syntax, span, message, hint: None }
+    }
+
+    /// Says which rule it breaks.
+    #[must_use]
+    pub fn of(mut self, rule: Rule) -> Self {
+        self.rule = rule;
+        self
     }
 
     /// Adds what to do about it.
@@ -60,6 +109,11 @@ impl Problem {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Returns the 1-based line on which it begins.
+    pub fn line(&self, source: &str) -> usize {
+        self.span.line_and_column(source).0
     }
 
     /// Writes the problem on one line: `path:line:column: message`.

@@ -7,12 +7,14 @@
 //!
 //! Never does I/O, never asks the time, knows no environment.
 
+mod check;
 pub mod cibuild;
 pub mod diagnostic;
 mod events;
 pub mod expr;
+mod grammar;
 pub mod matrix;
-mod pattern;
+pub mod pattern;
 mod plan;
 mod read;
 mod scopes;
@@ -22,9 +24,11 @@ mod template;
 pub mod text;
 pub mod trigger;
 mod untrusted;
+mod words;
 pub mod workflow;
 mod yaml;
 
+pub use check::check;
 pub use plan::{PlannedJob, plan};
 pub use read::read;
 pub use template::{Condition, Template};

@@ -7,10 +7,29 @@
 
 use regex::Regex;
 
-use crate::diagnostic::{Problem, Span};
+use crate::diagnostic::{Problem, Rule, Span};
 
 /// The longest pattern, in bytes.
 const MAX_LENGTH: usize = 1_000;
+
+/// A list of patterns, and what it is for.
+#[derive(Debug, Clone)]
+pub enum Filter {
+    /// `branches`, `tags`, `paths`: something must be selected.
+    Include(Patterns),
+    /// `branches-ignore`, `tags-ignore`, `paths-ignore`: something must not be selected.
+    Ignore(Patterns),
+}
+
+impl Filter {
+    /// Returns true when a workflow with this filter runs for `inputs`: a branch, a tag, or changed paths.
+    pub fn passes<S: AsRef<str>>(&self, inputs: &[S]) -> bool {
+        match self {
+            Self::Include(patterns) => inputs.iter().any(|input| patterns.select(input.as_ref())),
+            Self::Ignore(patterns) => !inputs.iter().all(|input| patterns.select(input.as_ref())),
+        }
+    }
+}
 
 /// An ordered list of patterns; the last that matches decides.
 #[derive(Debug, Clone)]
@@ -36,10 +55,8 @@ impl Patterns {
             match pattern(text) {
                 Ok(pattern) => read.push(pattern),
                 Err(why) => {
-                    problems.push(Problem::invalid(
-                        span,
-                        format!("`{text}` is no filter pattern: {why}"),
-                    ));
+                    let message = format!("`{text}` is no filter pattern: {why}");
+                    problems.push(Problem::invalid(span, message).of(Rule::Glob));
                 }
             }
         }
@@ -209,8 +226,8 @@ mod tests {
                 };
                 let read = patterns(&list("patterns"));
                 let inputs = list("inputs");
-                let skip = !inputs.iter().any(|input| read.select(input));
-                let filter = inputs.iter().all(|input| read.select(input));
+                let skip = !Filter::Include(read.clone()).passes(&inputs);
+                let filter = !Filter::Ignore(read).passes(&inputs);
                 if skip != case["skip"].as_bool().unwrap()
                     || filter != case["filter"].as_bool().unwrap()
                 {

@@ -5,6 +5,18 @@
 
 use crate::expr::Scope;
 
+impl Scope<'static> {
+    /// All that GitHub has anywhere.
+    pub const GITHUB: Self = Self {
+        contexts: &[
+            "github", "env", "vars", "job", "jobs", "steps", "runner", "secrets", "strategy",
+            "matrix", "needs", "inputs",
+        ],
+        status_functions: true,
+        hash_files: true,
+    };
+}
+
 const fn values(contexts: &'static [&'static str]) -> Scope<'static> {
     Scope { contexts, status_functions: false, hash_files: false }
 }

@@ -6,6 +6,9 @@ use crate::expr::{Contexts, EvalError, Expr, JobStatus, Scope, Value, parse};
 /// How much of an expression a message repeats, in characters.
 const MAX_EXCERPT: usize = 80;
 
+/// What begins an expression; `}}` ends it.
+pub(crate) const OPEN: &str = "${{";
+
 /// A text that may hold expressions.
 #[derive(Debug, Clone)]
 pub struct Template {
@@ -35,8 +38,8 @@ impl Template {
     ) -> Self {
         let mut parts = Vec::new();
         let mut rest = text;
-        while let Some(open) = rest.find("${{") {
-            let inside = &rest[open + 3..];
+        while let Some(open) = rest.find(OPEN) {
+            let inside = &rest[open + OPEN.len()..];
             let Some(close) = closing(inside) else {
                 problems.push(Problem::invalid(span, "`${{` is never closed with `}}`"));
                 break;
@@ -127,7 +130,7 @@ impl Condition {
         scope: Scope<'_>,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let template = if text.contains("${{") {
+        let template = if text.contains(OPEN) {
             Template::read(text, span, scope, problems)
         } else {
             let expr = expression(text, span, scope, problems);
@@ -173,7 +176,7 @@ fn expression(
 }
 
 /// Finds the `}}` that ends an expression; one within quotes does not.
-fn closing(inside: &str) -> Option<usize> {
+pub(crate) fn closing(inside: &str) -> Option<usize> {
     let mut quoted = false;
     let bytes = inside.as_bytes();
     (0..bytes.len()).find(|&at| {

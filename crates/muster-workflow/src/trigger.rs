@@ -1,7 +1,8 @@
 //! Does this event start this workflow? And if not, why not.
 
 use crate::events::{self, PULL_REQUEST_DEFAULT_TYPES};
-use crate::workflow::{Filter, Trigger, Workflow};
+use crate::pattern::Filter;
+use crate::workflow::{Trigger, Workflow};
 
 /// What happened, as far as `on` can ask.
 #[derive(Debug, Clone)]
@@ -117,14 +118,13 @@ fn filter_refusal(filter: &Filter, noun: &str, inputs: &[String]) -> Option<Stri
         [single] => format!("{noun} `{single}`"),
         many => format!("each of {} changed {noun}s", many.len()),
     };
-    match filter {
-        Filter::Include(patterns) if inputs.iter().any(|input| patterns.select(input)) => None,
-        Filter::Include(patterns) => {
-            Some(format!("{subject} is not selected by {}", patterns.describe()))
-        }
-        Filter::Ignore(patterns) if inputs.iter().all(|input| patterns.select(input)) => {
-            Some(format!("{subject} is ignored by {}", patterns.describe()))
-        }
-        Filter::Ignore(_) => None,
+    if filter.passes(inputs) {
+        return None;
     }
+    Some(match filter {
+        Filter::Include(patterns) => {
+            format!("{subject} is not selected by {}", patterns.describe())
+        }
+        Filter::Ignore(patterns) => format!("{subject} is ignored by {}", patterns.describe()),
+    })
 }

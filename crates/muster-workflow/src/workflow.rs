@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Span;
 use crate::expr::{Contexts, EvalError, Value};
-use crate::pattern::Patterns;
+use crate::pattern::Filter;
 use crate::template::{Condition, Template};
 use crate::text::one_line;
 
@@ -49,15 +49,6 @@ pub struct Trigger {
     pub tags: Option<Filter>,
     /// `paths` or `paths-ignore`.
     pub paths: Option<Filter>,
-}
-
-/// A filter of a trigger.
-#[derive(Debug, Clone)]
-pub enum Filter {
-    /// `branches`, `tags`, `paths`: something must be selected.
-    Include(Patterns),
-    /// `branches-ignore`, `tags-ignore`, `paths-ignore`: something must not be selected.
-    Ignore(Patterns),
 }
 
 /// Environment variables in their order.

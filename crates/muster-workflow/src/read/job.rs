@@ -1,7 +1,7 @@
 //! `jobs`.
 
 use super::fields::Reader;
-use crate::diagnostic::Span;
+use crate::diagnostic::{Problem, Rule, Span};
 use crate::expr::Scope;
 use crate::matrix::MAX_LEGS;
 use crate::scopes;
@@ -51,14 +51,7 @@ impl Reader {
             self.invalid(node.span, message);
             return Vec::new();
         }
-        let jobs: Vec<Job> = entries.iter().filter_map(|entry| self.job(entry)).collect();
-        if jobs.len() == entries.len()
-            && jobs.iter().all(|job| !job.needs.is_empty())
-            && !jobs.is_empty()
-        {
-            self.invalid(node.span, "every job needs another, so none can start");
-        }
-        jobs
+        entries.iter().filter_map(|entry| self.job(entry)).collect()
     }
 
     fn job(&mut self, entry: &Entry) -> Option<Job> {
@@ -162,7 +155,7 @@ impl Reader {
             let message = format!(
                 "`{id}` is no {noun} id: it must start with a letter or `_` (not `__`), hold only letters, digits, `-` and `_`, and have at most 100 characters"
             );
-            self.invalid(span, message);
+            self.problems.push(Problem::invalid(span, message).of(Rule::Id));
         }
     }
 }

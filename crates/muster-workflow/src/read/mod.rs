@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use fields::Reader;
 
-use crate::diagnostic::{Problem, Span};
+use crate::diagnostic::{Problem, Rule, Span};
 use crate::scopes;
 use crate::template::Template;
 use crate::workflow::Workflow;
@@ -38,8 +38,17 @@ pub fn read(source: &str) -> Result<Workflow, Vec<Problem>> {
     }
 }
 
-const KEYS: [&str; 8] =
-    ["name", "run-name", "on", "permissions", "env", "defaults", "concurrency", "jobs"];
+const KEYS: [&str; 9] = [
+    "name",
+    "description",
+    "run-name",
+    "on",
+    "permissions",
+    "env",
+    "defaults",
+    "concurrency",
+    "jobs",
+];
 
 impl Reader {
     fn workflow(&mut self, root: &yaml::Node) -> Option<Workflow> {
@@ -58,6 +67,8 @@ impl Reader {
             let node = &entry.value;
             match entry.key.as_str() {
                 "name" => workflow.name = self.string(node, "`name`"),
+                // For people alone.
+                "description" => drop(self.string(node, "`description`")),
                 "run-name" => {
                     workflow.run_name = self.template(node, "`run-name`", scopes::RUN_NAME);
                 }
@@ -102,7 +113,7 @@ impl Reader {
                             "job `{}` needs job `{need}`, which is not in this file",
                             job.id
                         );
-                        self.problems.push(Problem::invalid(job.span, message));
+                        self.problems.push(Problem::invalid(job.span, message).of(Rule::JobNeeds));
                     }
                 }
             }
@@ -113,7 +124,8 @@ impl Reader {
             let names: Vec<&str> =
                 cycle.iter().map(|place| workflow.jobs[*place].id.as_str()).collect();
             let message = format!("job `{}` needs itself: {}", names[0], names.join(" needs "));
-            self.problems.push(Problem::invalid(workflow.jobs[cycle[0]].span, message));
+            let span = workflow.jobs[cycle[0]].span;
+            self.problems.push(Problem::invalid(span, message).of(Rule::JobNeeds));
         }
     }
 

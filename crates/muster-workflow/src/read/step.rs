@@ -1,6 +1,7 @@
 //! `steps`.
 
 use super::fields::Reader;
+use crate::diagnostic::{Problem, Rule};
 use crate::scopes;
 use crate::template::Template;
 use crate::workflow::{Action, Setting, Step};
@@ -70,7 +71,8 @@ impl Reader {
                 continue;
             };
             if steps.iter().any(|other| other.id.eq_ignore_ascii_case(&step.id)) {
-                self.invalid(step.span, format!("step id `{}` is already defined", step.id));
+                let message = format!("step id `{}` is already defined", step.id);
+                self.problems.push(Problem::invalid(step.span, message).of(Rule::Id));
             }
             steps.push(step);
         }

@@ -3,8 +3,8 @@
 use super::fields::Reader;
 use crate::diagnostic::Span;
 use crate::events;
-use crate::pattern::Patterns;
-use crate::workflow::{Filter, Trigger};
+use crate::pattern::{Filter, Patterns};
+use crate::workflow::Trigger;
 use crate::yaml::{Entry, Node, Yaml};
 
 const FILTERS: [&str; 7] =
@@ -34,7 +34,7 @@ impl Reader {
     }
 
     fn trigger(&mut self, event: &str, span: Span) -> Option<Trigger> {
-        if !events::is_known(event) {
+        if events::event(event).is_none() {
             self.invalid(span, format!("`{event}` is no event that starts a workflow"));
             return None;
         }
@@ -105,7 +105,9 @@ impl Reader {
     fn types(&mut self, node: &Node) -> Vec<String> {
         let types = self.strings(node, "`types`");
         for (name, span) in &types {
-            if !events::PULL_REQUEST_TYPES.contains(&name.as_str()) {
+            let known = events::event("pull_request")
+                .is_some_and(|event| event.types.contains(&name.as_str()));
+            if !known {
                 self.invalid(*span, format!("`pull_request` has no activity `{name}`"));
             }
         }

@@ -5,7 +5,10 @@ mod checkout;
 mod client;
 mod demo;
 mod doctor;
+mod eval;
+mod filter;
 mod init;
+mod lint;
 mod repo;
 mod restore;
 mod run;
@@ -77,6 +80,14 @@ enum Command {
     Torture(torture::Arguments),
     /// Make muster a service of systemd, or end that.
     Service(service::Arguments),
+    /// Say what is wrong with workflow files.
+    Lint(lint::Arguments),
+    /// Check a workflow file as GitHub would.
+    Plan(lint::PlanArguments),
+    /// Evaluate an expression of a workflow file.
+    Eval(eval::Arguments),
+    /// Say what filters of branches, tags and paths let through.
+    Filter(filter::Arguments),
     /// Run one job for the server or for `run` (used by muster itself).
     #[command(hide = true)]
     Supervise(supervise::Arguments),
@@ -107,6 +118,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Restore(arguments) => restore::run(&arguments),
         Command::Torture(arguments) => torture::run(&arguments),
         Command::Service(arguments) => service::run(&arguments),
+        Command::Lint(arguments) => lint::run(&arguments),
+        Command::Plan(arguments) => lint::plan(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Filter(arguments) => filter::run(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Checkout(arguments) => checkout::run(&arguments),
     };

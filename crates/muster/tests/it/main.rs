@@ -16,6 +16,7 @@ mod ground;
 mod hogs;
 mod hook;
 mod hostile;
+mod language;
 mod pages;
 mod repositories;
 mod restart;

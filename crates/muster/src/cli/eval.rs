@@ -1,0 +1,111 @@
+//! `muster eval`: what an expression gives.
+
+use std::io::BufRead as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use muster_workflow::expr::{Contexts, ParseErrorKind, Scope, Value, parse};
+use serde_json::{Map, Value as Json, json};
+
+use super::{CANNOT_RUN, GREEN, RED, print};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// What stands between `${{` and `}}`.
+    #[arg(value_name = "EXPR", required_unless_present = "batch")]
+    expr: Option<String>,
+    /// A JSON object with a key for each context. They are then all that the expression may name.
+    #[arg(long, value_name = "FILE")]
+    contexts: Option<PathBuf>,
+    /// Read lines of `{"expr", "contexts"?}` from standard input, and answer each with a line.
+    #[arg(long, conflicts_with_all = ["expr", "contexts"])]
+    batch: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    if arguments.batch {
+        return batch();
+    }
+    let contexts = match &arguments.contexts {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            let contexts = serde_json::from_str::<Map<String, Json>>(&text)
+                .with_context(|| format!("{} is no JSON object", path.display()))?;
+            Some(contexts)
+        }
+    };
+    let answer = answer(arguments.expr.as_deref().unwrap_or_default(), contexts.as_ref());
+    print(&answer);
+    Ok(if answer.get("error").is_none() { GREEN } else { RED })
+}
+
+/// Answers each line of standard input, in order.
+fn batch() -> anyhow::Result<u8> {
+    let mut exit = GREEN;
+    for (number, line) in std::io::stdin().lock().lines().enumerate() {
+        let line = line.context("cannot read standard input")?;
+        match case(&line) {
+            Ok((expr, contexts)) => print(answer(&expr, contexts.as_ref())),
+            Err(error) => {
+                exit = CANNOT_RUN;
+                let message = format!("line {} of the input: {error:#}", number + 1);
+                print(json!({"error": {"kind": "input", "message": message}}));
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn case(line: &str) -> anyhow::Result<(String, Option<Map<String, Json>>)> {
+    let Json::Object(mut case) = serde_json::from_str(line)? else { bail!("no JSON object") };
+    let Some(Json::String(expr)) = case.remove("expr") else { bail!("`expr` must be a string") };
+    match case.remove("contexts") {
+        None | Some(Json::Null) => Ok((expr, None)),
+        Some(Json::Object(contexts)) => Ok((expr, Some(contexts))),
+        Some(_) => bail!("`contexts` must be an object"),
+    }
+}
+
+/// Evaluates an expression: `{"kind", "value"}`, or `{"error": {"kind", "message"}}`.
+fn answer(expr: &str, given: Option<&Map<String, Json>>) -> Json {
+    let names: Vec<&str> = given.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+    let scope = match given {
+        Some(_) => Scope { contexts: &names, ..Scope::GITHUB },
+        None => Scope::GITHUB,
+    };
+    let mut contexts = Contexts::new();
+    for (name, value) in given.into_iter().flatten() {
+        contexts.set(name, value);
+    }
+    let refused =
+        |kind: &str, message: String| json!({"error": {"kind": kind, "message": message}});
+    match parse(expr, scope) {
+        Err(error) => {
+            let kind = match error.kind {
+                ParseErrorKind::Lexing => "lexing",
+                ParseErrorKind::Parsing => "parsing",
+            };
+            let column = expr.get(..error.at).unwrap_or(expr).chars().count() + 1;
+            refused(kind, format!("{}, at character {column}", error.message))
+        }
+        Ok(expr) => match expr.evaluate(&contexts) {
+            Err(error) => refused("evaluation", error.to_string()),
+            Ok(value) => json!({"kind": value.kind(), "value": plain(&value)}),
+        },
+    }
+}
+
+/// Writes a value as JSON; numbers that JSON lacks are strings, wherever they stand.
+fn plain(value: &Value) -> Json {
+    match value {
+        Value::Number(number) if !number.is_finite() => value.to_string().into(),
+        Value::Array(items) => items.iter().map(plain).collect(),
+        Value::Object(object) => {
+            let entries = object.iter().map(|(key, value)| (key.to_owned(), plain(value)));
+            Json::Object(entries.collect())
+        }
+        other => other.to_json(),
+    }
+}

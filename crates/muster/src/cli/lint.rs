@@ -1,0 +1,167 @@
+//! `muster lint` and `muster plan --check`: what is wrong with workflow files.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use muster_workflow::check;
+use muster_workflow::diagnostic::{self, Problem, Span};
+use muster_workflow::text::one_line;
+use serde_json::json;
+
+use super::{GREEN, RED, print};
+
+/// Where workflows lie in a repository.
+const FOLDERS: [&str; 2] = [".muster/workflows", ".github/workflows"];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Files, and folders of them; without any, those of the repository that this folder is in.
+    paths: Vec<PathBuf>,
+    /// How problems are written. On a terminal without it: with their lines.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// `path:line:column: message [rule]`, one a line.
+    Text,
+    /// A JSON object a line.
+    Json,
+    /// Workflow commands, which make annotations.
+    Github,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArguments {
+    /// Say whether this file is a valid workflow for GitHub, whatever muster can run of it.
+    #[arg(long, value_name = "FILE")]
+    check: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let paths = match arguments.paths.as_slice() {
+        [] => ours()?,
+        paths => paths.to_vec(),
+    };
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            files.extend(workflows_in(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    let mut exit = GREEN;
+    for file in files {
+        let path = file.to_string_lossy();
+        let (source, problems) = problems(&file)?;
+        match arguments.format {
+            None if std::io::stdout().is_terminal() && !problems.is_empty() => {
+                print(diagnostic::render(&path, &source, &problems).trim_end());
+            }
+            None => text(&path, &source, &problems),
+            Some(Format::Text) => text(&path, &source, &problems),
+            Some(Format::Json) => as_json(&path, &source, &problems),
+            Some(Format::Github) => as_commands(&path, &source, &problems),
+        }
+        if !problems.is_empty() {
+            exit = RED;
+        }
+    }
+    Ok(exit)
+}
+
+pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<u8> {
+    let (source, problems) = problems(&arguments.check)?;
+    text(&arguments.check.to_string_lossy(), &source, &problems);
+    Ok(if problems.is_empty() { GREEN } else { RED })
+}
+
+/// Returns the folders of the repository that the current folder is in.
+fn ours() -> anyhow::Result<Vec<PathBuf>> {
+    let here = std::env::current_dir().context("cannot find the current folder")?;
+    let folders = here.ancestors().map(|top| FOLDERS.map(|folder| top.join(folder)));
+    for folders in folders {
+        let there: Vec<PathBuf> = folders.into_iter().filter(|folder| folder.is_dir()).collect();
+        if !there.is_empty() {
+            let short =
+                |folder: PathBuf| folder.strip_prefix(&here).map_or(folder.clone(), Path::to_owned);
+            return Ok(there.into_iter().map(short).collect());
+        }
+    }
+    bail!("no {} here or above; name files", FOLDERS.join(" and no "))
+}
+
+fn workflows_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let cannot = || format!("cannot read {}", folder.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        if path.extension().is_some_and(|ending| ending == "yml" || ending == "yaml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Reads a file and returns what is wrong with it. A text that is no UTF-8 is wrong, not unreadable.
+fn problems(file: &Path) -> anyhow::Result<(String, Vec<Problem>)> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    match String::from_utf8(bytes) {
+        Ok(source) => {
+            let problems = check(&source);
+            Ok((source, problems))
+        }
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let span = Span { start: at, end: at };
+            let source = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            Ok((source, vec![Problem::invalid(span, "not YAML: not UTF-8 from here on")]))
+        }
+    }
+}
+
+/// Writes a problem's message and hint on one line.
+fn message(problem: &Problem) -> String {
+    match &problem.hint {
+        Some(hint) => one_line(&format!("{}; {hint}", problem.message)),
+        None => one_line(&problem.message),
+    }
+}
+
+fn text(path: &str, source: &str, problems: &[Problem]) {
+    let path = one_line(path);
+    for problem in problems {
+        let (line, column) = problem.span.line_and_column(source);
+        let (message, rule) = (message(problem), problem.rule.name());
+        print(format!("{path}:{line}:{column}: {message} [{rule}]"));
+    }
+}
+
+fn as_json(path: &str, source: &str, problems: &[Problem]) {
+    for problem in problems {
+        let (line, column) = problem.span.line_and_column(source);
+        print(json!({
+            "path": path,
+            "line": line,
+            "column": column,
+            "rule": problem.rule.name(),
+            "message": problem.message,
+            "hint": problem.hint,
+        }));
+    }
+}
+
+fn as_commands(path: &str, source: &str, problems: &[Problem]) {
+    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    for problem in problems {
+        let (line, column) = problem.span.line_and_column(source);
+        let (file, rule) = (property(path), problem.rule.name());
+        let message = data(&message(problem));
+        print(format!("::error file={file},line={line},col={column},title={rule}::{message}"));
+    }
+}

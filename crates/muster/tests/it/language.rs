@@ -1,0 +1,165 @@
+//! The commands of the language: `lint`, `plan --check`, `eval`, `filter`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use muster_sys::process::Program;
+
+use crate::scene::Done;
+
+fn muster(folder: &Path, args: &[&str], input: &str) -> Done {
+    let output = Program::new(env!("CARGO_BIN_EXE_muster"))
+        .args(args)
+        .dir(folder)
+        .input(input)
+        .output(Duration::from_secs(30), 16 << 20)
+        .unwrap();
+    Done::of(&output)
+}
+
+const WRONG: &str = "name: CI
+on:
+  pull_requets: {types: [opened]}
+  push: {branchs: [main]}
+permissions: {contents: wirte}
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    env: {TOKEN: \"${{ github.token }}\", WHERE: '${{ runner.os }}'}
+    steps:
+      - run: make
+        uses: actions/checkout@v4
+      - name: nothing to do
+      - if: github.ref = 'main'
+        run: echo ${{ secrets.TOKEN
+      - run: echo ${{ matrix.os == }}
+  lint:
+    needs: [tests]
+    run-on: linux
+    steps: {run: make lint}
+";
+
+#[test]
+fn every_problem_of_every_file_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let workflows = folder.path().join(".github/workflows");
+    std::fs::create_dir_all(&workflows).unwrap();
+    std::fs::write(workflows.join("wrong.yml"), WRONG).unwrap();
+    std::fs::write(
+        workflows.join("right.yaml"),
+        "on: push\njobs:\n  a: {runs-on: x, steps: [{run: y}]}\n",
+    )
+    .unwrap();
+    let done = muster(folder.path(), &["lint"], "");
+    assert_snapshot!(done.out, @"
+    .github/workflows/wrong.yml:3:3: `pull_requets` is no event that starts a workflow; did you mean `pull_request`? [events]
+    .github/workflows/wrong.yml:4:10: event `push` has no key `branchs`; did you mean `branches`? [syntax-check]
+    .github/workflows/wrong.yml:5:25: `contents` must be `read`, `write` or `none`, this is `wirte`; did you mean `write`? [permissions]
+    .github/workflows/wrong.yml:9:49: context `runner` is not available here; available: github, inputs, vars, needs, strategy, matrix, secrets [expression]
+    .github/workflows/wrong.yml:12:9: a step has no key `uses`; its keys are: background, continue-on-error, env, id, if, name, run, shell, timeout-minutes, working-directory [syntax-check]
+    .github/workflows/wrong.yml:13:9: an item of `steps` needs one of `cancel`, `run`, `uses`, `wait` or `wait-all` [syntax-check]
+    .github/workflows/wrong.yml:14:13: unexpected symbol `=` [expression]
+    .github/workflows/wrong.yml:15:14: `${{` is never closed with `}}` [expression]
+    .github/workflows/wrong.yml:16:19: unexpected end of expression [expression]
+    .github/workflows/wrong.yml:17:3: job `lint` needs job `tests`, which is not in this file [job-needs]
+    .github/workflows/wrong.yml:19:5: a job has no key `run-on`; did you mean `runs-on`? [syntax-check]
+    .github/workflows/wrong.yml:20:12: `steps` must be a list, this is a mapping [syntax-check]
+    ");
+    assert_eq!((done.exit, done.err.as_str()), (Some(1), ""));
+    // The same, from a folder below, and as a check of one file.
+    let check = muster(folder.path(), &["plan", "--check", ".github/workflows/wrong.yml"], "");
+    assert_eq!((check.exit, check.out), (Some(1), done.out));
+    let below = folder.path().join("src");
+    std::fs::create_dir(&below).unwrap();
+    assert_eq!(muster(&below, &["lint"], "").exit, Some(1));
+    let right = muster(folder.path(), &["lint", ".github/workflows/right.yaml"], "");
+    assert_eq!((right.exit, right.out.as_str()), (Some(0), ""));
+    let commands = muster(folder.path(), &["lint", "--format", "github"], "").out;
+    assert_snapshot!(commands.lines().next().unwrap(), @"::error file=.github/workflows/wrong.yml,line=3,col=3,title=events::`pull_requets` is no event that starts a workflow; did you mean `pull_request`?");
+    let json = muster(folder.path(), &["lint", "--format", "json"], "").out;
+    assert_snapshot!(json.lines().next().unwrap(), @r#"{"path":".github/workflows/wrong.yml","line":3,"column":3,"rule":"events","message":"`pull_requets` is no event that starts a workflow","hint":"did you mean `pull_request`?"}"#);
+}
+
+#[test]
+fn what_is_no_workflow_is_said_and_what_is_not_there_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ci.yml");
+    let mut said = String::new();
+    for bytes in [b"on: [push\n".as_slice(), b"", b"- a\n", b"on: \xff\n", b"on: push\0\n"] {
+        std::fs::write(&file, bytes).unwrap();
+        let done = muster(folder.path(), &["plan", "--check", "ci.yml"], "");
+        assert_eq!((done.exit, done.err.as_str()), (Some(1), ""), "{bytes:?}");
+        said.push_str(&done.out);
+        said.push('\n');
+    }
+    assert_snapshot!(said, @r"
+    ci.yml:1:5: not YAML: unclosed bracket '[' [syntax-check]
+
+    ci.yml:1:1: a workflow must be a mapping, this is nothing [syntax-check]
+
+    ci.yml:1:1: a workflow must be a mapping, this is a list [syntax-check]
+
+    ci.yml:1:5: not YAML: not UTF-8 from here on [syntax-check]
+
+    ci.yml:1:9: not YAML: unexpected character: `\u{0}' [syntax-check]
+    ");
+    let absent = muster(folder.path(), &["plan", "--check", "absent.yml"], "");
+    assert_eq!((absent.exit, absent.out.as_str()), (Some(2), ""));
+    assert_snapshot!(absent.err, @"error: cannot read absent.yml: No such file or directory (os error 2)");
+    assert_eq!(muster(folder.path(), &["lint"], "").exit, Some(2));
+}
+
+#[test]
+fn expressions_are_evaluated_and_filters_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let eval =
+        |args: &[&str], input: &str| muster(folder.path(), &[&["eval"], args].concat(), input);
+    let one = eval(&["format('{0}-{1}', 'a', 1.50)"], "");
+    assert_eq!((one.exit, one.out.trim()), (Some(0), r#"{"kind":"String","value":"a-1.5"}"#));
+    std::fs::write(folder.path().join("contexts"), r#"{"github": {"z": [1], "a": 2}}"#).unwrap();
+    let given = eval(&["github", "--contexts", "contexts"], "");
+    assert_snapshot!(given.out.trim(), @r#"{"kind":"Object","value":{"z":[1],"a":2}}"#);
+    let wrong = eval(&["env.HOME", "--contexts", "contexts"], "");
+    assert_snapshot!(wrong.out.trim(), @r#"{"error":{"kind":"parsing","message":"context `env` is not available here; available: github, at character 1"}}"#);
+    assert_eq!(wrong.exit, Some(1));
+    let lines = [
+        r#"{"expr": "fromJSON('[0, -0.0, 1e30]')"}"#,
+        r#"{"expr": "inputs.n * 2"}"#,
+        r#"{"expr": "1 &&"}"#,
+        r#"{"expr": "fromJSON('{')"}"#,
+        r#"{"expr": "x.y", "contexts": {"x": {"y": null}}}"#,
+        r#"{"expr": "fromJSON('NaN') == 1"}"#,
+        r#"{"expr": "NaN"}"#,
+        r#"{"expr": "-Infinity"}"#,
+        "nonsense",
+        r#"{"expr": "success() && !failure()"}"#,
+    ];
+    let batch = eval(&["--batch"], &lines.join("\n"));
+    assert_snapshot!(batch.out, @r#"
+    {"kind":"Array","value":[0,0,1e+30]}
+    {"error":{"kind":"parsing","message":"unexpected symbol `*`, at character 10"}}
+    {"error":{"kind":"parsing","message":"unexpected end of expression, at character 5"}}
+    {"error":{"kind":"evaluation","message":"fromJSON: EOF while parsing an object at line 1 column 1"}}
+    {"kind":"Null","value":null}
+    {"kind":"Boolean","value":false}
+    {"kind":"Number","value":"NaN"}
+    {"kind":"Number","value":"-Infinity"}
+    {"error":{"kind":"input","message":"line 9 of the input: expected ident at line 1 column 2"}}
+    {"kind":"Boolean","value":true}
+    "#);
+    assert_eq!(batch.exit, Some(2));
+    let lines = [
+        r#"{"patterns": ["releases/**", "!**-alpha"], "inputs": ["releases/1-alpha"], "kind": "include"}"#,
+        r#"{"patterns": ["docs/**"], "inputs": ["docs/a", "src/b"], "kind": "ignore"}"#,
+        r#"{"patterns": ["docs/**"], "inputs": ["docs/a"], "kind": "ignore"}"#,
+        r#"{"patterns": ["[a"], "inputs": ["a"], "kind": "include"}"#,
+    ];
+    let filter = muster(folder.path(), &["filter", "--batch"], &lines.join("\n"));
+    assert_snapshot!(filter.out, @r#"
+    {"run":false}
+    {"run":true}
+    {"run":false}
+    {"error":{"kind":"input","message":"line 4 of the input: `[a` is no filter pattern: `[` is never closed"}}
+    "#);
+}
