@@ -1,4 +1,4 @@
-//! Is this a valid workflow file? A tree against the [grammar](crate::grammar): every problem, each at its place.
+//! Is this a valid workflow file? A tree against the [grammar]: every problem, each at its place.
 
 use crate::diagnostic::{Problem, ProblemKind, Rule as Kind, Span};
 use crate::events::{self, EVENTS};
@@ -216,6 +216,9 @@ impl Checker<'_> {
 
     /// Checks the expressions of a text.
     fn text(&mut self, text: &str, span: Span, scope: Within) -> Text {
+        let value = self.source.get(span.start..span.end).unwrap_or_default();
+        // In the source there are as many beginnings as in the value, in the same order.
+        let mut places = value.match_indices(OPEN).map(|(at, _)| span.start + at);
         let mut rest = text;
         let mut only = None;
         let mut number = 0;
@@ -226,7 +229,11 @@ impl Checker<'_> {
                 self.problems.push(problem.of(Kind::Expression));
                 return Text::Computed;
             };
-            let at = self.place(span, number, close + OPEN.len() + 2);
+            let len = OPEN.len() + close + 2;
+            let at = match places.next() {
+                Some(start) => Span { start, end: (start + len).min(span.end) },
+                None => span,
+            };
             let expr = &inside[..close];
             match scope {
                 // A text in quotes is that text, wherever it stands.
@@ -245,18 +252,6 @@ impl Checker<'_> {
             _ if number == 0 => Text::Literal(text.to_owned()),
             Some(expr) if rest.is_empty() => literal(expr).map_or(Text::Computed, Text::Literal),
             _ => Text::Computed,
-        }
-    }
-
-    /// Finds the place of an expression, of which so many stand before it in the value at `span`.
-    fn place(&self, span: Span, number: usize, len: usize) -> Span {
-        let source = self.source.get(span.start..span.end).unwrap_or_default();
-        match source.match_indices(OPEN).nth(number) {
-            Some((at, _)) => {
-                let start = span.start + at;
-                Span { start, end: (start + len).min(span.end) }
-            }
-            None => span,
         }
     }
 

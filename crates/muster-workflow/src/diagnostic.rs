@@ -14,10 +14,7 @@ pub struct Span {
 impl Span {
     /// Returns the 1-based line and column (in characters) of the start.
     pub fn line_and_column(self, source: &str) -> (usize, usize) {
-        let before = &source[..floor_char_boundary(source, self.start)];
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        (line, column)
+        Places::of(source).find(self.start)
     }
 }
 
@@ -28,6 +25,40 @@ pub enum ProblemKind {
     Invalid,
     /// A valid key or value that muster does not support yet, and so refuses.
     Unsupported,
+}
+
+/// Finds lines and columns of places that come in order, in one walk over the source: a file may have as many
+/// problems as it has words.
+#[derive(Debug)]
+pub struct Places<'a> {
+    source: &'a str,
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl<'a> Places<'a> {
+    /// Begins at the start of `source`.
+    pub fn of(source: &'a str) -> Self {
+        Self { source, at: 0, line: 1, column: 1 }
+    }
+
+    /// Returns the 1-based line and column (in characters) of a byte; one further back begins anew.
+    pub fn find(&mut self, byte: usize) -> (usize, usize) {
+        let byte = floor_char_boundary(self.source, byte);
+        if byte < self.at {
+            *self = Self::of(self.source);
+        }
+        for c in self.source[self.at..byte].chars() {
+            if c == '\n' {
+                (self.line, self.column) = (self.line + 1, 1);
+            } else {
+                self.column += 1;
+            }
+        }
+        self.at = byte;
+        (self.line, self.column)
+    }
 }
 
 /// Which rule a problem breaks; the names are those that people know from actionlint.

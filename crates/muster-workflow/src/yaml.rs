@@ -3,6 +3,8 @@
 //! Reads what GitHub reads: YAML 1.2 core scalars, anchors and aliases, no merge keys; the bounds
 //! are GitHub's too (depth 50, 50,000 nodes, 1 MiB).
 
+use std::collections::HashSet;
+
 use granit_parser::{Event, Parser, ScalarStyle, Tag};
 
 use crate::diagnostic::{Problem, Span};
@@ -192,6 +194,7 @@ impl<'a> Reader<'a> {
 
     fn mapping(&mut self, start: Span, depth: usize) -> Result<Node, Problem> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut seen = HashSet::new();
         loop {
             let (event, key_span) = self.event()?;
             if matches!(event, Event::MappingEnd) {
@@ -207,7 +210,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let key = key.to_value().to_string();
-            if entries.iter().any(|entry| entry.key.eq_ignore_ascii_case(&key)) {
+            if !seen.insert(key.to_ascii_lowercase()) {
                 self.problems
                     .push(Problem::invalid(key_span, format!("`{key}` is already defined")));
                 continue;

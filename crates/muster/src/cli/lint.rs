@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use muster_workflow::check;
-use muster_workflow::diagnostic::{self, Problem, Span};
+use muster_workflow::diagnostic::{self, Places, Problem, Span};
 use muster_workflow::text::one_line;
 use serde_json::json;
 
@@ -134,16 +134,18 @@ fn message(problem: &Problem) -> String {
 
 fn text(path: &str, source: &str, problems: &[Problem]) {
     let path = one_line(path);
+    let mut places = Places::of(source);
     for problem in problems {
-        let (line, column) = problem.span.line_and_column(source);
+        let (line, column) = places.find(problem.span.start);
         let (message, rule) = (message(problem), problem.rule.name());
         print(format!("{path}:{line}:{column}: {message} [{rule}]"));
     }
 }
 
 fn as_json(path: &str, source: &str, problems: &[Problem]) {
+    let mut places = Places::of(source);
     for problem in problems {
-        let (line, column) = problem.span.line_and_column(source);
+        let (line, column) = places.find(problem.span.start);
         print(json!({
             "path": path,
             "line": line,
@@ -158,8 +160,9 @@ fn as_json(path: &str, source: &str, problems: &[Problem]) {
 fn as_commands(path: &str, source: &str, problems: &[Problem]) {
     let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
+    let mut places = Places::of(source);
     for problem in problems {
-        let (line, column) = problem.span.line_and_column(source);
+        let (line, column) = places.find(problem.span.start);
         let (file, rule) = (property(path), problem.rule.name());
         let message = data(&message(problem));
         print(format!("::error file={file},line={line},col={column},title={rule}::{message}"));

@@ -110,6 +110,17 @@ fn what_is_no_workflow_is_said_and_what_is_not_there_is_an_error() {
     assert_eq!(muster(folder.path(), &["lint"], "").exit, Some(2));
 }
 
+/// Each of its problems is looked up from where the last one was found.
+#[test]
+fn as_many_problems_as_words_are_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "${{ bad.x }}".repeat(60_000);
+    let text = format!("on: push\njobs:\n  a: {{runs-on: x, steps: [{{run: '{script}'}}]}}\n");
+    std::fs::write(folder.path().join("ci.yml"), text).unwrap();
+    let done = muster(folder.path(), &["plan", "--check", "ci.yml"], "");
+    assert_eq!((done.exit, done.out.lines().count()), (Some(1), 60_000));
+}
+
 #[test]
 fn expressions_are_evaluated_and_filters_judged() {
     let folder = tempfile::tempdir().unwrap();
