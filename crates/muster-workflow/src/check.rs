@@ -1,5 +1,7 @@
 //! Is this a valid workflow file? A tree against the [grammar]: every problem, each at its place.
 
+use std::collections::HashSet;
+
 use crate::diagnostic::{Problem, ProblemKind, Rule as Kind, Span};
 use crate::events::{self, EVENTS};
 use crate::expr::{Scope, parse};
@@ -21,12 +23,16 @@ pub fn check(source: &str) -> Vec<Problem> {
     // What no value shows by itself: `needs`, identifiers, patterns. Of a file whose form is wrong the reader
     // would tell the same faults again.
     let is_well_formed = problems.is_empty();
+    let places: HashSet<usize> = problems.iter().map(|problem| problem.span.start).collect();
     let more = read(source).err().unwrap_or_default().into_iter();
     problems.extend(more.filter(|problem| {
         let told = matches!(problem.rule, Kind::Syntax | Kind::Expression | Kind::Events);
+        let told = told || places.contains(&problem.span.start);
         problem.kind == ProblemKind::Invalid && (is_well_formed || !told)
     }));
     problems.sort_by_key(|problem| problem.span.start);
+    // What an alias stands for is checked wherever it stands, and is wrong at one place.
+    problems.dedup_by(|a, b| (a.span, &a.message) == (b.span, &b.message));
     problems
 }
 
@@ -201,7 +207,8 @@ impl Checker<'_> {
             Shape::Null => matches!(node.yaml, Yaml::Null),
             Shape::Boolean => matches!(node.yaml, Yaml::Bool(_)),
             Shape::Number => matches!(node.yaml, Yaml::Number(_)),
-            Shape::Name | Shape::Condition => !text.is_empty(),
+            Shape::Condition => true,
+            Shape::Name => !text.is_empty(),
             Shape::Words(words) => words.contains(&text.as_str()),
             Shape::Event => events::event(&text).is_some(),
             Shape::List(_) | Shape::Mapping(_) | Shape::Events => false,
@@ -209,7 +216,8 @@ impl Checker<'_> {
         let Some(shape) = rule.shapes.iter().find(|shape| fits(shape)) else {
             return self.unexpected_word(node, &text, rule, what);
         };
-        if let (Shape::Condition, Some(scope)) = (shape, scope) {
+        // An empty condition is none.
+        if let (Shape::Condition, Some(scope), false) = (shape, scope, text.is_empty()) {
             self.expression(&text, node.span, scope);
         }
     }

@@ -117,7 +117,7 @@ impl Problem {
             kind: ProblemKind::Invalid,
             rule: Rule::Syntax,
             span,
-            message: message.into(),
+            message: cut(message.into()),
             hint: None,
         }
     }
@@ -174,6 +174,17 @@ pub fn render(path: &str, source: &str, problems: &[Problem]) -> String {
         out.push('\n');
     }
     out
+}
+
+/// What a message repeats of a file may be as long as the file.
+const MAX_MESSAGE: usize = 1_000;
+
+fn cut(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE {
+        message.truncate(floor_char_boundary(&message, MAX_MESSAGE));
+        message.push('…');
+    }
+    message
 }
 
 fn floor_char_boundary(source: &str, at: usize) -> usize {

@@ -176,7 +176,7 @@ static CONCURRENCY: Mapping = mapping(
 static CONCURRENCY_QUEUE: Rule = rule(&[Words(&["single", "max"])]);
 
 pub(crate) static PERMISSIONS: Rule = rule(&[Words(&["read-all", "write-all"]), Map(&SCOPES)]);
-static SCOPES: Mapping = mapping(
+pub(crate) static SCOPES: Mapping = mapping(
     "`permissions`",
     &[
         key("actions", &LEVEL),

@@ -11,6 +11,8 @@ use crate::diagnostic::{Problem, Rule, Span};
 
 /// The longest pattern, in bytes.
 const MAX_LENGTH: usize = 1_000;
+/// The most patterns of one filter.
+const MAX_PATTERNS: usize = 1_000;
 
 /// A list of patterns, and what it is for.
 #[derive(Debug, Clone)]
@@ -52,6 +54,11 @@ impl Patterns {
     ) -> Self {
         let mut read = Vec::new();
         for (text, span) in patterns {
+            if read.len() == MAX_PATTERNS {
+                let message = format!("more than {MAX_PATTERNS} patterns");
+                problems.push(Problem::invalid(span, message).of(Rule::Glob));
+                break;
+            }
             match pattern(text) {
                 Ok(pattern) => read.push(pattern),
                 Err(why) => {
@@ -101,7 +108,7 @@ fn pattern(text: &str) -> Result<Pattern, String> {
 
 /// Translates a pattern to a regular expression over the whole input.
 fn translate(glob: &str) -> Result<String, String> {
-    let mut out = String::from(r"\A");
+    let mut out = String::from(r"(?s)\A");
     let mut chars = glob.chars().peekable();
     let mut repeatable = false;
     while let Some(c) = chars.next() {

@@ -1,7 +1,7 @@
 //! Text with `${{ expressions }}` in it, and conditions.
 
 use crate::diagnostic::{Problem, Span};
-use crate::expr::{Contexts, EvalError, Expr, JobStatus, Scope, Value, parse};
+use crate::expr::{Contexts, EvalError, Expr, JobStatus, Scope, Value, parse, push};
 
 /// How much of an expression a message repeats, in characters.
 const MAX_EXCERPT: usize = 80;
@@ -80,9 +80,9 @@ impl Template {
                 let mut text = String::new();
                 for part in parts {
                     match part {
-                        Part::Text(literal) => text.push_str(literal),
+                        Part::Text(literal) => push(&mut text, literal)?,
                         Part::Expression(expr) => {
-                            text.push_str(&expr.evaluate(contexts)?.to_string());
+                            push(&mut text, &expr.evaluate(contexts)?.to_string())?;
                         }
                     }
                 }

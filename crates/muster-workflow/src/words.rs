@@ -10,7 +10,9 @@ pub(crate) fn nearest<'a>(wrong: &str, words: impl Iterator<Item = &'a str>) -> 
         6..=64 => 2,
         _ => return None,
     };
-    let near = words.map(|word| (distance(&wrong, &word.to_ascii_lowercase()), word));
+    let near = words
+        .filter(|word| word.len().abs_diff(wrong.len()) <= most)
+        .map(|word| (distance(&wrong, &word.to_ascii_lowercase()), word));
     near.filter(|(distance, _)| *distance <= most)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)

@@ -13,6 +13,8 @@ use crate::expr::Value;
 const MAX_BYTES: usize = 1 << 20;
 const MAX_NODES: usize = 50_000;
 const MAX_DEPTH: usize = 50;
+/// GitHub's bound on what a file becomes; without aliases it becomes no more than it is.
+const MAX_ALIASED: usize = 10 << 20;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -85,6 +87,7 @@ pub(crate) fn read(source: &str) -> (Option<Node>, Vec<Problem>) {
         parser: Parser::new_from_str(source),
         anchors: Vec::new(),
         nodes: 0,
+        bytes: 0,
         problems: Vec::new(),
     };
     match reader.document() {
@@ -103,6 +106,8 @@ struct Reader<'a> {
     parser: Parser<'a, Input<'a>>,
     anchors: Vec<(usize, Node)>,
     nodes: usize,
+    /// Of text that aliases stand for.
+    bytes: usize,
     problems: Vec<Problem>,
 }
 
@@ -157,7 +162,7 @@ impl<'a> Reader<'a> {
             }
             Event::SequenceStart(_, anchor, _) => (anchor, self.sequence(span, depth)?),
             Event::MappingStart(_, anchor, _) => (anchor, self.mapping(span, depth)?),
-            Event::Alias(anchor) => (0, self.alias(anchor, span)?),
+            Event::Alias(anchor) => (0, self.alias(anchor, span, depth)?),
             _ => return Err(Problem::invalid(span, "not YAML: a value is missing here")),
         };
         if anchor != 0 {
@@ -166,15 +171,24 @@ impl<'a> Reader<'a> {
         Ok(node)
     }
 
-    fn alias(&mut self, anchor: usize, span: Span) -> Result<Node, Problem> {
+    fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> Result<Node, Problem> {
         let target = self.anchors.iter().rev().find(|(id, _)| *id == anchor);
         let Some((_, target)) = target else {
             return Err(Problem::invalid(span, "an alias to a value that contains it"));
         };
         // Aliases of aliases multiply: what they stand for counts as if it were written out.
-        self.nodes += count(target);
+        let size = size(target);
+        self.nodes += size.nodes;
+        self.bytes += size.bytes;
         if self.nodes > MAX_NODES {
             return Err(Problem::invalid(span, format!("more than {MAX_NODES} values")));
+        }
+        if self.bytes > MAX_ALIASED {
+            let message = format!("aliases stand for more than {MAX_ALIASED} bytes");
+            return Err(Problem::invalid(span, message));
+        }
+        if depth + size.height > MAX_DEPTH {
+            return Err(Problem::invalid(span, format!("nested deeper than {MAX_DEPTH}")));
         }
         Ok(target.clone())
     }
@@ -239,12 +253,33 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn count(node: &Node) -> usize {
-    1 + match &node.yaml {
-        Yaml::Sequence(items) => items.iter().map(count).sum(),
-        Yaml::Mapping(entries) => entries.iter().map(|entry| 1 + count(&entry.value)).sum(),
-        _ => 0,
+/// How much a value is.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    bytes: usize,
+    height: usize,
+}
+
+fn size(node: &Node) -> Size {
+    let mut size = Size { nodes: 1, ..Size::default() };
+    let mut add = |part: Size| {
+        size.nodes += part.nodes;
+        size.bytes += part.bytes;
+        size.height = size.height.max(part.height + 1);
+    };
+    match &node.yaml {
+        Yaml::Sequence(items) => items.iter().for_each(|item| add(self::size(item))),
+        Yaml::Mapping(entries) => {
+            for entry in entries {
+                add(Size { nodes: 1, bytes: entry.key.len(), height: 0 });
+                add(self::size(&entry.value));
+            }
+        }
+        Yaml::String(text) => size.bytes = text.len(),
+        Yaml::Null | Yaml::Bool(_) | Yaml::Number(_) => {}
     }
+    size
 }
 
 /// Resolves a plain scalar by the YAML 1.2 core schema: `yes`, `no` and `on` are strings.

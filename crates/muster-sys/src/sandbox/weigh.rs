@@ -18,6 +18,10 @@ use crate::clock;
 const REST: Duration = Duration::from_millis(250);
 /// A group that uses more processors than this is made light.
 const MANY: f64 = 1.25;
+/// It stays light until it has used less than this for so many looks: what a light group uses is what its
+/// neighbours leave it, which says little of what it wants.
+const FEW: f64 = 0.75;
+const LOOKS: u32 = 8;
 
 /// Somebody who looks what a group uses of the processors. Dropping it ends that.
 #[derive(Debug)]
@@ -59,17 +63,19 @@ impl Weigher {
     fn start(scales: Scales) -> Self {
         let (until, ended) = channel::<()>();
         let watch = move || {
-            let (mut was, mut light) = (Duration::ZERO, false);
+            let (mut was, mut light, mut few) = (Duration::ZERO, false, 0);
             let mut at = clock::monotonic();
             while ended.recv_timeout(REST) == Err(RecvTimeoutError::Timeout) {
                 let (Some(used), span) = (scales.used(), at.elapsed()) else { return };
                 at = clock::monotonic();
-                let heavy = used.saturating_sub(was).as_secs_f64() > span.as_secs_f64() * MANY;
+                let use_now = used.saturating_sub(was).as_secs_f64() / span.as_secs_f64();
                 was = used;
-                if heavy != light && scales.set(heavy).is_err() {
+                few = if use_now < FEW { few + 1 } else { 0 };
+                let wanted = if light { few < LOOKS } else { use_now > MANY };
+                if wanted != light && scales.set(wanted).is_err() {
                     return;
                 }
-                light = heavy;
+                light = wanted;
             }
         };
         // Where no thread can be had the group keeps its weight: it is only less fair.
@@ -99,15 +105,18 @@ const SHARES: u32 = 1024;
 /// Makes the two groups of the first version that share the processors and count their use.
 pub(super) fn share(name: &str) -> io::Result<[PathBuf; 2]> {
     let parent = Path::new(ROOT).join("cpu/muster");
-    if fs::create_dir(&parent).is_ok() {
-        // All jobs together weigh as much as a busy process on each processor.
-        let processors = std::thread::available_parallelism()
-            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
-        fs::write(parent.join("cpu.shares"), SHARES.saturating_mul(processors).to_string())?;
+    for controller in ["cpu", "cpuacct"] {
+        // Elsewhere than in the kernel's own file system a folder would be only a folder.
+        fs::metadata(Path::new(ROOT).join(controller).join("cgroup.procs"))?;
     }
+    fs::create_dir_all(&parent)?;
+    // All jobs together weigh as much as a busy process on each processor.
+    let processors = std::thread::available_parallelism()
+        .map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+    fs::write(parent.join("cpu.shares"), SHARES.saturating_mul(processors).to_string())?;
     let [cpu, cpuacct] =
         ["cpu/muster", "cpuacct/muster"].map(|parent| Path::new(ROOT).join(parent).join(name));
-    fs::create_dir(&cpu)?;
+    fs::create_dir_all(&cpu)?;
     if let Err(error) = fs::create_dir_all(&cpuacct) {
         drop(fs::remove_dir(&cpu));
         return Err(error);

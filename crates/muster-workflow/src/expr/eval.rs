@@ -8,7 +8,11 @@ use super::parse::{Expr, Node};
 use super::value::{Object, Value, format_number};
 
 /// The most bytes that one evaluation may build, against expressions that double their text.
-const MAX_BYTES: usize = 10 << 20;
+pub(super) const MAX_BYTES: usize = 10 << 20;
+
+pub(super) fn too_large() -> EvalError {
+    EvalError::new(format!("the expression builds more than {MAX_BYTES} bytes"))
+}
 
 /// How the job (for a step) or the needed jobs (for a job) went so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,9 +142,7 @@ impl Evaluator<'_> {
                 if let Value::String(text) = &value {
                     self.bytes += text.len();
                     if self.bytes > MAX_BYTES {
-                        return Err(EvalError::new(format!(
-                            "the expression builds more than {MAX_BYTES} bytes"
-                        )));
+                        return Err(too_large());
                     }
                 }
                 value
@@ -200,7 +202,7 @@ impl Evaluator<'_> {
             Function::EndsWith => Ok(functions::ends_with(&first, &second).into()),
             Function::Join => {
                 let separator = if second.is_primitive() { second } else { ",".into() };
-                Ok(functions::join(&first, &separator.to_string()))
+                functions::join(&first, &separator.to_string())
             }
             Function::ToJson => functions::to_json(&first),
             _ => functions::from_json(&first.to_string()),

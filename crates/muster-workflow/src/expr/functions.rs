@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::eval::EvalError;
+use super::eval::{EvalError, MAX_BYTES, too_large};
 use super::value::{Value, fold};
 
 /// A function that an expression can call.
@@ -97,15 +97,30 @@ fn folded(value: &Value) -> String {
 }
 
 /// `join(list, separator)`.
-pub(super) fn join(list: &Value, separator: &str) -> Value {
-    match list {
-        Value::Array(items) => {
-            let texts: Vec<String> = items.iter().map(Value::to_string).collect();
-            texts.join(separator).into()
+pub(super) fn join(list: &Value, separator: &str) -> Result<Value, EvalError> {
+    let Value::Array(items) = list else {
+        return Ok(match list {
+            Value::Object(_) => "".into(),
+            single => single.to_string().into(),
+        });
+    };
+    let mut out = String::new();
+    for (place, item) in items.iter().enumerate() {
+        if place > 0 {
+            push(&mut out, separator)?;
         }
-        Value::Object(_) => "".into(),
-        single => single.to_string().into(),
+        push(&mut out, &item.to_string())?;
     }
+    Ok(out.into())
+}
+
+/// Appends to a text that is built, before it is too large.
+pub(crate) fn push(out: &mut String, more: &str) -> Result<(), EvalError> {
+    if out.len() + more.len() > MAX_BYTES {
+        return Err(too_large());
+    }
+    out.push_str(more);
+    Ok(())
 }
 
 /// `format('{0} of {1}', …)`; `argument` evaluates the n-th argument when the text asks for it.
@@ -134,7 +149,7 @@ pub(super) fn format(
                         "the format string asks for more arguments than there are: {text}"
                     )));
                 }
-                out.push_str(&argument(place)?.to_string());
+                push(&mut out, &argument(place)?.to_string())?;
             }
             '}' => return Err(invalid()),
             other => out.push(other),

@@ -14,5 +14,6 @@ mod tests;
 mod value;
 
 pub use eval::{Contexts, EvalError, JobStatus};
+pub(crate) use functions::push;
 pub use parse::{Expr, ParseError, ParseErrorKind, Scope, parse};
 pub use value::{Object, Value};

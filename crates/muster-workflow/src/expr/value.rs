@@ -1,5 +1,6 @@
 //! The values of the expression language and their coercions.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,7 +29,12 @@ pub enum Value {
 #[derive(Debug, Clone, Default)]
 pub struct Object {
     entries: Vec<(Arc<str>, Value)>,
+    /// Where the entries are, by their folded names; empty while there are few.
+    places: HashMap<String, usize>,
 }
+
+/// From so many entries on an object knows where they are.
+const MANY: usize = 32;
 
 impl Object {
     /// Returns an empty object.
@@ -38,17 +44,31 @@ impl Object {
 
     /// Returns the value of `key`, whatever its case.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.entries.iter().find(|(name, _)| eq_ignore_case(name, key)).map(|(_, value)| value)
+        self.place(key).map(|place| &self.entries[place].1)
     }
 
     /// Sets `key`; an existing key keeps its place and its spelling.
     pub fn insert(&mut self, key: impl Into<Arc<str>>, value: impl Into<Value>) {
         let key = key.into();
         let value = value.into();
-        match self.entries.iter_mut().find(|(name, _)| eq_ignore_case(name, &key)) {
-            Some((_, old)) => *old = value,
-            None => self.entries.push((key, value)),
+        if let Some(place) = self.place(&key) {
+            self.entries[place].1 = value;
+            return;
         }
+        self.entries.push((key, value));
+        let known = self.places.len();
+        if self.entries.len() >= MANY {
+            for (place, (name, _)) in self.entries.iter().enumerate().skip(known) {
+                self.places.insert(name.chars().map(fold).collect(), place);
+            }
+        }
+    }
+
+    fn place(&self, key: &str) -> Option<usize> {
+        if self.places.is_empty() {
+            return self.entries.iter().position(|(name, _)| eq_ignore_case(name, key));
+        }
+        self.places.get(&key.chars().map(fold).collect::<String>()).copied()
     }
 
     /// Iterates over names and values in the order of insertion.

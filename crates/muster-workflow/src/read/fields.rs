@@ -1,40 +1,19 @@
 //! What the levels of the document share: typed fields, `env`, `defaults`, `concurrency`.
 
+use std::collections::HashSet;
+
 use crate::diagnostic::{Problem, Span};
 use crate::expr::{Scope, Value};
+use crate::grammar;
 use crate::template::{Condition, Template};
 use crate::workflow::{Concurrency, Defaults, Env, Setting};
 use crate::yaml::{Entry, Node, Yaml};
 
-/// The scopes of `permissions`, from GitHub's
-/// [list](https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#permissions)
-/// and its newest schema.
-const SCOPES: [&str; 20] = [
-    "actions",
-    "artifact-metadata",
-    "attestations",
-    "checks",
-    "code-quality",
-    "contents",
-    "copilot-requests",
-    "deployments",
-    "discussions",
-    "id-token",
-    "issues",
-    "models",
-    "packages",
-    "pages",
-    "pull-requests",
-    "repository-projects",
-    "security-events",
-    "statuses",
-    "vulnerability-alerts",
-    "workflows",
-];
-
 /// Collects problems while it reads.
 pub(super) struct Reader {
     pub(super) problems: Vec<Problem>,
+    /// The ids of all jobs that the file declares, in lower case, also of those that are wrong.
+    pub(super) declared: HashSet<String>,
 }
 
 impl Reader {
@@ -121,6 +100,12 @@ impl Reader {
     }
 
     pub(super) fn condition(&mut self, node: &Node, scope: Scope<'_>) -> Option<Condition> {
+        // An empty one is none.
+        if matches!(&node.yaml, Yaml::Null)
+            || matches!(&node.yaml, Yaml::String(text) if text.is_empty())
+        {
+            return None;
+        }
         let text = self.string(node, "`if`")?;
         Some(Condition::read(&text, node.span, scope, &mut self.problems))
     }
@@ -203,8 +188,10 @@ impl Reader {
     pub(super) fn permissions(&mut self, node: &Node) -> Option<Value> {
         if let Yaml::Mapping(entries) = &node.yaml {
             for entry in entries {
-                if !SCOPES.contains(&entry.key.as_str()) {
-                    self.unknown_key(entry, "`permissions`", &SCOPES, &[]);
+                if grammar::SCOPES.key(&entry.key).is_none() {
+                    let known: Vec<&str> =
+                        grammar::SCOPES.keys.iter().map(|key| key.name).collect();
+                    self.unknown_key(entry, "`permissions`", &known, &[]);
                 }
                 let level = entry.value.to_value().to_string();
                 if !matches!(level.as_str(), "read" | "write" | "none") {

@@ -51,6 +51,7 @@ impl Reader {
             self.invalid(node.span, message);
             return Vec::new();
         }
+        self.declared = entries.iter().map(|entry| entry.key.to_ascii_lowercase()).collect();
         entries.iter().filter_map(|entry| self.job(entry)).collect()
     }
 
@@ -89,6 +90,7 @@ impl Reader {
     fn job_key(&mut self, job: &mut Job, entry: &Entry, place: &str) {
         let node = &entry.value;
         match entry.key.as_str() {
+            "name" if matches!(node.yaml, Yaml::Null) => {}
             "name" => job.name = self.planned(node, "`name`", scopes::JOB),
             "needs" => {
                 job.needs = self.strings(node, "`needs`").into_iter().map(|(id, _)| id).collect();

@@ -11,7 +11,7 @@ mod strategy;
 mod tests;
 mod trigger;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fields::Reader;
 
@@ -28,7 +28,7 @@ use crate::yaml;
 /// All problems of the file, in the order of their places.
 pub fn read(source: &str) -> Result<Workflow, Vec<Problem>> {
     let (root, problems) = yaml::read(source);
-    let mut reader = Reader { problems };
+    let mut reader = Reader { problems, declared: HashSet::new() };
     let workflow = root.as_ref().and_then(|root| reader.workflow(root));
     let mut problems = reader.problems;
     problems.sort_by_key(|problem| problem.span.start);
@@ -66,6 +66,7 @@ impl Reader {
         for entry in entries {
             let node = &entry.value;
             match entry.key.as_str() {
+                "name" | "run-name" | "description" if matches!(node.yaml, yaml::Yaml::Null) => {}
                 "name" => workflow.name = self.string(node, "`name`"),
                 // For people alone.
                 "description" => drop(self.string(node, "`description`")),
@@ -108,6 +109,8 @@ impl Reader {
             for need in &job.needs {
                 match places.get(&need.to_ascii_lowercase()) {
                     Some(place) => known.push(*place),
+                    // What is wrong with that job has been told.
+                    None if self.declared.contains(&need.to_ascii_lowercase()) => {}
                     None => {
                         let message = format!(
                             "job `{}` needs job `{need}`, which is not in this file",

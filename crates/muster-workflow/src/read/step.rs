@@ -1,5 +1,7 @@
 //! `steps`.
 
+use std::collections::{HashMap, HashSet};
+
 use super::fields::Reader;
 use crate::diagnostic::{Problem, Rule};
 use crate::scopes;
@@ -66,11 +68,12 @@ impl Reader {
             return Vec::new();
         };
         let mut steps: Vec<Step> = Vec::new();
+        let mut ids = Ids::default();
         for item in items {
-            let Some(step) = self.step(item, &steps) else {
+            let Some(step) = self.step(item, &mut ids) else {
                 continue;
             };
-            if steps.iter().any(|other| other.id.eq_ignore_ascii_case(&step.id)) {
+            if !ids.taken.insert(step.id.to_ascii_lowercase()) {
                 let message = format!("step id `{}` is already defined", step.id);
                 self.problems.push(Problem::invalid(step.span, message).of(Rule::Id));
             }
@@ -79,7 +82,7 @@ impl Reader {
         steps
     }
 
-    fn step(&mut self, node: &Node, before: &[Step]) -> Option<Step> {
+    fn step(&mut self, node: &Node, ids: &mut Ids) -> Option<Step> {
         let entries = self.mapping(node, "a step")?;
         let mut raw = Raw::default();
         let mut step = Step {
@@ -115,7 +118,7 @@ impl Reader {
                 return None;
             }
         };
-        step.id = raw.id.unwrap_or_else(|| generated_id(&step.action, before));
+        step.id = raw.id.unwrap_or_else(|| ids.generate(&step.action));
         Some(step)
     }
 
@@ -128,8 +131,13 @@ impl Reader {
                     self.identifier(&id, node.span, "step");
                 }
             }
+            "name" if matches!(node.yaml, Yaml::Null) => {}
             "name" => step.name = self.template(node, "`name`", scopes::STEP),
             "if" => step.condition = self.condition(node, scopes::STEP_IF),
+            // Empty is a text, too: a script that does nothing.
+            "run" if matches!(node.yaml, Yaml::Null) => {
+                raw.run = Some(Template::literal(node.span, ""));
+            }
             "run" => raw.run = self.template(node, "`run`", scopes::STEP),
             "uses" => raw.uses = self.string(node, "`uses`").map(|uses| (uses, node)),
             "with" => raw.with = Some(entry),
@@ -170,7 +178,11 @@ impl Reader {
             self.invalid(entry.key_span, message);
         }
         let name = uses.split('@').next().unwrap_or_default();
-        if !uses.starts_with("./") && !uses.starts_with("docker://") && !uses.contains('@') {
+        if !uses.starts_with("./")
+            && !uses.starts_with("$/")
+            && !uses.starts_with("docker://")
+            && !uses.contains('@')
+        {
             let message = format!("`{uses}` names no version; write `owner/repo@ref`");
             self.invalid(at.span, message);
             return None;
@@ -208,19 +220,29 @@ impl Reader {
     }
 }
 
-/// Generates an id as GitHub does: `__run`, `__run_2`, `__actions_checkout`.
-fn generated_id(action: &Action, before: &[Step]) -> String {
-    let base = match action {
-        Action::Run { .. } => "__run".to_owned(),
-        Action::Checkout { .. } => "__actions_checkout".to_owned(),
-    };
-    let taken = |id: &str| before.iter().any(|step| step.id.eq_ignore_ascii_case(id));
-    if !taken(&base) {
-        return base;
+/// The ids of the steps of a job.
+#[derive(Default)]
+struct Ids {
+    /// In lower case.
+    taken: HashSet<String>,
+    /// How many of each kind were generated.
+    generated: HashMap<&'static str, usize>,
+}
+
+impl Ids {
+    /// Generates an id as GitHub does: `__run`, `__run_2`, `__actions_checkout`.
+    fn generate(&mut self, action: &Action) -> String {
+        let base = match action {
+            Action::Run { .. } => "__run",
+            Action::Checkout { .. } => "__actions_checkout",
+        };
+        let number = self.generated.entry(base).or_default();
+        loop {
+            *number += 1;
+            let id = if *number == 1 { base.to_owned() } else { format!("{base}_{number}") };
+            if !self.taken.contains(&id) {
+                return id;
+            }
+        }
     }
-    let mut number = 2;
-    while taken(&format!("{base}_{number}")) {
-        number += 1;
-    }
-    format!("{base}_{number}")
 }

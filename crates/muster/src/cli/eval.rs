@@ -12,7 +12,7 @@ use super::{CANNOT_RUN, GREEN, RED, print};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// What stands between `${{` and `}}`.
-    #[arg(value_name = "EXPR", required_unless_present = "batch")]
+    #[arg(value_name = "EXPR", required_unless_present = "batch", allow_hyphen_values = true)]
     expr: Option<String>,
     /// A JSON object with a key for each context. They are then all that the expression may name.
     #[arg(long, value_name = "FILE")]
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 /// Answers each line of standard input, in order.
 fn batch() -> anyhow::Result<u8> {
     let mut exit = GREEN;
-    for (number, line) in std::io::stdin().lock().lines().enumerate() {
+    for (number, line) in std::io::stdin().lock().split(b'\n').enumerate() {
         let line = line.context("cannot read standard input")?;
         match case(&line) {
             Ok((expr, contexts)) => print(answer(&expr, contexts.as_ref())),
@@ -58,8 +58,8 @@ fn batch() -> anyhow::Result<u8> {
     Ok(exit)
 }
 
-fn case(line: &str) -> anyhow::Result<(String, Option<Map<String, Json>>)> {
-    let Json::Object(mut case) = serde_json::from_str(line)? else { bail!("no JSON object") };
+fn case(line: &[u8]) -> anyhow::Result<(String, Option<Map<String, Json>>)> {
+    let Json::Object(mut case) = serde_json::from_slice(line)? else { bail!("no JSON object") };
     let Some(Json::String(expr)) = case.remove("expr") else { bail!("`expr` must be a string") };
     match case.remove("contexts") {
         None | Some(Json::Null) => Ok((expr, None)),

@@ -34,7 +34,7 @@ enum Kind {
 
 pub(crate) fn run(_: &Arguments) -> anyhow::Result<u8> {
     let mut exit = GREEN;
-    for (number, line) in std::io::stdin().lock().lines().enumerate() {
+    for (number, line) in std::io::stdin().lock().split(b'\n').enumerate() {
         let line = line.context("cannot read standard input")?;
         match runs(&line) {
             Ok(runs) => print(json!({ "run": runs })),
@@ -48,8 +48,8 @@ pub(crate) fn run(_: &Arguments) -> anyhow::Result<u8> {
     Ok(exit)
 }
 
-fn runs(line: &str) -> anyhow::Result<bool> {
-    let case: Case = serde_json::from_str(line)?;
+fn runs(line: &[u8]) -> anyhow::Result<bool> {
+    let case: Case = serde_json::from_slice(line)?;
     let mut problems = Vec::new();
     let patterns = case.patterns.iter().map(|text| (text.as_str(), Span::default()));
     let patterns = Patterns::read(patterns, &mut problems);

@@ -1,6 +1,6 @@
 //! `muster lint` and `muster plan --check`: what is wrong with workflow files.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -9,10 +9,13 @@ use muster_workflow::diagnostic::{self, Places, Problem, Span};
 use muster_workflow::text::one_line;
 use serde_json::json;
 
-use super::{GREEN, RED, print};
+use super::{CANNOT_RUN, GREEN, RED, complain, print};
 
 /// Where workflows lie in a repository.
 const FOLDERS: [&str; 2] = [".muster/workflows", ".github/workflows"];
+
+/// More than a workflow may have: what is larger is refused for its size.
+const MOST_BYTES: u64 = 2 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -48,7 +51,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            files.extend(workflows_in(&path)?);
+            let found = workflows_below(&path)?;
+            if found.is_empty() {
+                bail!("no workflow in {}", path.display());
+            }
+            files.extend(found);
         } else {
             files.push(path);
         }
@@ -56,7 +63,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut exit = GREEN;
     for file in files {
         let path = file.to_string_lossy();
-        let (source, problems) = problems(&file)?;
+        let (source, problems) = match problems(&file) {
+            Ok(read) => read,
+            Err(error) => {
+                // The others are told all the same.
+                complain(&error);
+                exit = CANNOT_RUN;
+                continue;
+            }
+        };
         match arguments.format {
             None if std::io::stdout().is_terminal() && !problems.is_empty() => {
                 print(diagnostic::render(&path, &source, &problems).trim_end());
@@ -67,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Some(Format::Github) => as_commands(&path, &source, &problems),
         }
         if !problems.is_empty() {
-            exit = RED;
+            exit = exit.max(RED);
         }
     }
     Ok(exit)
@@ -94,6 +109,16 @@ fn ours() -> anyhow::Result<Vec<PathBuf>> {
     bail!("no {} here or above; name files", FOLDERS.join(" and no "))
 }
 
+/// Returns the workflows of a folder; of a repository, those in its folders for them.
+fn workflows_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let own = FOLDERS.map(|below| folder.join(below));
+    let mut files = Vec::new();
+    for folder in own.iter().filter(|folder| folder.is_dir()) {
+        files.extend(workflows_in(folder)?);
+    }
+    if files.is_empty() { workflows_in(folder) } else { Ok(files) }
+}
+
 fn workflows_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let cannot = || format!("cannot read {}", folder.display());
     let mut files = Vec::new();
@@ -109,7 +134,14 @@ fn workflows_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Reads a file and returns what is wrong with it. A text that is no UTF-8 is wrong, not unreadable.
 fn problems(file: &Path) -> anyhow::Result<(String, Vec<Problem>)> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let cannot = || format!("cannot read {}", file.display());
+    // Opening a pipe would wait for somebody to write to it.
+    if !std::fs::metadata(file).with_context(cannot)?.is_file() {
+        bail!("{} is no file", file.display());
+    }
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).with_context(cannot)?;
+    opened.take(MOST_BYTES).read_to_end(&mut bytes).with_context(cannot)?;
     match String::from_utf8(bytes) {
         Ok(source) => {
             let problems = check(&source);

@@ -82,7 +82,7 @@ enum Command {
     Service(service::Arguments),
     /// Say what is wrong with workflow files.
     Lint(lint::Arguments),
-    /// Check a workflow file as GitHub would.
+    /// Check a workflow file as GitHub would (`--check`); what would run is not told yet.
     Plan(lint::PlanArguments),
     /// Evaluate an expression of a workflow file.
     Eval(eval::Arguments),

@@ -110,15 +110,93 @@ fn what_is_no_workflow_is_said_and_what_is_not_there_is_an_error() {
     assert_eq!(muster(folder.path(), &["lint"], "").exit, Some(2));
 }
 
-/// Each of its problems is looked up from where the last one was found.
-#[test]
-fn as_many_problems_as_words_are_told_at_once() {
+/// Returns what is said of a file, and the exit code.
+fn check(text: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
-    let script = "${{ bad.x }}".repeat(60_000);
-    let text = format!("on: push\njobs:\n  a: {{runs-on: x, steps: [{{run: '{script}'}}]}}\n");
     std::fs::write(folder.path().join("ci.yml"), text).unwrap();
     let done = muster(folder.path(), &["plan", "--check", "ci.yml"], "");
-    assert_eq!((done.exit, done.out.lines().count()), (Some(1), 60_000));
+    assert_eq!(done.err, "");
+    (done.exit, done.out)
+}
+
+/// What took minutes or gigabytes once: the time is bounded by that of a command here.
+#[test]
+fn large_files_are_judged_at_once() {
+    let job = |steps: &str| format!("on: push\njobs:\n  a: {{runs-on: x, steps: [{steps}]}}\n");
+    let wrong = check(&job(&format!("{{run: '{}'}}", "${{ bad.x }}".repeat(60_000))));
+    assert_eq!((wrong.0, wrong.1.lines().count()), (Some(1), 60_000));
+    assert_eq!(check(&job(&"{run: x}, ".repeat(10_000))), (Some(0), String::new()));
+    let keys: Vec<String> = (10_000..30_000).map(|number| format!("K{number}: v")).collect();
+    let step = format!("{{run: x, env: {{{}}}}}", keys.join(", "));
+    assert_eq!(check(&job(&step)), (Some(0), String::new()));
+    let aliases = format!("x: &x '{}'\ny: [{}]\n", "x".repeat(500_000), "*x, ".repeat(4000));
+    assert_snapshot!(check(&aliases).1, @"ci.yml:2:85: aliases stand for more than 10485760 bytes [syntax-check]");
+    let depth: String = (1..40).fold("x0: &x0 [1]\n".to_owned(), |text, number| {
+        let inner = format!("{}*x{}{}", "[".repeat(9), number - 1, "]".repeat(9));
+        format!("{text}x{number}: &x{number} {inner}\n")
+    });
+    assert_snapshot!(check(&depth).1, @"ci.yml:7:18: nested deeper than 50 [syntax-check]");
+    let patterns: Vec<String> = (0..2000).map(|number| format!("b{number}")).collect();
+    let filter = format!(
+        "on: {{push: {{branches: [{}]}}}}\njobs: {{a: {{runs-on: x, steps: []}}}}\n",
+        patterns.join(", ")
+    );
+    assert_snapshot!(check(&filter).1.replace("b1000", "[b]"), @"ci.yml:1:5914: more than 1000 patterns [glob]");
+    let folder = tempfile::tempdir().unwrap();
+    let text = "x".repeat(1 << 20);
+    let contexts = serde_json::json!({"x": text, "y": vec!["a"; 3000]});
+    let format = format!("format('{}', x)", "{0}".repeat(3000));
+    let lines = [format.as_str(), "join(y, x)"]
+        .map(|expr| serde_json::json!({"expr": expr, "contexts": contexts}).to_string());
+    assert_snapshot!(muster(folder.path(), &["eval", "--batch"], &lines.join("\n")).out, @r#"
+    {"error":{"kind":"evaluation","message":"the expression builds more than 10485760 bytes"}}
+    {"error":{"kind":"evaluation","message":"the expression builds more than 10485760 bytes"}}
+    "#);
+}
+
+/// Each was called wrong, or said twice, by a stricter reader than GitHub's.
+#[test]
+fn what_github_takes_is_taken_and_one_fault_is_one_problem() {
+    let taken = "name:
+run-name:
+on: push
+permissions: {drives: read}
+jobs:
+  a:
+    name:
+    if: ''
+    runs-on: x
+    steps:
+      - name:
+        if:
+        run:
+      - uses: $/act
+";
+    assert_eq!(check(taken), (Some(0), String::new()));
+    let wrong = "on: push
+jobs:
+  a: 3
+  b: {needs: a, runs-on: x, steps: &steps [{run: x, bad: 1}]}
+  c: {runs-on: x, steps: *steps}
+";
+    assert_snapshot!(check(wrong).1, @"
+    ci.yml:3:6: `a` must be a mapping, this is a number [syntax-check]
+    ci.yml:4:53: a step has no key `bad`; its keys are: background, continue-on-error, env, id, if, name, run, shell, timeout-minutes, working-directory [syntax-check]
+    ");
+    let folder = tempfile::tempdir().unwrap();
+    let minus = muster(folder.path(), &["eval", "-1"], "");
+    assert_eq!((minus.exit, minus.out.trim()), (Some(0), r#"{"kind":"Number","value":-1}"#));
+    let lines = muster(
+        folder.path(),
+        &["filter", "--batch"],
+        "{\"patterns\": [\"**\"], \"inputs\": [\"a\\nb\"], \"kind\": \"include\"}",
+    );
+    assert_eq!(lines.out.trim(), r#"{"run":true}"#);
+    // A folder without workflows is no success, and a file that is not there keeps nothing from being told.
+    assert_eq!(muster(folder.path(), &["lint", "."], "").exit, Some(2));
+    std::fs::write(folder.path().join("bad.yml"), "on: pusch\n").unwrap();
+    let both = muster(folder.path(), &["lint", "absent.yml", "bad.yml"], "");
+    assert_eq!((both.exit, both.out.lines().count()), (Some(2), 2));
 }
 
 #[test]
