@@ -4,8 +4,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use muster_core::id::RepoId;
+use muster_sys::clock;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::git::DeployKey;
@@ -14,6 +16,10 @@ use crate::git::DeployKey;
 const FREE_AT_LEAST_PERCENT: u64 = 2;
 /// What is said where it is not.
 pub(crate) const NO_ROOM: &str = "the disk of the data folder has less than 2 % free";
+
+/// A server that was killed while it started a program still has its lock until that program has begun: it is
+/// given up by the kernel so soon.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The folder of one server.
 #[derive(Debug)]
@@ -71,10 +77,16 @@ impl Data {
             .append(true)
             .open(folder.join("lock"))
             .map_err(unusable)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { folder, _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataError::Taken(folder)),
-            Err(error) => Err(unusable(error.into())),
+        let start = clock::monotonic();
+        loop {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { folder, _lock: lock }),
+                Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < PATIENCE => {
+                    std::thread::sleep(PATIENCE / 50);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(DataError::Taken(folder)),
+                Err(error) => return Err(unusable(error.into())),
+            }
         }
     }
 
