@@ -30,7 +30,7 @@ pub fn check(source: &str) -> Vec<Problem> {
         let told = told || places.contains(&problem.span.start);
         problem.kind == ProblemKind::Invalid && (is_well_formed || !told)
     }));
-    problems.sort_by_key(|problem| problem.span.start);
+    problems.sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
     // What an alias stands for is checked wherever it stands, and is wrong at one place.
     problems.dedup_by(|a, b| (a.span, &a.message) == (b.span, &b.message));
     problems
@@ -304,7 +304,7 @@ impl Checker<'_> {
             if name == grammar::TYPES && !event.types.is_empty() {
                 self.activities(&entry.value, event);
             } else if event.filters.contains(&name) {
-                self.value(&entry.value, &grammar::PATTERNS, None, &format!("`{name}`"));
+                self.value(&entry.value, &grammar::NAME_OR_NAMES, None, &format!("`{name}`"));
             } else {
                 let message = format!("{what} has no key `{name}`");
                 let types = (!event.types.is_empty()).then_some(grammar::TYPES);

@@ -133,7 +133,8 @@ static TEXT: Rule = rule(&[Text]);
 static NAME: Rule = rule(&[Name]);
 static TEXTS: Rule = rule(&[List(&TEXT)]);
 static NAMES: Rule = rule(&[List(&NAME)]);
-static NAME_OR_NAMES: Rule = rule(&[Name, List(&NAME)]);
+/// As the filters of events are.
+pub(crate) static NAME_OR_NAMES: Rule = rule(&[Name, List(&NAME)]);
 static LIST: Rule = rule(&[List(&ANY)]);
 
 // The workflow.
@@ -218,8 +219,6 @@ static CRON_KEYS: Mapping =
 /// The key for the activities of an event.
 pub(crate) const TYPES: &str = "types";
 
-/// What a filter of an event is: one pattern or a list of them.
-pub(crate) static PATTERNS: Rule = rule(&[Name, List(&NAME)]);
 pub(crate) static REPOSITORY_DISPATCH: Rule = rule(&[Null, Map(&REPOSITORY_DISPATCH_KEYS)]);
 static REPOSITORY_DISPATCH_KEYS: Mapping =
     mapping("event `repository_dispatch`", &[key("types", &NAMES)]);

@@ -75,8 +75,8 @@ impl Guest {
         Ok(Self { orders, user, cgroup })
     }
 
-    /// Returns the version of the control groups that bound it; without one only the number of processes of
-    /// its user is.
+    /// Returns what the control group that bounds it holds it to; without one only the number of processes of
+    /// its user is bounded.
     pub fn cgroup(&self) -> Option<InForce> {
         self.cgroup.as_ref().map(Cgroup::in_force)
     }

@@ -218,7 +218,7 @@ impl Comparison {
                 self.differ(event.name, "filters", &format!("{ours:?}, not {asked:?}"));
             }
             for (name, _) in asked.values() {
-                self.compare("a filter", &PATTERNS, name);
+                self.compare("a filter", &NAME_OR_NAMES, name);
             }
         }
         for key in keys.keys() {
