@@ -21,6 +21,8 @@ use crate::{git, http, machine, task};
 
 /// A server that ends waits so long for the answers that it still owes.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// So long for those to webhooks, which nobody sends again: a disk may be slow.
+const LAST_WEBHOOKS: Duration = Duration::from_secs(10);
 /// How many notices of growing logs may wait for a slow reader.
 const NOTICES: usize = 256;
 
@@ -103,6 +105,12 @@ impl Server {
         self.loops.stop(&self.shared.errands).await;
         // What has begun comes to its end; somebody following a live log must not keep the server.
         let http = self.http.abort_handle();
+        let webhooks = async {
+            while self.shared.inbox_room.available_permits() < IN_FLIGHT_KIB {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        drop(tokio::time::timeout(LAST_WEBHOOKS, webhooks).await);
         if tokio::time::timeout(LAST_ANSWERS, self.http).await.is_err() {
             http.abort();
         }
