@@ -369,9 +369,7 @@ fn workflow(input: &[u8]) {
 fn expression(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let names = ["github", "matrix", "needs", "env"];
-    if let Ok(expr) =
-        parse(text, Scope { contexts: &names, status_functions: true, hash_files: true })
-    {
+    if let Ok(expr) = parse(text, Scope { contexts: &names, ..Scope::GITHUB }) {
         drop(expr.evaluate(&Contexts::new()));
     }
 }

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod fuzz;
 mod needs;
+mod page;
 mod promises;
 mod real_projects;
 mod sim;

@@ -47,8 +47,6 @@ const NO_NETWORK: [&str; 6] = [
     "failed to resolve address",
 ];
 const PAGE: &str = "docs/conformance.md";
-const BEGIN: &str = "<!-- real-projects: begin, written by cargo xtask real-projects -->\n";
-const END: &str = "<!-- real-projects: end -->\n";
 
 /// What became of a project.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,7 +135,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for (what, count) in &blocks {
         writeln!(section, "- {count} × {what}")?;
     }
-    write_section(&top.join(PAGE), &section)?;
+    crate::page::put(PAGE, "real-projects", "cargo xtask real-projects", &section)?;
     crate::say(&format!("{PAGE}: {} and {} of 20 green", green[0], green[1]));
     Ok(())
 }
@@ -361,14 +359,4 @@ fn why_not(said: &str) -> Became {
             Became::Nothing(line.trim().rsplit("  ").next().unwrap_or_default().to_owned())
         }
     }
-}
-
-/// Puts a section between its marks, leaving the rest of the page as it is.
-fn write_section(page: &Path, section: &str) -> anyhow::Result<()> {
-    let text =
-        fs::read_to_string(page).with_context(|| format!("cannot read {}", page.display()))?;
-    let (before, rest) = text.split_once(BEGIN).context("the page has lost its begin mark")?;
-    let (_, after) = rest.split_once(END).context("the page has lost its end mark")?;
-    fs::write(page, format!("{before}{BEGIN}\n{section}\n{END}{after}"))?;
-    Ok(())
 }

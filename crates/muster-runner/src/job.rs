@@ -282,11 +282,12 @@ impl<'a> RunningJob<'a> {
                 view,
                 [Some(script), shell.as_ref(), working_directory.as_ref()],
             ),
-            Action::Checkout { git_ref, path, fetch_depth, .. } => {
-                let text = |template: &Option<Template>| {
-                    template.as_ref().map_or(Ok(String::new()), |template| template.text(view))
+            Action::Uses { uses, with } if uses.is("actions/checkout") => {
+                let input = |name: &str| {
+                    let given = with.iter().find(|(input, _)| input == name);
+                    given.map_or(Ok(String::new()), |(_, template)| template.text(view))
                 };
-                match (text(git_ref), text(path), text(fetch_depth)) {
+                match (input("ref"), input("path"), input("fetch-depth")) {
                     (Ok(git_ref), Ok(path), Ok(fetch_depth)) => {
                         let minutes = step.timeout_minutes.as_ref();
                         match minutes.map(|minutes| minutes.get(view)).transpose() {
@@ -303,6 +304,13 @@ impl<'a> RunningJob<'a> {
                         self.refuse(place, &format!("`with`: {error}"))
                     }
                 }
+            }
+            // A workflow with any of these is refused before a job starts.
+            Action::Uses { uses, .. } => {
+                self.refuse(place, &format!("action `{uses}` is not supported yet"))
+            }
+            Action::Wait(_) | Action::WaitAll | Action::Cancel(_) | Action::Parallel(_) => {
+                self.refuse(place, "steps in the background are not supported yet")
             }
         }
     }

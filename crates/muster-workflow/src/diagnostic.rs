@@ -25,6 +25,8 @@ pub enum ProblemKind {
     Invalid,
     /// A valid key or value that muster does not support yet, and so refuses.
     Unsupported,
+    /// GitHub takes it, and it does not do what it seems to.
+    Advice,
 }
 
 /// Finds lines and columns of places that come in order, in one walk over the source: a file may have as many
@@ -78,6 +80,24 @@ pub enum Rule {
     Id,
     /// `permissions`.
     Permissions,
+    /// `strategy.matrix`.
+    Matrix,
+    /// `uses` of a step.
+    Action,
+    /// Jobs that call workflows.
+    WorkflowCall,
+    /// `if`.
+    IfCond,
+    /// `runs-on`.
+    RunnerLabel,
+    /// Passwords that are written down.
+    Credentials,
+    /// Workflow commands that runners do not take any more.
+    DeprecatedCommands,
+    /// `shell`.
+    ShellName,
+    /// Names of environment variables.
+    EnvVar,
 }
 
 impl Rule {
@@ -91,6 +111,15 @@ impl Rule {
             Self::JobNeeds => "job-needs",
             Self::Id => "id",
             Self::Permissions => "permissions",
+            Self::Matrix => "matrix",
+            Self::Action => "action",
+            Self::WorkflowCall => "workflow-call",
+            Self::IfCond => "if-cond",
+            Self::RunnerLabel => "runner-label",
+            Self::Credentials => "credentials",
+            Self::DeprecatedCommands => "deprecated-commands",
+            Self::ShellName => "shell-name",
+            Self::EnvVar => "env-var",
         }
     }
 }
@@ -120,6 +149,11 @@ impl Problem {
             message: cut(message.into()),
             hint: None,
         }
+    }
+
+    /// Makes a problem that GitHub does not have.
+    pub fn advice(span: Span, rule: Rule, message: impl Into<String>) -> Self {
+        Self { kind: ProblemKind::Advice, ..Self::invalid(span, message).of(rule) }
     }
 
     /// Makes a problem of something that muster does not support.

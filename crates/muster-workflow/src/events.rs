@@ -5,6 +5,7 @@
 //! and the schema of its own parser.
 
 use crate::grammar::{self, Rule};
+use crate::keys;
 
 /// An event that `on` can name.
 #[derive(Debug)]
@@ -31,6 +32,11 @@ impl Event {
         Self { name, types: &[], filters: &[], own: Some(own) }
     }
 }
+
+pub(crate) const SCHEDULE: &str = "schedule";
+pub(crate) const WORKFLOW_CALL: &str = "workflow_call";
+pub(crate) const WORKFLOW_DISPATCH: &str = "workflow_dispatch";
+pub(crate) const WORKFLOW_RUN: &str = "workflow_run";
 
 pub(crate) static EVENTS: [Event; 37] = [
     Event::new("branch_protection_rule", &["created", "edited", "deleted"], &[]),
@@ -62,7 +68,7 @@ pub(crate) static EVENTS: [Event; 37] = [
     Event::new("discussion_comment", &["created", "edited", "deleted"], &[]),
     Event::new("fork", &[], &[]),
     Event::new("gollum", &[], &[]),
-    Event::new("image_version", &["created", "ready", "deleted"], &["names", "versions"]),
+    Event::new("image_version", &["created", "ready", "deleted"], &[keys::NAMES, keys::VERSIONS]),
     Event::new("issue_comment", &["created", "edited", "deleted"], &[]),
     Event::new(
         "issues",
@@ -91,7 +97,7 @@ pub(crate) static EVENTS: [Event; 37] = [
         &[],
     ),
     Event::new("label", &["created", "edited", "deleted"], &[]),
-    Event::new("merge_group", &["checks_requested"], &["branches", "branches-ignore"]),
+    Event::new("merge_group", &["checks_requested"], &[keys::BRANCHES, keys::BRANCHES_IGNORE]),
     Event::new("milestone", &["created", "closed", "opened", "edited", "deleted"], &[]),
     Event::new("page_build", &[], &[]),
     Event::new("project", &["created", "closed", "reopened", "edited", "deleted"], &[]),
@@ -101,7 +107,7 @@ pub(crate) static EVENTS: [Event; 37] = [
     Event::new(
         "pull_request",
         PULL_REQUEST_TYPES,
-        &["branches", "branches-ignore", "paths", "paths-ignore"],
+        &[keys::BRANCHES, keys::BRANCHES_IGNORE, keys::PATHS, keys::PATHS_IGNORE],
     ),
     Event::new("pull_request_comment", &["created", "edited", "deleted"], &[]),
     Event::new("pull_request_review", &["submitted", "edited", "dismissed"], &[]),
@@ -109,12 +115,19 @@ pub(crate) static EVENTS: [Event; 37] = [
     Event::new(
         "pull_request_target",
         PULL_REQUEST_TYPES,
-        &["branches", "branches-ignore", "paths", "paths-ignore"],
+        &[keys::BRANCHES, keys::BRANCHES_IGNORE, keys::PATHS, keys::PATHS_IGNORE],
     ),
     Event::new(
         "push",
         &[],
-        &["branches", "branches-ignore", "tags", "tags-ignore", "paths", "paths-ignore"],
+        &[
+            keys::BRANCHES,
+            keys::BRANCHES_IGNORE,
+            keys::TAGS,
+            keys::TAGS_IGNORE,
+            keys::PATHS,
+            keys::PATHS_IGNORE,
+        ],
     ),
     Event::new("registry_package", &["published", "updated"], &[]),
     Event::new(
@@ -123,15 +136,15 @@ pub(crate) static EVENTS: [Event; 37] = [
         &[],
     ),
     Event::of_its_own("repository_dispatch", &grammar::REPOSITORY_DISPATCH),
-    Event::of_its_own("schedule", &grammar::SCHEDULE),
+    Event::of_its_own(SCHEDULE, &grammar::SCHEDULE),
     Event::new("status", &[], &[]),
     Event::new("watch", &["started"], &[]),
-    Event::of_its_own("workflow_call", &grammar::WORKFLOW_CALL),
-    Event::of_its_own("workflow_dispatch", &grammar::WORKFLOW_DISPATCH),
+    Event::of_its_own(WORKFLOW_CALL, &grammar::WORKFLOW_CALL),
+    Event::of_its_own(WORKFLOW_DISPATCH, &grammar::WORKFLOW_DISPATCH),
     Event::new(
-        "workflow_run",
+        WORKFLOW_RUN,
         &["requested", "completed", "in_progress"],
-        &["workflows", "branches", "branches-ignore"],
+        &[keys::WORKFLOWS, keys::BRANCHES, keys::BRANCHES_IGNORE],
     ),
 ];
 
@@ -161,8 +174,14 @@ const PULL_REQUEST_TYPES: &[&str] = &[
     "stacked",
 ];
 
-/// The activities of `pull_request` that start a workflow which names none.
-pub(crate) const PULL_REQUEST_DEFAULT_TYPES: [&str; 3] = ["opened", "synchronize", "reopened"];
+/// Returns the activities of an event that start a workflow which names none; `None` where all do.
+pub(crate) fn default_types(event: &str) -> Option<&'static [&'static str]> {
+    matches!(event, "pull_request" | "pull_request_target").then_some(&[
+        "opened",
+        "synchronize",
+        "reopened",
+    ])
+}
 
 /// Returns the event called `name`.
 pub(crate) fn event(name: &str) -> Option<&'static Event> {

@@ -5,7 +5,9 @@
 //! [workflow syntax](https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax) and of
 //! the schema in its own parser; `tests` compares the two, key by key.
 
+use crate::diagnostic::Rule as Broken;
 use crate::expr::Scope;
+use crate::keys;
 
 /// What may stand at a place.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(crate) enum Shape {
 pub(crate) struct Mapping {
     /// What it is, with its article, for messages.
     pub(crate) what: &'static str,
+    /// What it is where it is not known yet which of several it is.
+    pub(crate) class: Option<&'static str>,
     pub(crate) keys: &'static [Key],
     pub(crate) others: Option<&'static Rule>,
 }
@@ -56,9 +60,16 @@ pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) rule: &'static Rule,
     pub(crate) required: bool,
+    /// The rule that is broken by what stands under it and does not fit; without one, that of what it is in.
+    pub(crate) breaks: Option<Broken>,
 }
 
 impl Mapping {
+    /// Says what it is, whichever of several it turns out to be.
+    pub(crate) fn class(&self) -> &'static str {
+        self.class.unwrap_or(self.what)
+    }
+
     pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
@@ -73,19 +84,30 @@ const fn within(scope: Scope<'static>, shapes: &'static [Shape]) -> Rule {
 }
 
 const fn key(name: &'static str, rule: &'static Rule) -> Key {
-    Key { name, rule, required: false }
+    Key { name, rule, required: false, breaks: None }
 }
 
 const fn required(name: &'static str, rule: &'static Rule) -> Key {
-    Key { name, rule, required: true }
+    Key { name, rule, required: true, breaks: None }
 }
 
 const fn mapping(what: &'static str, keys: &'static [Key]) -> Mapping {
-    Mapping { what, keys, others: None }
+    Mapping { what, class: None, keys, others: None }
+}
+
+const fn step(what: &'static str, keys: &'static [Key]) -> Mapping {
+    Mapping { what, class: Some("a step"), keys, others: None }
+}
+
+impl Key {
+    /// Says which rule is broken by what stands under it and does not fit.
+    const fn breaks(self, rule: Broken) -> Self {
+        Self { breaks: Some(rule), ..self }
+    }
 }
 
 const fn map_of(what: &'static str, others: &'static Rule) -> Mapping {
-    Mapping { what, keys: &[], others: Some(others) }
+    Mapping { what, class: None, keys: &[], others: Some(others) }
 }
 
 use Shape::{
@@ -95,7 +117,7 @@ use Shape::{
 // Scopes.
 
 const fn values(contexts: &'static [&'static str]) -> Scope<'static> {
-    Scope { contexts, status_functions: false, hash_files: false }
+    Scope { contexts, ..Scope::NOTHING }
 }
 
 /// Of the workflow itself.
@@ -120,16 +142,16 @@ const RUNNER_WITHOUT_SECRETS: Scope<'static> = values(&[
     "github", "inputs", "vars", "needs", "strategy", "matrix", "steps", "job", "runner", "env",
 ]);
 const STEP: Scope<'static> = Scope { hash_files: true, ..RUNNER };
-const JOB_IF: Scope<'static> = Scope { status_functions: true, ..JOB };
+const JOB_IF: Scope<'static> = Scope { status_functions: true, status_takes_names: true, ..JOB };
 const STEP_IF: Scope<'static> =
     Scope { hash_files: true, status_functions: true, ..RUNNER_WITHOUT_SECRETS };
 
 // What many places share.
 
-static ANY: Rule = rule(&[Any]);
+pub(crate) static ANY: Rule = rule(&[Any]);
 static BOOLEAN: Rule = rule(&[Boolean]);
 static NUMBER: Rule = rule(&[Number]);
-static TEXT: Rule = rule(&[Text]);
+pub(crate) static TEXT: Rule = rule(&[Text]);
 static NAME: Rule = rule(&[Name]);
 static TEXTS: Rule = rule(&[List(&TEXT)]);
 static NAMES: Rule = rule(&[List(&NAME)]);
@@ -144,34 +166,34 @@ pub(crate) static WORKFLOW: Rule = rule(&[Map(&ROOT)]);
 static ROOT: Mapping = mapping(
     "a workflow",
     &[
-        key("name", &TEXT),
-        key("description", &TEXT),
-        key("run-name", &RUN_NAME),
-        required("on", &ON),
-        key("permissions", &PERMISSIONS),
-        key("env", &WORKFLOW_ENV),
-        key("defaults", &WORKFLOW_DEFAULTS),
-        key("concurrency", &WORKFLOW_CONCURRENCY),
-        required("jobs", &JOBS),
+        key(keys::NAME, &TEXT),
+        key(keys::DESCRIPTION, &TEXT),
+        key(keys::RUN_NAME, &RUN_NAME),
+        required(keys::ON, &ON),
+        key(keys::PERMISSIONS, &PERMISSIONS).breaks(Broken::Permissions),
+        key(keys::ENV, &WORKFLOW_ENV),
+        key(keys::DEFAULTS, &WORKFLOW_DEFAULTS),
+        key(keys::CONCURRENCY, &WORKFLOW_CONCURRENCY),
+        required(keys::JOBS, &JOBS),
     ],
 );
 static RUN_NAME: Rule = within(RUN, &[Text]);
 static WORKFLOW_ENV: Rule = within(RUN_WITH_SECRETS, &[Map(&ENV)]);
 static ENV: Mapping = map_of("`env`", &TEXT);
 static WORKFLOW_DEFAULTS: Rule = rule(&[Map(&DEFAULTS)]);
-static DEFAULTS: Mapping = mapping("`defaults`", &[key("run", &DEFAULTS_RUN)]);
+static DEFAULTS: Mapping = mapping("`defaults`", &[key(keys::RUN, &DEFAULTS_RUN)]);
 static DEFAULTS_RUN: Rule = rule(&[Map(&RUN_DEFAULTS)]);
 static RUN_DEFAULTS: Mapping =
-    mapping("`defaults.run`", &[key("shell", &NAME), key("working-directory", &NAME)]);
+    mapping("`defaults.run`", &[key(keys::SHELL, &NAME), key(keys::WORKING_DIRECTORY, &NAME)]);
 
 static WORKFLOW_CONCURRENCY: Rule = within(RUN, &[Text, Map(&CONCURRENCY)]);
 static JOB_CONCURRENCY: Rule = within(LEG, &[Name, Map(&CONCURRENCY)]);
 static CONCURRENCY: Mapping = mapping(
     "`concurrency`",
     &[
-        required("group", &NAME),
-        key("cancel-in-progress", &BOOLEAN),
-        key("queue", &CONCURRENCY_QUEUE),
+        required(keys::GROUP, &NAME),
+        key(keys::CANCEL_IN_PROGRESS, &BOOLEAN),
+        key(keys::QUEUE, &CONCURRENCY_QUEUE),
     ],
 );
 static CONCURRENCY_QUEUE: Rule = rule(&[Words(&["single", "max"])]);
@@ -180,26 +202,26 @@ pub(crate) static PERMISSIONS: Rule = rule(&[Words(&["read-all", "write-all"]), 
 pub(crate) static SCOPES: Mapping = mapping(
     "`permissions`",
     &[
-        key("actions", &LEVEL),
-        key("artifact-metadata", &LEVEL),
-        key("attestations", &LEVEL),
-        key("checks", &LEVEL),
-        key("code-quality", &LEVEL),
-        key("contents", &LEVEL),
-        key("copilot-requests", &WRITE),
-        key("deployments", &LEVEL),
-        key("discussions", &LEVEL),
-        key("drives", &LEVEL),
-        key("id-token", &WRITE),
-        key("issues", &LEVEL),
-        key("models", &READ),
-        key("packages", &LEVEL),
-        key("pages", &LEVEL),
-        key("pull-requests", &LEVEL),
-        key("repository-projects", &LEVEL),
-        key("security-events", &LEVEL),
-        key("statuses", &LEVEL),
-        key("vulnerability-alerts", &READ),
+        key(keys::ACTIONS, &LEVEL),
+        key(keys::ARTIFACT_METADATA, &LEVEL),
+        key(keys::ATTESTATIONS, &LEVEL),
+        key(keys::CHECKS, &LEVEL),
+        key(keys::CODE_QUALITY, &LEVEL),
+        key(keys::CONTENTS, &LEVEL),
+        key(keys::COPILOT_REQUESTS, &WRITE),
+        key(keys::DEPLOYMENTS, &LEVEL),
+        key(keys::DISCUSSIONS, &LEVEL),
+        key(keys::DRIVES, &LEVEL),
+        key(keys::ID_TOKEN, &WRITE),
+        key(keys::ISSUES, &LEVEL),
+        key(keys::MODELS, &READ),
+        key(keys::PACKAGES, &LEVEL),
+        key(keys::PAGES, &LEVEL),
+        key(keys::PULL_REQUESTS, &LEVEL),
+        key(keys::REPOSITORY_PROJECTS, &LEVEL),
+        key(keys::SECURITY_EVENTS, &LEVEL),
+        key(keys::STATUSES, &LEVEL),
+        key(keys::VULNERABILITY_ALERTS, &READ),
     ],
 );
 static LEVEL: Rule = rule(&[Words(&["read", "write", "none"])]);
@@ -214,30 +236,27 @@ static EVENT: Rule = rule(&[Event]);
 pub(crate) static SCHEDULE: Rule = rule(&[List(&CRON)]);
 static CRON: Rule = rule(&[Map(&CRON_KEYS)]);
 static CRON_KEYS: Mapping =
-    mapping("an item of `schedule`", &[required("cron", &NAME), key("timezone", &NAME)]);
-
-/// The key for the activities of an event.
-pub(crate) const TYPES: &str = "types";
+    mapping("an item of `schedule`", &[required(keys::CRON, &NAME), key(keys::TIMEZONE, &NAME)]);
 
 pub(crate) static REPOSITORY_DISPATCH: Rule = rule(&[Null, Map(&REPOSITORY_DISPATCH_KEYS)]);
 static REPOSITORY_DISPATCH_KEYS: Mapping =
-    mapping("event `repository_dispatch`", &[key("types", &NAMES)]);
+    mapping("event `repository_dispatch`", &[key(keys::TYPES, &NAMES)]);
 
 pub(crate) static WORKFLOW_DISPATCH: Rule = rule(&[Null, Map(&DISPATCH_KEYS)]);
 static DISPATCH_KEYS: Mapping =
-    mapping("event `workflow_dispatch`", &[key("inputs", &DISPATCH_INPUTS)]);
+    mapping("event `workflow_dispatch`", &[key(keys::INPUTS, &DISPATCH_INPUTS)]);
 static DISPATCH_INPUTS: Rule = rule(&[Map(&DISPATCH_INPUTS_MAP)]);
 static DISPATCH_INPUTS_MAP: Mapping = map_of("`inputs`", &DISPATCH_INPUT);
 static DISPATCH_INPUT: Rule = rule(&[Null, Map(&DISPATCH_INPUT_KEYS)]);
 static DISPATCH_INPUT_KEYS: Mapping = mapping(
     "an input",
     &[
-        key("description", &TEXT),
+        key(keys::DESCRIPTION, &TEXT),
         // GitHub takes any, and one that it does not know for a string.
-        key("type", &NAME),
-        key("required", &BOOLEAN),
-        key("default", &SCALAR),
-        key("options", &TEXTS),
+        key(keys::TYPE, &NAME),
+        key(keys::REQUIRED, &BOOLEAN),
+        key(keys::DEFAULT, &SCALAR),
+        key(keys::OPTIONS, &TEXTS),
     ],
 );
 static SCALAR: Rule = rule(&[Text, Boolean, Number]);
@@ -245,7 +264,11 @@ static SCALAR: Rule = rule(&[Text, Boolean, Number]);
 pub(crate) static WORKFLOW_CALL: Rule = rule(&[Null, Map(&CALL_KEYS)]);
 static CALL_KEYS: Mapping = mapping(
     "event `workflow_call`",
-    &[key("inputs", &CALL_INPUTS), key("secrets", &CALL_SECRETS), key("outputs", &CALL_OUTPUTS)],
+    &[
+        key(keys::INPUTS, &CALL_INPUTS),
+        key(keys::SECRETS, &CALL_SECRETS),
+        key(keys::OUTPUTS, &CALL_OUTPUTS),
+    ],
 );
 static CALL_INPUTS: Rule = rule(&[Map(&CALL_INPUTS_MAP)]);
 static CALL_INPUTS_MAP: Mapping = map_of("`inputs`", &CALL_INPUT);
@@ -253,10 +276,10 @@ static CALL_INPUT: Rule = rule(&[Map(&CALL_INPUT_KEYS)]);
 static CALL_INPUT_KEYS: Mapping = mapping(
     "an input",
     &[
-        key("description", &TEXT),
-        required("type", &CALL_INPUT_TYPE),
-        key("required", &BOOLEAN),
-        key("default", &CALL_INPUT_DEFAULT),
+        key(keys::DESCRIPTION, &TEXT),
+        required(keys::TYPE, &CALL_INPUT_TYPE),
+        key(keys::REQUIRED, &BOOLEAN),
+        key(keys::DEFAULT, &CALL_INPUT_DEFAULT),
     ],
 );
 static CALL_INPUT_TYPE: Rule = rule(&[Words(&["string", "boolean", "number"])]);
@@ -265,12 +288,14 @@ static CALL_SECRETS: Rule = rule(&[Map(&CALL_SECRETS_MAP)]);
 static CALL_SECRETS_MAP: Mapping = map_of("`secrets`", &CALL_SECRET);
 static CALL_SECRET: Rule = rule(&[Null, Map(&CALL_SECRET_KEYS)]);
 static CALL_SECRET_KEYS: Mapping =
-    mapping("a secret", &[key("description", &TEXT), key("required", &BOOLEAN)]);
+    mapping("a secret", &[key(keys::DESCRIPTION, &TEXT), key(keys::REQUIRED, &BOOLEAN)]);
 static CALL_OUTPUTS: Rule = rule(&[Map(&CALL_OUTPUTS_MAP)]);
 static CALL_OUTPUTS_MAP: Mapping = map_of("`outputs`", &CALL_OUTPUT);
 static CALL_OUTPUT: Rule = rule(&[Map(&CALL_OUTPUT_KEYS)]);
-static CALL_OUTPUT_KEYS: Mapping =
-    mapping("an output", &[key("description", &TEXT), required("value", &CALL_OUTPUT_VALUE)]);
+static CALL_OUTPUT_KEYS: Mapping = mapping(
+    "an output",
+    &[key(keys::DESCRIPTION, &TEXT), required(keys::VALUE, &CALL_OUTPUT_VALUE)],
+);
 static CALL_OUTPUT_VALUE: Rule = within(RUN_WITH_JOBS, &[Text]);
 
 // Jobs.
@@ -281,38 +306,38 @@ static JOB_RULE: Rule = rule(&[Map(&JOB_KEYS), Map(&CALLING_JOB_KEYS)]);
 static JOB_KEYS: Mapping = mapping(
     "a job",
     &[
-        key("name", &LEG_TEXT),
-        key("needs", &NEEDS),
-        key("if", &JOB_CONDITION),
-        key("permissions", &PERMISSIONS),
-        required("runs-on", &RUNS_ON),
-        key("environment", &ENVIRONMENT),
-        key("concurrency", &JOB_CONCURRENCY),
-        key("outputs", &OUTPUTS),
-        key("env", &JOB_ENV),
-        key("defaults", &JOB_DEFAULTS),
-        key("steps", &STEPS),
-        key("timeout-minutes", &LEG_NUMBER),
-        key("cancel-timeout-minutes", &LEG_NUMBER),
-        key("strategy", &STRATEGY),
-        key("continue-on-error", &LEG_BOOLEAN),
-        key("container", &CONTAINER),
-        key("services", &SERVICES),
-        key("snapshot", &SNAPSHOT),
+        key(keys::NAME, &LEG_TEXT),
+        key(keys::NEEDS, &NEEDS),
+        key(keys::IF, &JOB_CONDITION),
+        key(keys::PERMISSIONS, &PERMISSIONS).breaks(Broken::Permissions),
+        required(keys::RUNS_ON, &RUNS_ON),
+        key(keys::ENVIRONMENT, &ENVIRONMENT),
+        key(keys::CONCURRENCY, &JOB_CONCURRENCY),
+        key(keys::OUTPUTS, &OUTPUTS),
+        key(keys::ENV, &JOB_ENV),
+        key(keys::DEFAULTS, &JOB_DEFAULTS),
+        key(keys::STEPS, &STEPS),
+        key(keys::TIMEOUT_MINUTES, &LEG_NUMBER),
+        key(keys::CANCEL_TIMEOUT_MINUTES, &LEG_NUMBER),
+        key(keys::STRATEGY, &STRATEGY),
+        key(keys::CONTINUE_ON_ERROR, &LEG_BOOLEAN),
+        key(keys::CONTAINER, &CONTAINER),
+        key(keys::SERVICES, &SERVICES),
+        key(keys::SNAPSHOT, &SNAPSHOT),
     ],
 );
 static CALLING_JOB_KEYS: Mapping = mapping(
     "a job that calls a workflow",
     &[
-        key("name", &LEG_TEXT),
-        key("needs", &NEEDS),
-        key("if", &JOB_CONDITION),
-        key("permissions", &PERMISSIONS),
-        required("uses", &NAME),
-        key("with", &CALL_WITH),
-        key("secrets", &SECRETS),
-        key("concurrency", &JOB_CONCURRENCY),
-        key("strategy", &STRATEGY),
+        key(keys::NAME, &LEG_TEXT),
+        key(keys::NEEDS, &NEEDS),
+        key(keys::IF, &JOB_CONDITION),
+        key(keys::PERMISSIONS, &PERMISSIONS).breaks(Broken::Permissions),
+        required(keys::USES, &NAME),
+        key(keys::WITH, &CALL_WITH),
+        key(keys::SECRETS, &SECRETS),
+        key(keys::CONCURRENCY, &JOB_CONCURRENCY),
+        key(keys::STRATEGY, &STRATEGY),
     ],
 );
 static LEG_TEXT: Rule = within(LEG, &[Text]);
@@ -331,12 +356,13 @@ static SECRET_VALUE: Rule = within(LEG_WITH_SECRETS, &[Text, Boolean, Number]);
 static STRATEGY: Rule = within(JOB, &[Map(&STRATEGY_KEYS)]);
 static STRATEGY_KEYS: Mapping = mapping(
     "`strategy`",
-    &[key("fail-fast", &BOOLEAN), key("max-parallel", &NUMBER), key("matrix", &MATRIX)],
+    &[key(keys::FAIL_FAST, &BOOLEAN), key(keys::MAX_PARALLEL, &NUMBER), key(keys::MATRIX, &MATRIX)],
 );
 static MATRIX: Rule = rule(&[Map(&MATRIX_KEYS)]);
 static MATRIX_KEYS: Mapping = Mapping {
     what: "`matrix`",
-    keys: &[key("include", &COMBINATIONS), key("exclude", &COMBINATIONS)],
+    class: None,
+    keys: &[key(keys::INCLUDE, &COMBINATIONS), key(keys::EXCLUDE, &COMBINATIONS)],
     others: Some(&LIST),
 };
 static COMBINATIONS: Rule = rule(&[List(&COMBINATION)]);
@@ -346,22 +372,30 @@ static COMBINATION_MAP: Mapping = map_of("a combination", &ANY);
 static SNAPSHOT: Rule = rule(&[Name, Map(&SNAPSHOT_KEYS)]);
 static SNAPSHOT_KEYS: Mapping = mapping(
     "`snapshot`",
-    &[required("image-name", &NAME), key("if", &SNAPSHOT_CONDITION), key("version", &NAME)],
+    &[
+        required(keys::IMAGE_NAME, &NAME),
+        key(keys::IF, &SNAPSHOT_CONDITION),
+        key(keys::VERSION, &NAME),
+    ],
 );
 static SNAPSHOT_CONDITION: Rule = within(LEG, &[Condition]);
 
 static RUNS_ON: Rule = within(LEG, &[Name, List(&NAME), Map(&RUNS_ON_KEYS)]);
 static RUNS_ON_KEYS: Mapping =
-    mapping("`runs-on`", &[key("group", &NAME), key("labels", &NAME_OR_NAMES)]);
+    mapping("`runs-on`", &[key(keys::GROUP, &NAME), key(keys::LABELS, &NAME_OR_NAMES)]);
 static JOB_ENV: Rule = within(LEG_WITH_SECRETS, &[Map(&ENV)]);
 static ENVIRONMENT: Rule = within(LEG, &[Text, Map(&ENVIRONMENT_KEYS)]);
 static ENVIRONMENT_KEYS: Mapping = mapping(
     "`environment`",
-    &[required("name", &LEG_TEXT), key("url", &ENVIRONMENT_URL), key("deployment", &BOOLEAN)],
+    &[
+        required(keys::NAME, &LEG_TEXT),
+        key(keys::URL, &ENVIRONMENT_URL),
+        key(keys::DEPLOYMENT, &BOOLEAN),
+    ],
 );
 static ENVIRONMENT_URL: Rule = within(RUNNER_WITHOUT_SECRETS, &[Text]);
 static JOB_DEFAULTS: Rule = rule(&[Map(&JOB_DEFAULTS_KEYS)]);
-static JOB_DEFAULTS_KEYS: Mapping = mapping("`defaults`", &[key("run", &JOB_DEFAULTS_RUN)]);
+static JOB_DEFAULTS_KEYS: Mapping = mapping("`defaults`", &[key(keys::RUN, &JOB_DEFAULTS_RUN)]);
 static JOB_DEFAULTS_RUN: Rule = within(LEG_WITH_ENV, &[Map(&RUN_DEFAULTS)]);
 static OUTPUTS: Rule = rule(&[Map(&OUTPUTS_MAP)]);
 static OUTPUTS_MAP: Mapping = map_of("`outputs`", &RUNNER_TEXT);
@@ -371,33 +405,33 @@ static CONTAINER: Rule = within(LEG, &[Text, Map(&CONTAINER_KEYS)]);
 static CONTAINER_KEYS: Mapping = mapping(
     "`container`",
     &[
-        key("image", &NAME),
-        key("options", &TEXT),
-        key("env", &CONTAINER_ENV),
-        key("ports", &NAMES),
-        key("volumes", &NAMES),
-        key("credentials", &CREDENTIALS_RULE),
+        key(keys::IMAGE, &NAME),
+        key(keys::OPTIONS, &TEXT),
+        key(keys::ENV, &CONTAINER_ENV),
+        key(keys::PORTS, &NAMES),
+        key(keys::VOLUMES, &NAMES),
+        key(keys::CREDENTIALS, &CREDENTIALS_RULE),
     ],
 );
 static CONTAINER_ENV: Rule = rule(&[Map(&CONTAINER_ENV_MAP)]);
 static CONTAINER_ENV_MAP: Mapping = map_of("`env`", &RUNNER_TEXT);
 static CREDENTIALS_RULE: Rule = within(CREDENTIALS, &[Map(&CREDENTIALS_KEYS)]);
 static CREDENTIALS_KEYS: Mapping =
-    mapping("`credentials`", &[key("username", &NAME), key("password", &NAME)]);
+    mapping("`credentials`", &[key(keys::USERNAME, &NAME), key(keys::PASSWORD, &NAME)]);
 static SERVICES: Rule = within(LEG, &[Map(&SERVICES_MAP)]);
 static SERVICES_MAP: Mapping = map_of("`services`", &SERVICE);
 static SERVICE: Rule = within(LEG, &[Name, Map(&SERVICE_KEYS)]);
 static SERVICE_KEYS: Mapping = mapping(
     "a service",
     &[
-        key("image", &NAME),
-        key("options", &TEXT),
-        key("env", &CONTAINER_ENV),
-        key("ports", &NAMES),
-        key("volumes", &NAMES),
-        key("credentials", &CREDENTIALS_RULE),
-        key("entrypoint", &TEXT),
-        key("command", &TEXT),
+        key(keys::IMAGE, &NAME),
+        key(keys::OPTIONS, &TEXT),
+        key(keys::ENV, &CONTAINER_ENV),
+        key(keys::PORTS, &NAMES),
+        key(keys::VOLUMES, &NAMES),
+        key(keys::CREDENTIALS, &CREDENTIALS_RULE),
+        key(keys::ENTRYPOINT, &TEXT),
+        key(keys::COMMAND, &TEXT),
     ],
 );
 
@@ -412,64 +446,64 @@ static STEP_RULE: Rule = rule(&[
     Map(&CANCEL_STEP),
     Map(&PARALLEL_STEP),
 ]);
-static RUN_STEP: Mapping = mapping(
+static RUN_STEP: Mapping = step(
     "a step with `run`",
     &[
-        key("name", &STEP_TEXT),
-        key("id", &NAME),
-        key("if", &STEP_CONDITION),
-        key("timeout-minutes", &STEP_NUMBER),
-        required("run", &STEP_TEXT),
-        key("continue-on-error", &STEP_BOOLEAN),
-        key("env", &STEP_ENV),
-        key("working-directory", &STEP_TEXT),
-        key("shell", &NAME),
-        key("background", &BOOLEAN),
+        key(keys::NAME, &STEP_TEXT),
+        key(keys::ID, &NAME),
+        key(keys::IF, &STEP_CONDITION),
+        key(keys::TIMEOUT_MINUTES, &STEP_NUMBER),
+        required(keys::RUN, &STEP_TEXT),
+        key(keys::CONTINUE_ON_ERROR, &STEP_BOOLEAN),
+        key(keys::ENV, &STEP_ENV),
+        key(keys::WORKING_DIRECTORY, &STEP_TEXT),
+        key(keys::SHELL, &NAME),
+        key(keys::BACKGROUND, &BOOLEAN),
     ],
 );
-static USES_STEP: Mapping = mapping(
+static USES_STEP: Mapping = step(
     "a step with `uses`",
     &[
-        key("name", &STEP_TEXT),
-        key("id", &NAME),
-        key("if", &STEP_CONDITION),
-        key("continue-on-error", &STEP_BOOLEAN),
-        key("timeout-minutes", &STEP_NUMBER),
-        required("uses", &NAME),
-        key("with", &STEP_WITH),
-        key("env", &STEP_ENV),
-        key("background", &BOOLEAN),
+        key(keys::NAME, &STEP_TEXT),
+        key(keys::ID, &NAME),
+        key(keys::IF, &STEP_CONDITION),
+        key(keys::CONTINUE_ON_ERROR, &STEP_BOOLEAN),
+        key(keys::TIMEOUT_MINUTES, &STEP_NUMBER),
+        required(keys::USES, &NAME),
+        key(keys::WITH, &STEP_WITH),
+        key(keys::ENV, &STEP_ENV),
+        key(keys::BACKGROUND, &BOOLEAN),
     ],
 );
-static WAIT_STEP: Mapping = mapping(
+static WAIT_STEP: Mapping = step(
     "a step with `wait`",
     &[
-        key("name", &STEP_TEXT),
-        key("id", &NAME),
-        key("continue-on-error", &STEP_BOOLEAN),
-        required("wait", &NAME_OR_NAMES),
+        key(keys::NAME, &STEP_TEXT),
+        key(keys::ID, &NAME),
+        key(keys::CONTINUE_ON_ERROR, &STEP_BOOLEAN),
+        required(keys::WAIT, &NAME_OR_NAMES),
     ],
 );
-static WAIT_ALL_STEP: Mapping = mapping(
+static WAIT_ALL_STEP: Mapping = step(
     "a step with `wait-all`",
     &[
-        key("name", &STEP_TEXT),
-        key("id", &NAME),
-        key("continue-on-error", &STEP_BOOLEAN),
-        required("wait-all", &WAIT_ALL),
+        key(keys::NAME, &STEP_TEXT),
+        key(keys::ID, &NAME),
+        key(keys::CONTINUE_ON_ERROR, &STEP_BOOLEAN),
+        required(keys::WAIT_ALL, &WAIT_ALL),
     ],
 );
 static WAIT_ALL: Rule = rule(&[Null, Boolean]);
-static CANCEL_STEP: Mapping = mapping(
+static CANCEL_STEP: Mapping = step(
     "a step with `cancel`",
     &[
-        key("name", &STEP_TEXT),
-        key("id", &NAME),
-        key("continue-on-error", &STEP_BOOLEAN),
-        required("cancel", &NAME),
+        key(keys::NAME, &STEP_TEXT),
+        key(keys::ID, &NAME),
+        key(keys::CONTINUE_ON_ERROR, &STEP_BOOLEAN),
+        required(keys::CANCEL, &NAME),
     ],
 );
-static PARALLEL_STEP: Mapping = mapping("a step with `parallel`", &[required("parallel", &STEPS)]);
+static PARALLEL_STEP: Mapping = step("a step with `parallel`", &[required(keys::PARALLEL, &STEPS)]);
 static STEP_TEXT: Rule = within(STEP, &[Text]);
 static STEP_NUMBER: Rule = within(STEP, &[Number]);
 static STEP_BOOLEAN: Rule = within(STEP, &[Boolean]);
@@ -477,6 +511,24 @@ static STEP_CONDITION: Rule = within(STEP_IF, &[Condition]);
 static STEP_ENV: Rule = within(STEP, &[Map(&ENV)]);
 static STEP_WITH: Rule = within(STEP, &[Map(&WITH)]);
 static WITH: Mapping = map_of("`with`", &TEXT);
+
+/// Returns the rule of a key of the workflow itself.
+pub(crate) fn rule_of_workflow(key: &str) -> Option<&'static Rule> {
+    ROOT.key(key).map(|key| key.rule)
+}
+
+/// Returns the rule of a key of a job of either kind.
+pub(crate) fn rule_of_job(key: &str) -> Option<&'static Rule> {
+    JOB_KEYS.key(key).or_else(|| CALLING_JOB_KEYS.key(key)).map(|key| key.rule)
+}
+
+/// Returns the rule of a key of a step of any kind.
+pub(crate) fn rule_of_step(key: &str) -> Option<&'static Rule> {
+    STEP_RULE.shapes.iter().find_map(|shape| match shape {
+        Map(mapping) => mapping.key(key).map(|key| key.rule),
+        _ => None,
+    })
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,34 +1,40 @@
 //! The workflow language: GitHub Actions workflow syntax.
 //!
-//! From text to plan, in this order: [`yaml`](self) reads the file with places, [`read`](read()) makes a
-//! typed [`workflow::Workflow`] or says all that is wrong ([`diagnostic`]), [`trigger`] decides
-//! whether an event starts it, [`plan`](plan()) makes the jobs of a run out of its [`matrix`]es, and
-//! [`expr`] evaluates what is computed.
+//! From text to plan, in this order: `yaml` reads the file with places, `token` holds its values against the
+//! `grammar` and reads their expressions, [`read`](read()) makes a typed [`workflow::Workflow`] or says all that
+//! is wrong ([`diagnostic`]), [`trigger`] decides whether an event starts it, [`call`] checks the workflows that
+//! it calls, [`plan`](plan()) makes the jobs of a run out of its [`matrix`]es, and [`expr`] evaluates what is
+//! computed. What cannot be run yet is one list, in `support`; [`conformance`] answers the cases of others.
 //!
 //! Never does I/O, never asks the time, knows no environment.
 
-mod check;
+pub mod call;
 pub mod cibuild;
+pub mod conformance;
+mod cron;
 pub mod diagnostic;
 mod events;
 pub mod expr;
 mod grammar;
+mod keys;
+mod lint;
 pub mod matrix;
 pub mod pattern;
+pub mod permissions;
 mod plan;
 mod read;
-mod scopes;
-#[cfg(test)]
-mod suites;
+mod support;
 mod template;
 pub mod text;
+mod token;
 pub mod trigger;
 mod untrusted;
+pub mod uses;
 mod words;
 pub mod workflow;
 mod yaml;
 
-pub use check::check;
+pub use lint::{Files, lint};
 pub use plan::{PlannedJob, plan};
-pub use read::read;
+pub use read::{check, read};
 pub use template::{Condition, Template};

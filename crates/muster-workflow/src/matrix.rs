@@ -3,8 +3,9 @@
 //! Follows GitHub's rules for
 //! [`include` and `exclude`](https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstrategymatrixinclude).
 
-use crate::expr::{Object, Value};
-use crate::workflow::Matrix;
+use crate::expr::{Contexts, EvalError, Object, Value};
+use crate::keys;
+use crate::token::Token;
 
 /// GitHub's bound on the jobs that one matrix makes.
 pub const MAX_LEGS: usize = 256;
@@ -12,12 +13,80 @@ pub const MAX_LEGS: usize = 256;
 /// One combination of the matrix.
 pub type Leg = Vec<(String, Value)>;
 
+/// `strategy.matrix` as it is written, with what is computed in it.
+#[derive(Debug, Clone)]
+pub struct Matrix(Token);
+
+impl Matrix {
+    pub(crate) fn new(token: Token) -> Self {
+        Self(token)
+    }
+
+    /// Returns true when it can be known only when the jobs have ended that are needed.
+    pub fn waits(&self) -> bool {
+        self.0.reads_context("needs")
+    }
+
+    /// Returns its vectors, and what is included and excluded.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where a value cannot be computed or is no list.
+    fn vectors(&self, contexts: &Contexts) -> Result<Vectors, String> {
+        let value = self.0.evaluate(contexts).map_err(|error: EvalError| error.to_string())?;
+        let Value::Object(object) = value else {
+            return Err(format!(
+                "`matrix` must be an object, this is {}",
+                value.kind_with_article()
+            ));
+        };
+        let mut vectors = Vectors::default();
+        for (key, value) in object.iter() {
+            let Value::Array(items) = value else {
+                let kind = value.kind_with_article();
+                return Err(format!("`{key}` of the matrix must be a list, this is {kind}"));
+            };
+            match key {
+                keys::INCLUDE => vectors.include = combinations(key, items)?,
+                keys::EXCLUDE => vectors.exclude = combinations(key, items)?,
+                _ if items.is_empty() => return Err(format!("matrix vector `{key}` is empty")),
+                _ => vectors.vectors.push((key.to_owned(), items.to_vec())),
+            }
+        }
+        Ok(vectors)
+    }
+}
+
+fn combinations(key: &str, items: &[Value]) -> Result<Vec<Leg>, String> {
+    let leg = |item: &Value| match item {
+        Value::Object(object) => {
+            Ok(object.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect())
+        }
+        other => {
+            let kind = other.kind_with_article();
+            Err(format!("an item of `{key}` of the matrix must be an object, this is {kind}"))
+        }
+    };
+    items.iter().map(leg).collect()
+}
+
+/// A matrix, all values known.
+#[derive(Debug, Default)]
+struct Vectors {
+    /// In the order of the file.
+    vectors: Vec<(String, Vec<Value>)>,
+    include: Vec<Leg>,
+    exclude: Vec<Leg>,
+}
+
 /// Returns the legs in GitHub's order; `Err` with a sentence where there are none or too many.
 ///
 /// # Errors
 ///
-/// When nothing is left after `exclude`, or more than [`MAX_LEGS`] legs come out.
-pub fn legs(matrix: &Matrix) -> Result<Vec<Leg>, String> {
+/// When a value cannot be computed or is none for a matrix, nothing is left after `exclude`, or more than
+/// [`MAX_LEGS`] legs come out.
+pub fn legs(matrix: &Matrix, contexts: &Contexts) -> Result<Vec<Leg>, String> {
+    let matrix = matrix.vectors(contexts)?;
     let product = matrix
         .vectors
         .iter()
@@ -26,9 +95,9 @@ pub fn legs(matrix: &Matrix) -> Result<Vec<Leg>, String> {
     if product.is_none_or(|product| product > MAX_LEGS * 64) {
         return Err(format!("the matrix has more than {MAX_LEGS} legs"));
     }
-    let mut legs = cross_product(matrix);
+    let mut legs = cross_product(&matrix);
     legs.retain(|leg| !matrix.exclude.iter().any(|exclude| matches(leg, exclude)));
-    include(matrix, &mut legs);
+    include(&matrix, &mut legs);
     if legs.is_empty() {
         return Err("the matrix has no legs".into());
     }
@@ -61,7 +130,7 @@ fn collect_scalars(value: &Value, out: &mut Vec<String>) {
     }
 }
 
-fn cross_product(matrix: &Matrix) -> Vec<Leg> {
+fn cross_product(matrix: &Vectors) -> Vec<Leg> {
     if matrix.vectors.is_empty() {
         return Vec::new();
     }
@@ -81,7 +150,7 @@ fn cross_product(matrix: &Matrix) -> Vec<Leg> {
     legs
 }
 
-fn include(matrix: &Matrix, legs: &mut Vec<Leg>) {
+fn include(matrix: &Vectors, legs: &mut Vec<Leg>) {
     let original = legs.len();
     let is_vector =
         |key: &str| matrix.vectors.iter().any(|(vector, _)| vector.eq_ignore_ascii_case(key));

@@ -173,10 +173,8 @@ fn set(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<String, S
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::Value as Json;
 
     use super::*;
-    use crate::suites::suite;
 
     fn patterns(texts: &[&str]) -> Patterns {
         let mut problems = Vec::new();
@@ -207,43 +205,6 @@ mod tests {
         `a\` is no filter pattern: it ends with `\`
         `[]` is no filter pattern: `[]` is an empty set
         ");
-    }
-
-    /// The table of act: `skip` as an include list, `filter` as an ignore list.
-    #[test]
-    fn filter_suite() {
-        let Some(folder) = suite("filters") else {
-            return;
-        };
-        let mut counted = 0;
-        let mut wrong = Vec::new();
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let file: Json =
-                serde_json::from_str(&std::fs::read_to_string(entry.unwrap().path()).unwrap())
-                    .unwrap();
-            for case in file.as_array().unwrap() {
-                counted += 1;
-                let list = |key: &str| -> Vec<&str> {
-                    case[key]
-                        .as_array()
-                        .unwrap()
-                        .iter()
-                        .map(|text| text.as_str().unwrap())
-                        .collect()
-                };
-                let read = patterns(&list("patterns"));
-                let inputs = list("inputs");
-                let skip = !Filter::Include(read.clone()).passes(&inputs);
-                let filter = !Filter::Ignore(read).passes(&inputs);
-                if skip != case["skip"].as_bool().unwrap()
-                    || filter != case["filter"].as_bool().unwrap()
-                {
-                    wrong.push(case.to_string());
-                }
-            }
-        }
-        assert!(wrong.is_empty(), "{} of {counted} wrong:\n{}", wrong.len(), wrong.join("\n"));
-        assert!(counted >= 28, "only {counted} cases found");
     }
 
     proptest! {

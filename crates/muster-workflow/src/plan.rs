@@ -70,7 +70,7 @@ fn plan_job(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> 
     let at_job =
         |message: String| Problem::invalid(job.span, format!("job `{}`: {message}", job.id));
     let legs = match &job.strategy.matrix {
-        Some(matrix) => matrix::legs(matrix).map_err(at_job)?,
+        Some(matrix) => matrix::legs(matrix, contexts).map_err(at_job)?,
         None => vec![Vec::new()],
     };
     let fail_fast =

@@ -1,10 +1,9 @@
 //! Text with `${{ expressions }}` in it, and conditions.
 
-use crate::diagnostic::{Problem, Span};
-use crate::expr::{Contexts, EvalError, Expr, JobStatus, Scope, Value, parse, push};
+use std::fmt::Write as _;
 
-/// How much of an expression a message repeats, in characters.
-const MAX_EXCERPT: usize = 80;
+use crate::diagnostic::Span;
+use crate::expr::{Contexts, EvalError, Expr, JobStatus, Value, push};
 
 /// What begins an expression; `}}` ends it.
 pub(crate) const OPEN: &str = "${{";
@@ -17,10 +16,12 @@ pub struct Template {
     parts: Vec<Part>,
 }
 
+/// A piece of a template.
 #[derive(Debug, Clone)]
-enum Part {
+pub(crate) enum Part {
     Text(String),
-    Expression(Expr),
+    /// An expression, and where it stands with what is around it.
+    Expression(Expr, Span),
 }
 
 impl Template {
@@ -29,33 +30,7 @@ impl Template {
         Self { span, parts: vec![Part::Text(text.into())] }
     }
 
-    /// Reads `text`; every expression that is wrong is one problem.
-    pub(crate) fn read(
-        text: &str,
-        span: Span,
-        scope: Scope<'_>,
-        problems: &mut Vec<Problem>,
-    ) -> Self {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(open) = rest.find(OPEN) {
-            let inside = &rest[open + OPEN.len()..];
-            let Some(close) = closing(inside) else {
-                problems.push(Problem::invalid(span, "`${{` is never closed with `}}`"));
-                break;
-            };
-            if open > 0 {
-                parts.push(Part::Text(rest[..open].to_owned()));
-            }
-            if inside[..close].trim().is_empty() {
-                problems.push(Problem::invalid(span, "an expression is expected within `${{ }}`"));
-            }
-            parts.extend(expression(&inside[..close], span, scope, problems).map(Part::Expression));
-            rest = &inside[close + 2..];
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
-        }
+    pub(crate) fn of(span: Span, parts: Vec<Part>) -> Self {
         Self { span, parts }
     }
 
@@ -75,13 +50,13 @@ impl Template {
     /// As for [`Expr::evaluate`].
     pub fn evaluate(&self, contexts: &Contexts) -> Result<Value, EvalError> {
         match self.parts.as_slice() {
-            [Part::Expression(expr)] => expr.evaluate(contexts),
+            [Part::Expression(expr, _)] => expr.evaluate(contexts),
             parts => {
                 let mut text = String::new();
                 for part in parts {
                     match part {
                         Part::Text(literal) => push(&mut text, literal)?,
-                        Part::Expression(expr) => {
+                        Part::Expression(expr, _) => {
                             push(&mut text, &expr.evaluate(contexts)?.to_string())?;
                         }
                     }
@@ -100,16 +75,50 @@ impl Template {
         Ok(self.evaluate(contexts)?.to_string())
     }
 
+    /// Writes the template as one expression, as GitHub does: `format('echo {0}', github.sha)`.
+    pub fn as_expression(&self) -> String {
+        if let [Part::Expression(expr, _)] = self.parts.as_slice() {
+            return expr.text().to_owned();
+        }
+        let mut text = String::new();
+        let mut arguments = String::new();
+        let mut count = 0;
+        for part in &self.parts {
+            match part {
+                Part::Text(literal) => {
+                    let escaped = literal.replace('\'', "''").replace('{', "{{");
+                    text.push_str(&escaped.replace('}', "}}"));
+                }
+                Part::Expression(expr, _) => {
+                    let _ = write!(text, "{{{count}}}");
+                    arguments.push_str(", ");
+                    arguments.push_str(expr.text());
+                    count += 1;
+                }
+            }
+        }
+        format!("format('{text}'{arguments})")
+    }
+
     /// Returns true when an expression in it reads the context `name`.
     pub fn reads_context(&self, name: &str) -> bool {
         self.expressions().any(|expr| expr.reads_context(name))
     }
 
-    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expr> {
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Iterates over the expressions in it, each with its place.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (&Expr, Span)> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Expression(expr) => Some(expr),
+            Part::Expression(expr, span) => Some((expr, *span)),
             Part::Text(_) => None,
         })
+    }
+
+    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expr> {
+        self.placed().map(|(expr, _)| expr)
     }
 }
 
@@ -120,24 +129,14 @@ pub struct Condition {
     pub span: Span,
     template: Template,
     names_status: bool,
+    /// Whether it is written without `${{ }}` around it.
+    pub(crate) is_bare: bool,
 }
 
 impl Condition {
-    /// Reads an `if`: with or without `${{ }}` around it.
-    pub(crate) fn read(
-        text: &str,
-        span: Span,
-        scope: Scope<'_>,
-        problems: &mut Vec<Problem>,
-    ) -> Self {
-        let template = if text.contains(OPEN) {
-            Template::read(text, span, scope, problems)
-        } else {
-            let expr = expression(text, span, scope, problems);
-            Template { span, parts: expr.into_iter().map(Part::Expression).collect() }
-        };
+    pub(crate) fn of(template: Template, is_bare: bool) -> Self {
         let names_status = template.expressions().any(Expr::calls_status_function);
-        Self { span, template, names_status }
+        Self { span: template.span, template, names_status, is_bare }
     }
 
     /// Returns whether the condition holds; one that names no status function also needs success.
@@ -151,28 +150,34 @@ impl Condition {
         }
         Ok(self.template.evaluate(contexts)?.is_truthy())
     }
+
+    /// Returns the condition as it is written.
+    pub(crate) fn as_expression(&self) -> String {
+        self.template.as_expression()
+    }
+
+    /// Returns the condition as one expression, with the success that one needs which names no status function.
+    pub fn written(&self) -> String {
+        let condition = self.template.as_expression();
+        if self.names_status { condition } else { format!("{ALONE} && ({condition})") }
+    }
+
+    pub(crate) fn template(&self) -> &Template {
+        &self.template
+    }
+
+    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expr> {
+        self.template.expressions()
+    }
 }
 
-fn expression(
-    text: &str,
-    span: Span,
-    scope: Scope<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<Expr> {
-    match parse(text, scope) {
-        Ok(expr) if expr.calls_hash_files() => {
-            problems.push(Problem::unsupported(span, "function `hashFiles`"));
-            None
-        }
-        Ok(expr) => Some(expr),
-        Err(error) => {
-            let excerpt: String = text.trim().chars().take(MAX_EXCERPT).collect();
-            let more = if excerpt.len() < text.trim().len() { "…" } else { "" };
-            let message = format!("{} in `{excerpt}{more}`", error.message);
-            problems.push(Problem::invalid(span, message));
-            None
-        }
-    }
+/// The condition of what has none.
+pub(crate) const ALONE: &str = "success()";
+
+/// Returns the text that an expression is by itself, as `'this'` is.
+pub(crate) fn literal(expr: &str) -> Option<String> {
+    let quoted = expr.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+    (!quoted.replace("''", "").contains('\'')).then(|| quoted.replace("''", "'"))
 }
 
 /// Finds the `}}` that ends an expression; one within quotes does not.

@@ -1,6 +1,6 @@
 //! Does this event start this workflow? And if not, why not.
 
-use crate::events::{self, PULL_REQUEST_DEFAULT_TYPES};
+use crate::events;
 use crate::pattern::Filter;
 use crate::workflow::{Trigger, Workflow};
 
@@ -79,8 +79,7 @@ fn type_refusal(trigger: &Trigger, event: &Event) -> Option<String> {
     let action = event.action.as_deref()?;
     let wanted: Vec<&str> = match &trigger.types {
         Some(types) => types.iter().map(String::as_str).collect(),
-        None if event.name == "pull_request" => PULL_REQUEST_DEFAULT_TYPES.to_vec(),
-        None => return None,
+        None => events::default_types(&event.name)?.to_vec(),
     };
     if wanted.contains(&action) {
         return None;
@@ -93,22 +92,19 @@ fn target_refusal(trigger: &Trigger, event: &Event) -> Option<String> {
         Target::Branch(name) => ("branch", name, &trigger.branches, &trigger.tags),
         Target::Tag(name) => ("tag", name, &trigger.tags, &trigger.branches),
     };
-    match own {
-        Some(filter) => filter_refusal(filter, noun, std::slice::from_ref(name)),
-        // With a filter for only the one kind of ref, the other kind never runs.
-        None if other.is_some() => {
-            Some(format!("it filters only the other kind of ref, this is a {noun}"))
-        }
-        None => None,
+    // With a filter for only the one kind of ref, the other kind never runs.
+    if own.is_empty() && !other.is_empty() {
+        return Some(format!("it filters only the other kind of ref, this is a {noun}"));
     }
+    own.iter().find_map(|filter| filter_refusal(filter, noun, std::slice::from_ref(name)))
 }
 
 fn path_refusal(trigger: &Trigger, event: &Event) -> Option<String> {
-    let filter = trigger.paths.as_ref()?;
     match (&event.target, &event.changed) {
         (Target::Tag(_), _) | (_, ChangedFiles::Unknown) => None,
         (Target::Branch(_), ChangedFiles::Known(paths)) => {
-            filter_refusal(filter, "path", &paths[..paths.len().min(MAX_CHANGED_FILES)])
+            let paths = &paths[..paths.len().min(MAX_CHANGED_FILES)];
+            trigger.paths.iter().find_map(|filter| filter_refusal(filter, "path", paths))
         }
     }
 }

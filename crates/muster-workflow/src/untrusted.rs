@@ -3,7 +3,7 @@
 //! Put into a script by `${{ }}` they are part of its text, and a shell does what they say
 //! ([script injections](https://docs.github.com/en/actions/concepts/security/script-injections)).
 
-use crate::expr::{Contexts, EvalError, Value};
+use crate::expr::{Contexts, EvalError, Expr, Value};
 use crate::template::Template;
 
 /// The list; `*` stands for any key.
@@ -36,11 +36,24 @@ const UNTRUSTED: [&str; 24] = [
 
 /// Returns true when what stands at `path` is on the list, holds something that is, or is part of it.
 pub(crate) fn is_untrusted(path: &[String]) -> bool {
-    let same = |(part, listed): (&String, &str)| {
-        part == "*" || listed == "*" || part.eq_ignore_ascii_case(listed)
-    };
     // The whole event holds them too, as in `toJSON(github.event)`; one key of the context alone not.
-    UNTRUSTED.iter().any(|listed| path.iter().zip(listed.split('.')).all(same))
+    UNTRUSTED.iter().any(|listed| lies_on(path, listed))
+}
+
+/// Returns true where a path and one of the list do not part as far as both go.
+fn lies_on(path: &[String], listed: &str) -> bool {
+    path.iter()
+        .zip(listed.split('.'))
+        .all(|(part, listed)| part == "*" || listed == "*" || part.eq_ignore_ascii_case(listed))
+}
+
+/// Returns what of an expression in a script strangers write, where it is something on the list and nothing more.
+pub(crate) fn in_script(expr: &Expr) -> Option<String> {
+    let is_listed = |path: &Vec<String>| {
+        let of_length = |listed: &&&str| listed.split('.').count() == path.len();
+        UNTRUSTED.iter().filter(of_length).any(|listed| lies_on(path, listed))
+    };
+    expr.paths_in_value().iter().find(|path| is_listed(path)).map(|path| path.join("."))
 }
 
 /// Returns true for text that no shell takes for more than a word.
@@ -74,17 +87,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::workflow::Action;
 
     fn hostile(text: &str, title: &str) -> Option<String> {
-        let mut problems = Vec::new();
-        let scope = crate::expr::Scope {
-            contexts: &["github", "env"],
-            status_functions: false,
-            hash_files: false,
+        let run = json!(text);
+        let source =
+            format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n    - run: {run}\n");
+        let workflow = crate::read(&source).unwrap();
+        let Action::Run { script, .. } = &workflow.jobs[0].steps[0].action else {
+            panic!("no script: {text}");
         };
-        let template =
-            Template::read(text, crate::diagnostic::Span::default(), scope, &mut problems);
-        assert!(problems.is_empty(), "{problems:?}");
         let mut contexts = Contexts::new();
         contexts.set(
             "github",
@@ -92,7 +104,7 @@ mod tests {
                 "commits": [{"message": title}]}}),
         );
         contexts.set("env", &json!({"TITLE": title}));
-        template.hostile(&contexts).unwrap()
+        script.hostile(&contexts).unwrap()
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! A workflow file as a typed tree: what the reader makes and the planner and runner use.
 
-use crate::diagnostic::Span;
+use crate::diagnostic::{Problem, Span};
 use crate::expr::{Contexts, EvalError, Value};
+use crate::matrix::Matrix;
 use crate::pattern::Filter;
+use crate::permissions::Permissions;
 use crate::template::{Condition, Template};
 use crate::text::one_line;
+use crate::uses::Uses;
 
-/// A workflow file that muster can run.
+/// A workflow file that is right for GitHub.
 #[derive(Debug, Clone)]
 pub struct Workflow {
     /// `name`; without one the file's path stands for it.
@@ -19,18 +22,28 @@ pub struct Workflow {
     pub env: Env,
     /// `defaults.run`.
     pub defaults: Defaults,
-    /// `permissions`, recorded as written: nothing is granted yet.
-    pub permissions: Option<Value>,
+    /// `permissions`: nothing is granted yet.
+    pub permissions: Option<Permissions>,
     /// `concurrency`.
     pub concurrency: Option<Concurrency>,
     /// `jobs`, in the order of the file.
     pub jobs: Vec<Job>,
+    /// What of it muster cannot run yet; with any of it, it must not be run.
+    pub unsupported: Vec<Problem>,
 }
 
 impl Workflow {
     /// Returns the job called `id`.
     pub fn job(&self, id: &str) -> Option<&Job> {
         self.jobs.iter().find(|job| job.id.eq_ignore_ascii_case(id))
+    }
+
+    /// Returns what a workflow that calls this one gives and gets; `None` where it cannot be called.
+    pub fn interface(&self) -> Option<&Interface> {
+        self.triggers.iter().find_map(|trigger| match &trigger.details {
+            Details::Call(interface) => Some(interface),
+            _ => None,
+        })
     }
 }
 
@@ -43,15 +56,146 @@ pub struct Trigger {
     pub span: Span,
     /// `types`: the activities; `None` means the event's default ones.
     pub types: Option<Vec<String>>,
-    /// `branches` or `branches-ignore`.
-    pub branches: Option<Filter>,
-    /// `tags` or `tags-ignore`.
-    pub tags: Option<Filter>,
-    /// `paths` or `paths-ignore`.
-    pub paths: Option<Filter>,
+    /// `branches` and `branches-ignore`: all must pass.
+    pub branches: Vec<Filter>,
+    /// `tags` and `tags-ignore`.
+    pub tags: Vec<Filter>,
+    /// `paths` and `paths-ignore`.
+    pub paths: Vec<Filter>,
+    /// What only this event can carry.
+    pub details: Details,
 }
 
-/// Environment variables in their order.
+/// What only some events carry.
+#[derive(Debug, Clone)]
+pub enum Details {
+    /// Nothing more.
+    None,
+    /// `schedule`: when it runs.
+    Schedule(Vec<Schedule>),
+    /// `workflow_dispatch`: the inputs that people fill in.
+    Dispatch(Vec<Input>),
+    /// `workflow_call`: what the calling workflow gives and gets.
+    Call(Interface),
+    /// `workflow_run`: the names of the workflows that it follows.
+    Follows(Vec<String>),
+}
+
+/// An item of `schedule`.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// `cron`: five fields, as POSIX has them.
+    pub cron: String,
+    /// `timezone`: a name of the IANA database; UTC without one.
+    pub timezone: Option<String>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What a workflow that is called takes and gives.
+#[derive(Debug, Clone, Default)]
+pub struct Interface {
+    /// `inputs`.
+    pub inputs: Vec<Input>,
+    /// `secrets`: their names, and whether each is required.
+    pub secrets: Vec<(String, bool)>,
+    /// `outputs`.
+    pub outputs: Vec<(String, Template)>,
+}
+
+/// An input of a workflow.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Its name.
+    pub name: String,
+    /// `type`.
+    pub kind: InputKind,
+    /// `required`.
+    pub required: bool,
+    /// `default`.
+    pub default: Option<Argument>,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+impl InputKind {
+    /// Returns true for a value that an input of this kind takes: what is computed shows when it is.
+    pub fn takes(&self, value: &Argument) -> bool {
+        match value {
+            Argument::Computed(_) => true,
+            Argument::Written { value, .. } => match self {
+                Self::Boolean => matches!(value, Value::Bool(_)),
+                Self::Number => matches!(value, Value::Number(_)),
+                _ => true,
+            },
+        }
+    }
+
+    /// Returns the word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Text => "string",
+            Self::Boolean => "boolean",
+            Self::Number => "number",
+            Self::Choice(_) => "choice",
+            Self::Environment => "environment",
+        }
+    }
+}
+
+/// What is given to an input.
+#[derive(Debug, Clone)]
+pub enum Argument {
+    /// Written in the file.
+    Written {
+        /// The value, of the kind that it is written as.
+        value: Value,
+        /// Where it stands.
+        span: Span,
+    },
+    /// An expression.
+    Computed(Template),
+}
+
+impl Argument {
+    /// Returns where it stands.
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Written { span, .. } => *span,
+            Self::Computed(template) => template.span,
+        }
+    }
+
+    /// Returns the value.
+    ///
+    /// # Errors
+    ///
+    /// As for [`crate::expr::Expr::evaluate`].
+    pub fn get(&self, contexts: &Contexts) -> Result<Value, EvalError> {
+        match self {
+            Self::Written { value, .. } => Ok(value.clone()),
+            Self::Computed(template) => template.evaluate(contexts),
+        }
+    }
+}
+
+/// What an input is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputKind {
+    /// `string`, and what GitHub does not know.
+    Text,
+    /// `boolean`.
+    Boolean,
+    /// `number`.
+    Number,
+    /// `choice`: one of these.
+    Choice(Vec<String>),
+    /// `environment`: the name of one.
+    Environment,
+}
+
+/// Environment variables in their order. Where they are one expression there are none here: such a workflow
+/// is not run.
 pub type Env = Vec<(String, Template)>;
 
 /// `defaults.run`.
@@ -128,12 +272,14 @@ pub struct Job {
     pub env: Env,
     /// `defaults.run`.
     pub defaults: Defaults,
-    /// `permissions`, recorded as written.
-    pub permissions: Option<Value>,
+    /// `permissions`.
+    pub permissions: Option<Permissions>,
     /// `concurrency`.
     pub concurrency: Option<Concurrency>,
     /// `strategy`.
     pub strategy: Strategy,
+    /// `uses`: the workflow that it calls. Such a job has no steps, and none of what is for them.
+    pub call: Option<Call>,
     /// `outputs`.
     pub outputs: Vec<(String, Template)>,
     /// `timeout-minutes`; 360 where it is not given.
@@ -151,17 +297,30 @@ pub struct Strategy {
     pub matrix: Option<Matrix>,
     /// `fail-fast`.
     pub fail_fast: Setting<bool>,
+    /// `max-parallel`: how many legs may run at a time; all without one.
+    pub max_parallel: Option<Setting<f64>>,
 }
 
-/// `strategy.matrix`, all values written down.
-#[derive(Debug, Clone, Default)]
-pub struct Matrix {
-    /// The vectors in the order of the file.
-    pub vectors: Vec<(String, Vec<Value>)>,
-    /// `include`.
-    pub include: Vec<Vec<(String, Value)>>,
-    /// `exclude`.
-    pub exclude: Vec<Vec<(String, Value)>>,
+/// The workflow that a job calls.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// `uses`, as it is written.
+    pub uses: String,
+    /// Where that stands.
+    pub span: Span,
+    /// `with`, each with its place.
+    pub with: Vec<(String, Argument)>,
+    /// `secrets`.
+    pub secrets: CallSecrets,
+}
+
+/// The secrets that a workflow gets which is called.
+#[derive(Debug, Clone)]
+pub enum CallSecrets {
+    /// `inherit`: all that the caller has.
+    Inherit,
+    /// These.
+    Given(Vec<(String, Template)>),
 }
 
 /// A step.
@@ -197,19 +356,21 @@ pub enum Action {
         /// `working-directory`.
         working_directory: Option<Template>,
     },
-    /// `uses: actions/checkout@…`, done natively.
-    Checkout {
-        /// The text of `uses`.
-        uses: String,
-        /// `with.ref`.
-        git_ref: Option<Template>,
-        /// `with.path`.
-        path: Option<Template>,
-        /// `with.fetch-depth`; 0 is all history.
-        fetch_depth: Option<Template>,
-        /// `with.persist-credentials`.
-        persist_credentials: Option<Template>,
+    /// `uses`.
+    Uses {
+        /// What it names.
+        uses: Uses,
+        /// `with`.
+        with: Vec<(String, Template)>,
     },
+    /// `wait`: for these steps that run in the background.
+    Wait(Vec<String>),
+    /// `wait-all`.
+    WaitAll,
+    /// `cancel`: this step that runs in the background.
+    Cancel(String),
+    /// `parallel`: all of these at a time.
+    Parallel(Vec<Step>),
 }
 
 impl Step {
@@ -224,7 +385,11 @@ impl Step {
                 let line = script.lines().map(str::trim).find(|line| !line.is_empty());
                 format!("Run {}", line.unwrap_or_default())
             }
-            Action::Checkout { uses, .. } => format!("Run {uses}"),
+            Action::Uses { uses, .. } => format!("Run {uses}"),
+            Action::Wait(_) => "Wait".to_owned(),
+            Action::WaitAll => "Wait for all".to_owned(),
+            Action::Cancel(_) => "Cancel".to_owned(),
+            Action::Parallel(_) => "Parallel".to_owned(),
         };
         one_line(&shown)
     }

@@ -3,9 +3,9 @@
 //! Reads what GitHub reads: YAML 1.2 core scalars, anchors and aliases, no merge keys; the bounds
 //! are GitHub's too (depth 50, 50,000 nodes, 1 MiB).
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 
-use granit_parser::{Event, Parser, ScalarStyle, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Tag};
 
 use crate::diagnostic::{Problem, Span};
 use crate::expr::Value;
@@ -55,6 +55,16 @@ impl Node {
         }
     }
 
+    /// Returns what a mapping has under `key`.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        match &self.yaml {
+            Yaml::Mapping(entries) => {
+                entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the value without its places.
     pub(crate) fn to_value(&self) -> Value {
         match &self.yaml {
@@ -75,43 +85,120 @@ impl Node {
 
 /// Reads the first document of `source`.
 ///
-/// A text that is no YAML gives one problem; duplicate keys give one each, and the first wins.
+/// A text that is no YAML gives one problem. A key may be there twice: who reads on knows whether that is wrong.
 pub(crate) fn read(source: &str) -> (Option<Node>, Vec<Problem>) {
+    let read = read_with_anchors(source);
+    (read.root, read.problems)
+}
+
+/// A document, and what was found on the way.
+pub(crate) struct Read {
+    pub(crate) root: Option<Node>,
+    pub(crate) problems: Vec<Problem>,
+    /// The anchors that no alias names.
+    pub(crate) unused: Vec<Span>,
+}
+
+/// Reads the first document of `source`, and says which anchors are for nothing.
+pub(crate) fn read_with_anchors(source: &str) -> Read {
     if source.len() > MAX_BYTES {
         let problem =
             Problem::invalid(Span::default(), format!("file is larger than {MAX_BYTES} bytes"));
-        return (None, vec![problem]);
+        return Read { root: None, problems: vec![problem], unused: Vec::new() };
     }
-    let mut reader = Reader {
-        source,
-        parser: Parser::new_from_str(source),
-        anchors: Vec::new(),
-        nodes: 0,
-        bytes: 0,
-        problems: Vec::new(),
-    };
-    match reader.document() {
-        Ok(node) => (Some(node), reader.problems),
-        Err(problem) => {
-            reader.problems.push(problem);
-            (None, reader.problems)
+    let mut eased = Eased { text: Cow::Borrowed(source), spaces: Vec::new() };
+    loop {
+        match Reader::of(&eased).read() {
+            Ok(read) => return read,
+            Err(at) => eased.insert(at),
         }
+    }
+}
+
+/// The most places at which a file is eased: each is read anew.
+const MAX_EASED: usize = 20;
+
+/// A source with a space where GitHub's parser is content without one, and ours is not: before a `#` that
+/// follows a bracket, and before a line of a quoted text that is not indented.
+struct Eased<'a> {
+    text: Cow<'a, str>,
+    /// Where they are in the text, in order.
+    spaces: Vec<usize>,
+}
+
+impl Eased<'_> {
+    fn insert(&mut self, at: usize) {
+        self.text.to_mut().insert(at, ' ');
+        self.spaces.iter_mut().filter(|space| **space >= at).for_each(|space| *space += 1);
+        self.spaces.push(at);
+        self.spaces.sort_unstable();
+    }
+
+    /// Returns where a byte of the text is in the source.
+    fn place(&self, byte: usize) -> usize {
+        byte - self.spaces.iter().filter(|space| **space < byte).count()
     }
 }
 
 type Input<'a> = granit_parser::StrInput<'a>;
 
+/// A value that aliases may stand for.
+struct Anchor {
+    id: usize,
+    node: Node,
+    /// Where it stands, with its name.
+    span: Span,
+    is_used: bool,
+}
+
 struct Reader<'a> {
-    source: &'a str,
+    source: &'a Eased<'a>,
     parser: Parser<'a, Input<'a>>,
-    anchors: Vec<(usize, Node)>,
+    anchors: Vec<Anchor>,
+    /// The anchors whose values are being read.
+    open: Vec<usize>,
     nodes: usize,
     /// Of text that aliases stand for.
     bytes: usize,
     problems: Vec<Problem>,
+    /// Where a space would be enough.
+    ease: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
+    fn of(source: &'a Eased<'a>) -> Self {
+        Self {
+            source,
+            parser: Parser::new_from_str(&source.text),
+            anchors: Vec::new(),
+            open: Vec::new(),
+            nodes: 0,
+            bytes: 0,
+            problems: Vec::new(),
+            ease: None,
+        }
+    }
+
+    /// Reads a document; `Err` where a space at this byte may help.
+    fn read(mut self) -> Result<Read, usize> {
+        match self.document() {
+            Ok(node) => {
+                let unused = self.anchors.iter().filter(|anchor| !anchor.is_used);
+                let unused = unused.map(|anchor| anchor.span).collect();
+                Ok(Read { root: Some(node), problems: self.problems, unused })
+            }
+            Err(problem) => {
+                if let Some(at) = self.ease
+                    && self.source.spaces.len() < MAX_EASED
+                {
+                    return Err(at);
+                }
+                self.problems.push(problem);
+                Ok(Read { root: None, problems: self.problems, unused: Vec::new() })
+            }
+        }
+    }
+
     fn document(&mut self) -> Result<Node, Problem> {
         loop {
             match self.event()? {
@@ -134,7 +221,16 @@ impl<'a> Reader<'a> {
                     return Ok((event, span));
                 }
                 Some(Err(error)) => {
-                    let at = self.byte(*error.marker());
+                    let at = self.offset(*error.marker());
+                    self.ease = match error.kind() {
+                        ErrorKind::CommentNotSeparated => Some(at),
+                        ErrorKind::InvalidQuotedScalarIndent => {
+                            let line = self.source.text[..at].rfind('\n');
+                            line.map(|line| line + 1)
+                        }
+                        _ => None,
+                    };
+                    let at = self.source.place(at);
                     let span = Span { start: at, end: at };
                     return Err(Problem::invalid(span, format!("not YAML: {}", error.info())));
                 }
@@ -142,9 +238,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Returns the place of a mark in the source.
     fn byte(&self, marker: granit_parser::Marker) -> usize {
+        self.source.place(self.offset(marker))
+    }
+
+    /// Returns the place of a mark in the text that is read.
+    fn offset(&self, marker: granit_parser::Marker) -> usize {
+        let text = &self.source.text;
         marker.byte_offset().unwrap_or_else(|| {
-            self.source.char_indices().nth(marker.index()).map_or(self.source.len(), |(at, _)| at)
+            text.char_indices().nth(marker.index()).map_or(text.len(), |(at, _)| at)
         })
     }
 
@@ -153,29 +256,71 @@ impl<'a> Reader<'a> {
         if self.nodes > MAX_NODES {
             return Err(Problem::invalid(span, format!("more than {MAX_NODES} values")));
         }
-        if depth > MAX_DEPTH {
+        let is_container = matches!(event, Event::SequenceStart(..) | Event::MappingStart(..));
+        if is_container && depth >= MAX_DEPTH {
             return Err(Problem::invalid(span, format!("nested deeper than {MAX_DEPTH}")));
         }
         let (anchor, node) = match event {
             Event::Scalar(text, style, anchor, tag) => {
+                let span = self.whole(&text, style, span);
                 (anchor, Node { span, yaml: self.scalar(&text, style, tag.as_deref(), span) })
             }
-            Event::SequenceStart(_, anchor, _) => (anchor, self.sequence(span, depth)?),
-            Event::MappingStart(_, anchor, _) => (anchor, self.mapping(span, depth)?),
+            Event::SequenceStart(_, anchor, _) => {
+                self.open.push(anchor);
+                let node = self.sequence(span, depth)?;
+                self.open.pop();
+                (anchor, node)
+            }
+            Event::MappingStart(_, anchor, _) => {
+                self.open.push(anchor);
+                let node = self.mapping(span, depth)?;
+                self.open.pop();
+                (anchor, node)
+            }
             Event::Alias(anchor) => (0, self.alias(anchor, span, depth)?),
             _ => return Err(Problem::invalid(span, "not YAML: a value is missing here")),
         };
         if anchor != 0 {
-            self.anchors.push((anchor, node.clone()));
+            let span = self.anchor(node.span);
+            self.anchors.push(Anchor { id: anchor, node: node.clone(), span, is_used: false });
         }
         Ok(node)
     }
 
+    /// Returns where the name of an anchor stands, before its value.
+    fn anchor(&self, value: Span) -> Span {
+        let mut before = self.source.text.get(..value.start).unwrap_or_default().trim_end();
+        // A tag may stand between, and lines with comments.
+        while let Some(word) = before.split_whitespace().next_back() {
+            let line = before.rfind('\n').map_or(0, |line| line + 1);
+            if before[line..].trim_start().starts_with('#') {
+                before = before[..line].trim_end();
+                continue;
+            }
+            let start = before.len() - word.len();
+            if word.starts_with('&') {
+                return Span { start, end: before.len() };
+            }
+            if !word.starts_with('!') {
+                break;
+            }
+            before = before[..start].trim_end();
+        }
+        value
+    }
+
     fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> Result<Node, Problem> {
-        let target = self.anchors.iter().rev().find(|(id, _)| *id == anchor);
-        let Some((_, target)) = target else {
-            return Err(Problem::invalid(span, "an alias to a value that contains it"));
+        if self.open.contains(&anchor) {
+            let yaml = self.refuse(span, "this alias stands for a value that it is part of".into());
+            return Ok(Node { span, yaml });
+        }
+        let target = self.anchors.iter_mut().rev().find(|known| known.id == anchor);
+        let Some(Anchor { node: target, is_used, .. }) = target else {
+            return Err(Problem::invalid(span, "this alias stands for nothing"));
         };
+        *is_used = true;
+        let target = target.clone();
+        let target = &target;
         // Aliases of aliases multiply: what they stand for counts as if it were written out.
         let size = size(target);
         self.nodes += size.nodes;
@@ -208,7 +353,6 @@ impl<'a> Reader<'a> {
 
     fn mapping(&mut self, start: Span, depth: usize) -> Result<Node, Problem> {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut seen = HashSet::new();
         loop {
             let (event, key_span) = self.event()?;
             if matches!(event, Event::MappingEnd) {
@@ -224,19 +368,48 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let key = key.to_value().to_string();
-            if !seen.insert(key.to_ascii_lowercase()) {
-                self.problems
-                    .push(Problem::invalid(key_span, format!("`{key}` is already defined")));
-                continue;
-            }
             entries.push(Entry { key, key_span, value });
         }
     }
 
+    /// Returns where all of a scalar stands. One that is not there stands after the `:` or `-` that it belongs
+    /// to; a block begins with its `|` or `>`.
+    fn whole(&self, text: &str, style: ScalarStyle, span: Span) -> Span {
+        let source = &self.source.text;
+        let at = source.as_bytes().get(span.start);
+        if matches!(text, "" | "~") && matches!(at, Some(b':' | b'-')) {
+            return Span { start: span.start + 1, end: span.start + 1 };
+        }
+        if !matches!(style, ScalarStyle::Literal | ScalarStyle::Folded)
+            || matches!(at, Some(b'|' | b'>'))
+        {
+            return span;
+        }
+        let before = source.get(..span.start).unwrap_or_default().trim_end();
+        let line = before.rfind('\n').map_or(0, |line| line + 1);
+        let header = before[line..].char_indices().find(|(at, c)| {
+            let rest = before[line + at + 1..].trim_start_matches(['-', '+']);
+            let rest =
+                rest.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+'));
+            matches!(c, '|' | '>') && (rest.is_empty() || rest.trim_start().starts_with('#'))
+        });
+        header.map_or(span, |(at, _)| Span { start: line + at, ..span })
+    }
+
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Yaml {
+        let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+        // A block at the end of a file that has no last line break has none either.
+        let ends = span.end >= self.source.place(self.source.text.len());
+        let text = match text.strip_suffix('\n') {
+            Some(cut) if is_block && ends && !self.source.text.ends_with('\n') => cut,
+            _ => text,
+        };
         match tag.map(Tag::core_suffix) {
             None if style == ScalarStyle::Plain => plain(text),
             None | Some(Some("str")) => Yaml::String(text.to_owned()),
+            Some(Some(kind)) if style != ScalarStyle::Plain => {
+                self.refuse(span, format!("only a plain text can be a !!{kind}"))
+            }
             Some(Some(kind @ ("bool" | "int" | "float" | "null"))) => match (kind, plain(text)) {
                 ("bool", yaml @ Yaml::Bool(_))
                 | ("int" | "float", yaml @ Yaml::Number(_))
@@ -255,18 +428,20 @@ impl<'a> Reader<'a> {
 
 /// How much a value is.
 #[derive(Clone, Copy, Default)]
-struct Size {
-    nodes: usize,
-    bytes: usize,
-    height: usize,
+pub(crate) struct Size {
+    pub(crate) nodes: usize,
+    pub(crate) bytes: usize,
+    /// How many lists and mappings are within each other.
+    pub(crate) height: usize,
 }
 
-fn size(node: &Node) -> Size {
+pub(crate) fn size(node: &Node) -> Size {
     let mut size = Size { nodes: 1, ..Size::default() };
+    let mut below = 0;
     let mut add = |part: Size| {
         size.nodes += part.nodes;
         size.bytes += part.bytes;
-        size.height = size.height.max(part.height + 1);
+        below = below.max(part.height);
     };
     match &node.yaml {
         Yaml::Sequence(items) => items.iter().for_each(|item| add(self::size(item))),
@@ -278,6 +453,9 @@ fn size(node: &Node) -> Size {
         }
         Yaml::String(text) => size.bytes = text.len(),
         Yaml::Null | Yaml::Bool(_) | Yaml::Number(_) => {}
+    }
+    if matches!(node.yaml, Yaml::Sequence(_) | Yaml::Mapping(_)) {
+        size.height = below + 1;
     }
     size
 }

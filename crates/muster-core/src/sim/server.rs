@@ -48,7 +48,12 @@ pub(super) fn workflow(number: usize) -> Option<&'static Result<Workflow, String
         let first = |problems: Vec<muster_workflow::diagnostic::Problem>| {
             problems.first().map(|problem| problem.message.clone()).unwrap_or_default()
         };
-        let read = |text: &&str| (!text.is_empty()).then(|| read(text).map_err(first));
+        let supported = |workflow: Workflow| match workflow.unsupported.as_slice() {
+            [] => Ok(workflow),
+            problems => Err(problems.to_vec()),
+        };
+        let read =
+            |text: &&str| (!text.is_empty()).then(|| read(text).and_then(supported).map_err(first));
         WORKFLOWS.iter().map(read).collect()
     });
     all[number % all.len()].as_ref()

@@ -43,7 +43,7 @@ pub struct EvalError {
 }
 
 impl EvalError {
-    pub(super) fn new(message: String) -> Self {
+    pub(crate) fn new(message: String) -> Self {
         Self { message }
     }
 }
@@ -85,7 +85,7 @@ impl Expr {
     /// a result over 10 MiB, `hashFiles` (which has no file system here).
     pub fn evaluate(&self, contexts: &Contexts) -> Result<Value, EvalError> {
         let mut evaluator = Evaluator { contexts, bytes: 0 };
-        Ok(evaluator.value(&self.0)?.into_value())
+        Ok(evaluator.value(&self.node)?.into_value())
     }
 }
 

@@ -7,7 +7,7 @@ use super::value::{Value, fold};
 
 /// A function that an expression can call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Function {
+pub(crate) enum Function {
     Contains,
     StartsWith,
     EndsWith,
@@ -45,7 +45,7 @@ pub(super) fn by_name(name: &str) -> Option<Function> {
 
 impl Function {
     /// Returns true for the functions that ask how the job or its needs went.
-    pub(super) fn is_status(self) -> bool {
+    pub(crate) fn is_status(self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Cancelled | Self::Always)
     }
 

@@ -14,6 +14,8 @@ mod tests;
 mod value;
 
 pub use eval::{Contexts, EvalError, JobStatus};
-pub(crate) use functions::push;
+pub(crate) use functions::{Function, push};
+pub(crate) use lex::Operator;
+pub(crate) use parse::Node;
 pub use parse::{Expr, ParseError, ParseErrorKind, Scope, parse};
 pub use value::{Object, Value};

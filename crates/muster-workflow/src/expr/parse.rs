@@ -3,6 +3,7 @@
 use super::functions::{Function, by_name};
 use super::lex::{Operator, Token, TokenKind, lex};
 use super::value::{Value, eq_ignore_case};
+use crate::words::nearest;
 
 /// The longest expression, in bytes, and the deepest tree: GitHub's bounds.
 const MAX_LENGTH: usize = 21_000;
@@ -17,8 +18,31 @@ pub struct Scope<'a> {
     pub contexts: &'a [&'a str],
     /// Whether `success()`, `failure()`, `cancelled()` and `always()` exist here.
     pub status_functions: bool,
+    /// Whether `success()` and `failure()` take parameters, as they do in the `if` of a job.
+    pub status_takes_names: bool,
     /// Whether `hashFiles()` exists here.
     pub hash_files: bool,
+}
+
+impl Scope<'static> {
+    /// No context, and only the functions that are everywhere.
+    pub const NOTHING: Self = Self {
+        contexts: &[],
+        status_functions: false,
+        status_takes_names: false,
+        hash_files: false,
+    };
+
+    /// All that GitHub has anywhere.
+    pub const GITHUB: Self = Self {
+        contexts: &[
+            "github", "env", "vars", "job", "jobs", "steps", "runner", "secrets", "strategy",
+            "matrix", "needs", "inputs",
+        ],
+        status_functions: true,
+        status_takes_names: false,
+        hash_files: true,
+    };
 }
 
 /// Whether the text was no sequence of tokens, or the tokens no expression.
@@ -46,10 +70,14 @@ pub struct ParseError {
 
 /// A checked expression, ready to evaluate.
 #[derive(Debug, Clone)]
-pub struct Expr(pub(super) Node);
+pub struct Expr {
+    pub(crate) node: Node,
+    text: Box<str>,
+}
 
+/// What an expression is made of.
 #[derive(Debug, Clone)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Literal(Value),
     Context(String),
     Index { of: Box<Self>, by: Box<Self> },
@@ -62,21 +90,35 @@ pub(super) enum Node {
 }
 
 impl Expr {
+    /// Returns the expression as it is written, without the space around it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Returns true when the expression calls a status function.
     ///
     /// A condition that calls none is judged as `success() && (condition)`.
     pub fn calls_status_function(&self) -> bool {
-        self.0.any(&|node| matches!(node, Node::Call { function, .. } if function.is_status()))
+        self.node.any(&|node| matches!(node, Node::Call { function, .. } if function.is_status()))
+    }
+
+    /// Returns true when the expression asks how certain jobs went, by a parameter of a status function.
+    pub fn names_jobs(&self) -> bool {
+        self.node.any(&|node| {
+            matches!(node, Node::Call { function, arguments }
+                if function.is_status() && !arguments.is_empty())
+        })
     }
 
     /// Returns true when the expression reads the context `name`.
     pub fn reads_context(&self, name: &str) -> bool {
-        self.0.any(&|node| matches!(node, Node::Context(context) if eq_ignore_case(context, name)))
+        self.node
+            .any(&|node| matches!(node, Node::Context(context) if eq_ignore_case(context, name)))
     }
 
     /// Returns true when the expression calls `hashFiles`.
     pub fn calls_hash_files(&self) -> bool {
-        self.0.any(&|node| matches!(node, Node::Call { function: Function::HashFiles, .. }))
+        self.node.any(&|node| matches!(node, Node::Call { function: Function::HashFiles, .. }))
     }
 }
 
@@ -85,7 +127,17 @@ impl Expr {
     /// known only when it is evaluated.
     pub(crate) fn paths(&self) -> Vec<Vec<String>> {
         let mut paths = Vec::new();
-        self.0.collect_paths(&mut paths);
+        self.node.collect_paths(&mut paths, &|_| true);
+        paths
+    }
+
+    /// Returns the paths whose text may become part of the value: what is only searched does not.
+    pub(crate) fn paths_in_value(&self) -> Vec<Vec<String>> {
+        let searches = |function: Function| {
+            matches!(function, Function::Contains | Function::StartsWith | Function::EndsWith)
+        };
+        let mut paths = Vec::new();
+        self.node.collect_paths(&mut paths, &|function| !searches(function));
         paths
     }
 }
@@ -113,14 +165,14 @@ impl Node {
         }
     }
 
-    fn collect_paths(&self, paths: &mut Vec<Vec<String>>) {
+    fn collect_paths(&self, paths: &mut Vec<Vec<String>>, enters: &dyn Fn(Function) -> bool) {
         if let Some(path) = self.path() {
             paths.push(path);
             // The keys that are computed read something themselves.
             let mut node = self;
             while let Self::Index { of, .. } | Self::Filter(of) = node {
                 if let Self::Index { by, .. } = node {
-                    by.collect_paths(paths);
+                    by.collect_paths(paths, enters);
                 }
                 node = of;
             }
@@ -128,17 +180,18 @@ impl Node {
         }
         match self {
             Self::Literal(_) | Self::Context(_) => {}
+            Self::Call { function, .. } if !enters(*function) => {}
             Self::Index { of, by } => {
-                of.collect_paths(paths);
-                by.collect_paths(paths);
+                of.collect_paths(paths, enters);
+                by.collect_paths(paths, enters);
             }
-            Self::Filter(of) | Self::Not(of) => of.collect_paths(paths),
+            Self::Filter(of) | Self::Not(of) => of.collect_paths(paths, enters),
             Self::Call { arguments: nodes, .. } | Self::All(nodes) | Self::Any(nodes) => {
-                nodes.iter().for_each(|node| node.collect_paths(paths));
+                nodes.iter().for_each(|node| node.collect_paths(paths, enters));
             }
             Self::Compare { left, right, .. } => {
-                left.collect_paths(paths);
-                right.collect_paths(paths);
+                left.collect_paths(paths, enters);
+                right.collect_paths(paths, enters);
             }
         }
     }
@@ -168,12 +221,12 @@ pub fn parse(text: &str, scope: Scope<'_>) -> Result<Expr, ParseError> {
     }
     let tokens = lex(text)?;
     if tokens.is_empty() {
-        return Ok(Expr(Node::Literal(Value::Null)));
+        return Ok(Expr { node: Node::Literal(Value::Null), text: "".into() });
     }
     let mut parser = Parser { text, tokens, next: 0, nesting: 0, scope };
     let (node, _) = parser.any()?;
     match parser.tokens.get(parser.next) {
-        None => Ok(Expr(node)),
+        None => Ok(Expr { node, text: text.trim().into() }),
         Some(token) => Err(parser.unexpected(token)),
     }
 }
@@ -305,10 +358,11 @@ impl Parser<'_> {
         let message = if self.scope.contexts.is_empty() {
             format!("no context is available here, so `{name}` is not")
         } else {
-            format!(
-                "context `{name}` is not available here; available: {}",
-                self.scope.contexts.join(", ")
-            )
+            let instead = match nearest(name, self.scope.contexts.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("available: {}", self.scope.contexts.join(", ")),
+            };
+            format!("context `{name}` is not available here; {instead}")
         };
         Err(error(token.at, token.len, message))
     }
@@ -338,7 +392,9 @@ impl Parser<'_> {
                 format!("function `{name}` is not available here"),
             ));
         };
-        if let Some(wanted) = function.refuses(arguments.len()) {
+        let takes_names = self.scope.status_takes_names
+            && matches!(function, Function::Success | Function::Failure);
+        if let Some(wanted) = function.refuses(arguments.len()).filter(|_| !takes_names) {
             let got = arguments.len();
             let message = format!("`{name}` takes {wanted}, got {got}");
             return Err(error(token.at, token.len, message));

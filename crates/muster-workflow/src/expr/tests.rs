@@ -1,11 +1,9 @@
 use proptest::prelude::*;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::*;
-use crate::suites::suite;
 
-const GITHUB: Scope<'static> =
-    Scope { contexts: &["github", "env", "steps"], status_functions: true, hash_files: true };
+const GITHUB: Scope<'static> = Scope { contexts: &["github", "env", "steps"], ..Scope::GITHUB };
 
 fn check(expr: &str) -> String {
     let mut contexts = Contexts::new();
@@ -49,76 +47,6 @@ fn what_is_wrong_is_said_with_its_place() {
         ("format('{1}', 0)", "the format string asks for more arguments than there are: {1}"),
     ] {
         assert_eq!(check(expr), message, "{expr}");
-    }
-}
-
-/// GitHub's own evaluator cases: kind and value, or the kind of error, must be equal.
-#[test]
-fn github_evaluator_cases() {
-    let Some(folder) = suite("expressions") else {
-        return;
-    };
-    let mut counted = 0;
-    let mut wrong = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let file: Json = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        for (group, cases) in file.as_object().unwrap() {
-            for case in cases.as_array().unwrap() {
-                counted += 1;
-                let (wanted, got) = suite_case(case);
-                if wanted != got {
-                    wrong.push(format!("{group}: {} wanted {wanted} got {got}", case["expr"]));
-                }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{} of {counted} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(counted > 600, "only {counted} cases found");
-}
-
-fn suite_case(case: &Json) -> (Json, Json) {
-    let empty = serde_json::Map::new();
-    let given = case.get("contexts").and_then(Json::as_object).unwrap_or(&empty);
-    let mut names: Vec<&str> = given.keys().map(String::as_str).collect();
-    if given.is_empty() {
-        names.push("github");
-    }
-    let mut contexts = Contexts::new();
-    for (name, value) in given {
-        contexts.set(name, value);
-    }
-    let scope = Scope { contexts: &names, status_functions: false, hash_files: false };
-    let wanted = match case.get("err") {
-        Some(error) => json!({ "error": error["kind"] }),
-        None => case["result"].clone(),
-    };
-    let got = match parse(case["expr"].as_str().unwrap(), scope) {
-        Err(error) => {
-            json!({"error": format!("{:?}", error.kind).to_lowercase()})
-        }
-        Ok(expr) => match expr.evaluate(&contexts) {
-            Err(_) => json!({"error": "evaluation"}),
-            Ok(value) => json!({"kind": value.kind(), "value": suite_value(&value)}),
-        },
-    };
-    (as_floats(&wanted), as_floats(&got))
-}
-
-fn suite_value(value: &Value) -> Json {
-    match value {
-        Value::Number(number) if !number.is_finite() => value.to_string().into(),
-        other => other.to_json(),
-    }
-}
-
-/// The suite writes `1` and `1.0` for the same number.
-fn as_floats(json: &Json) -> Json {
-    match json {
-        Json::Number(number) => json!(number.as_f64()),
-        Json::Array(items) => items.iter().map(as_floats).collect(),
-        Json::Object(map) => map.iter().map(|(k, v)| (k.clone(), as_floats(v))).collect(),
-        other => other.clone(),
     }
 }
 

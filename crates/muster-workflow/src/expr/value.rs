@@ -158,6 +158,18 @@ impl Value {
         }
     }
 
+    /// Names the kind for messages.
+    pub(crate) fn kind_with_article(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::String(_) => "a string",
+            Self::Array(_) => "an array",
+            Self::Object(_) => "an object",
+        }
+    }
+
     /// Returns false for null, `false`, 0, NaN and the empty string.
     pub fn is_truthy(&self) -> bool {
         match self {

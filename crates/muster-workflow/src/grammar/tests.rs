@@ -205,7 +205,7 @@ impl Comparison {
             }
             let (_, _, mappings) = self.theirs(&name);
             let mut asked = mappings.first().map(properties).unwrap_or_default();
-            let types = asked.remove(TYPES).map(|(name, _)| self.theirs(&name).0.kinds);
+            let types = asked.remove(keys::TYPES).map(|(name, _)| self.theirs(&name).0.kinds);
             let mut types: BTreeSet<String> = types.unwrap_or_default();
             types.remove("list");
             let ours: BTreeSet<String> =

@@ -1,67 +1,58 @@
 //! `jobs`.
 
-use super::fields::Reader;
+use super::Reader;
+use super::fields::{self, argument, condition, env, flag, number, template, templates, texts};
+use super::needs::Needing;
 use crate::diagnostic::{Problem, Rule, Span};
-use crate::expr::Scope;
+use crate::keys;
 use crate::matrix::MAX_LEGS;
-use crate::scopes;
-use crate::template::Template;
-use crate::workflow::{Job, Setting, Strategy};
-use crate::yaml::{Entry, Node, Yaml};
+use crate::token::{Kind, Pair, Places, Token};
+use crate::workflow::{Call, CallSecrets, Job, Setting, Strategy};
 
 /// GitHub's bound where a job names none, in minutes.
 const DEFAULT_TIMEOUT: f64 = 360.0;
 
-const KEYS: [&str; 13] = [
-    "name",
-    "needs",
-    "if",
-    "runs-on",
-    "permissions",
-    "concurrency",
-    "outputs",
-    "env",
-    "defaults",
-    "strategy",
-    "continue-on-error",
-    "timeout-minutes",
-    "steps",
-];
-
-const UNSUPPORTED: [&str; 8] = [
-    "environment",
-    "container",
-    "services",
-    "uses",
-    "with",
-    "secrets",
-    "snapshot",
-    "cancel-timeout-minutes",
-];
+/// What every image may begin with.
+const DOCKER: &str = "docker://";
 
 impl Reader {
-    pub(super) fn jobs(&mut self, node: &Node) -> Vec<Job> {
-        let entries = self.mapping(node, "`jobs`").unwrap_or_default();
-        if entries.is_empty() {
-            self.invalid(node.span, "`jobs` is empty");
-        }
-        // A run may have no more, so what is beyond need not be read.
-        if entries.len() > MAX_LEGS {
-            let message = format!("`jobs` has {} jobs, more than {MAX_LEGS}", entries.len());
-            self.invalid(node.span, message);
+    pub(super) fn jobs(&mut self, token: &Token) -> Vec<Job> {
+        let pairs = token.pairs();
+        if pairs.is_empty() && matches!(token.kind, Kind::Map(_)) {
+            // Where one was refused, that has been said.
+            if self.is_well_formed {
+                self.invalid(token.span, "`jobs` is empty");
+            }
             return Vec::new();
         }
-        self.declared = entries.iter().map(|entry| entry.key.to_ascii_lowercase()).collect();
-        entries.iter().filter_map(|entry| self.job(entry)).collect()
+        // A run may have no more, so what is beyond need not be read.
+        if pairs.len() > MAX_LEGS {
+            let message = format!("`jobs` has {} jobs, more than {MAX_LEGS}", pairs.len());
+            self.invalid(token.span, message);
+            return Vec::new();
+        }
+        let jobs: Vec<Job> = pairs.iter().filter_map(|pair| self.job(pair)).collect();
+        let needing: Vec<Needing> = pairs
+            .iter()
+            .filter_map(|pair| {
+                let needs = pair.value.get(keys::NEEDS).map(Token::one_or_more).unwrap_or_default();
+                let needs =
+                    needs.iter().filter_map(|need| Some((need.text()?.to_owned(), need.span)));
+                Some(Needing { id: pair.key.text()?.to_owned(), needs: needs.collect() })
+            })
+            .collect();
+        self.needs(&needing, token.span);
+        jobs
     }
 
-    fn job(&mut self, entry: &Entry) -> Option<Job> {
-        let place = format!("job `{}`", entry.key);
-        self.identifier(&entry.key, entry.key_span, "job");
-        let entries = self.mapping(&entry.value, &place)?;
+    fn job(&mut self, pair: &Pair) -> Option<Job> {
+        let id = pair.key.text()?.to_owned();
+        if !id.is_empty() {
+            self.identifier(&id, pair.key.span, "job");
+        }
         let mut job = Job {
-            id: entry.key.clone(),
-            span: entry.key_span,
+            id,
+            span: pair.key.span,
             name: None,
             needs: Vec::new(),
             condition: None,
@@ -70,94 +61,164 @@ impl Reader {
             defaults: Default::default(),
             permissions: None,
             concurrency: None,
-            strategy: Strategy { matrix: None, fail_fast: Setting::Fixed(true) },
+            strategy: Strategy {
+                matrix: None,
+                fail_fast: Setting::Fixed(true),
+                max_parallel: None,
+            },
+            call: None,
             outputs: Vec::new(),
             timeout_minutes: Setting::Fixed(DEFAULT_TIMEOUT),
             continue_on_error: Setting::Fixed(false),
             steps: Vec::new(),
         };
-        for entry in entries {
-            self.job_key(&mut job, entry, &place);
+        for property in pair.value.pairs() {
+            self.job_key(&mut job, property);
         }
-        let has = |key: &str| entries.iter().any(|entry| entry.key == key);
-        // A job that calls a workflow needs none; that key has been refused already.
-        if !has("runs-on") && !has("uses") {
-            self.invalid(entry.key_span, format!("{place} needs `runs-on`"));
-        }
+        job.call = self.call(&pair.value);
         Some(job)
     }
 
-    fn job_key(&mut self, job: &mut Job, entry: &Entry, place: &str) {
-        let node = &entry.value;
-        match entry.key.as_str() {
-            "name" if matches!(node.yaml, Yaml::Null) => {}
-            "name" => job.name = self.planned(node, "`name`", scopes::JOB),
-            "needs" => {
-                job.needs = self.strings(node, "`needs`").into_iter().map(|(id, _)| id).collect();
+    fn job_key(&mut self, job: &mut Job, pair: &Pair) {
+        let value = &pair.value;
+        match pair.key.text() {
+            Some(keys::NAME) => job.name = template(value),
+            Some(keys::NEEDS) => job.needs = texts(value),
+            Some(keys::IF) => job.condition = condition(value),
+            Some(keys::RUNS_ON) => job.runs_on = self.runs_on(value),
+            Some(keys::PERMISSIONS) => job.permissions = fields::permissions(value),
+            Some(keys::CONCURRENCY) => job.concurrency = self.concurrency(value),
+            Some(keys::OUTPUTS) => job.outputs = templates(value),
+            Some(keys::ENV) => job.env = env(value),
+            Some(keys::DEFAULTS) => job.defaults = fields::defaults(value),
+            Some(keys::STRATEGY) => job.strategy = self.strategy(value),
+            Some(keys::CONTINUE_ON_ERROR) => job.continue_on_error = flag(value),
+            Some(keys::TIMEOUT_MINUTES) => {
+                job.timeout_minutes = number(value).unwrap_or(Setting::Fixed(DEFAULT_TIMEOUT));
             }
-            "if" => job.condition = self.condition(node, scopes::JOB_IF),
-            "runs-on" => job.runs_on = self.runs_on(node),
-            "permissions" => job.permissions = self.permissions(node),
-            "concurrency" => {
-                self.unsupported(entry.key_span, "key `concurrency` of a job");
+            Some(keys::STEPS) => job.steps = self.steps(value),
+            Some(keys::CONTAINER) => self.container(pair, false),
+            Some(keys::SERVICES) => {
+                value.pairs().iter().for_each(|service| self.container(service, true));
             }
-            "outputs" => job.outputs = self.outputs(node),
-            "env" => job.env = self.env(node, scopes::JOB_ENV),
-            "defaults" => job.defaults = self.defaults(node, scopes::JOB_DEFAULTS),
-            "strategy" => job.strategy = self.strategy(node),
-            "continue-on-error" => {
-                job.continue_on_error = self.flag(node, "`continue-on-error`", scopes::JOB);
-            }
-            "timeout-minutes" => {
-                job.timeout_minutes = self.minutes(node, "`timeout-minutes`", scopes::JOB);
-            }
-            "steps" => job.steps = self.steps(node),
-            _ => self.unknown_key(entry, place, &KEYS, &UNSUPPORTED),
+            Some(keys::SNAPSHOT) => self.snapshot(value),
+            _ => {}
         }
     }
 
-    /// Reads a template whose value must be known when the run is planned.
-    fn planned(&mut self, node: &Node, what: &str, scope: Scope<'_>) -> Option<Template> {
-        let template = self.template(node, what, scope)?;
-        if template.reads_context("needs") {
-            self.unsupported(node.span, format!("context `needs` in {what} of a job"));
-        }
-        Some(template)
-    }
-
-    fn runs_on(&mut self, node: &Node) -> Vec<Template> {
-        let nodes = match &node.yaml {
-            Yaml::Mapping(_) => {
-                self.unsupported(node.span, "`runs-on` with a group");
-                return Vec::new();
+    /// Reads the labels; what a group asks for is not run, but checked.
+    fn runs_on(&mut self, token: &Token) -> Vec<crate::Template> {
+        let labels = match &token.kind {
+            Kind::Map(_) => {
+                if let Some(group) = token.get(keys::GROUP) {
+                    self.group(group);
+                }
+                token.get(keys::LABELS).map(Token::one_or_more).unwrap_or_default()
             }
-            Yaml::Sequence(items) => items.as_slice(),
-            _ => std::slice::from_ref(node),
+            _ => token.one_or_more(),
         };
-        nodes.iter().filter_map(|node| self.planned(node, "`runs-on`", scopes::JOB)).collect()
+        labels.iter().filter_map(template).collect()
     }
 
-    fn outputs(&mut self, node: &Node) -> Vec<(String, Template)> {
-        let mut outputs = Vec::new();
-        for entry in self.mapping(node, "`outputs`").unwrap_or_default() {
-            self.identifier(&entry.key, entry.key_span, "output");
-            let what = format!("output `{}`", entry.key);
-            if let Some(value) = self.template(&entry.value, &what, scopes::JOB_OUTPUTS) {
-                outputs.push((entry.key.clone(), value));
+    /// A group of runners is named alone, or with whose it is.
+    fn group(&mut self, token: &Token) {
+        let Some(text) = token.text() else { return };
+        let fits = match text.split_once('/') {
+            None => true,
+            Some((owner, name)) => {
+                let owners = ["org", "organization", "ent", "enterprise"];
+                owners.contains(&owner) && !name.is_empty() && !name.contains('/')
             }
+        };
+        if !fits {
+            let message = format!(
+                "`{text}` is no group: write its name, `organization/name` or `enterprise/name`"
+            );
+            self.invalid(token.span, message);
         }
-        outputs
     }
 
-    /// Checks an id: `[A-Za-z_][A-Za-z0-9_-]*`, not starting with `__`, at most 100 characters.
-    pub(super) fn identifier(&mut self, id: &str, span: Span, noun: &str) {
-        let shaped = id.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        if !shaped || id.starts_with("__") || id.len() > 100 {
-            let message = format!(
-                "`{id}` is no {noun} id: it must start with a letter or `_` (not `__`), hold only letters, digits, `-` and `_`, and have at most 100 characters"
-            );
-            self.problems.push(Problem::invalid(span, message).of(Rule::Id));
+    /// A container needs an image; that of a job may be empty, which is none.
+    fn container(&mut self, pair: &Pair, is_service: bool) {
+        let token = &pair.value;
+        if token.is_computed() || matches!(token.kind, Kind::Wrong) {
+            return;
+        }
+        let image = match &token.kind {
+            Kind::Map(_) => match token.get(keys::IMAGE) {
+                Some(image) if matches!(image.kind, Kind::Wrong) => return,
+                Some(image) => image.text().unwrap_or_default(),
+                None => return self.without_image(pair),
+            },
+            _ => token.text().unwrap_or_default(),
+        };
+        if image == DOCKER || (image.is_empty() && is_service) {
+            self.without_image(pair);
         }
     }
+
+    fn without_image(&mut self, container: &Pair) {
+        let at = container.value.span.start;
+        let span = match self.places {
+            Places::Words => container.key.span,
+            _ => Span { start: at, end: at },
+        };
+        self.invalid(span, "a container needs an `image`");
+    }
+
+    /// The version of an image is `1.*`: what comes after the first number is counted by GitHub.
+    fn snapshot(&mut self, token: &Token) {
+        let Some(version) = token.get(keys::VERSION).and_then(Token::text) else { return };
+        let major = version.strip_suffix(".*");
+        if !major.is_some_and(|major| major.parse::<i32>().is_ok_and(|major| major >= 0)) {
+            let message = format!("version `{version}` of a snapshot must be like `1.*`");
+            self.invalid(Span { start: token.span.start, end: token.span.start }, message);
+        }
+    }
+
+    /// Reads the workflow that a job calls.
+    fn call(&mut self, job: &Token) -> Option<Call> {
+        let uses = job.get(keys::USES)?;
+        let text = uses.text()?;
+        // One that is written as an expression is longer in the file than it is; that it is a text shows later.
+        let is_plain = uses.span.end - uses.span.start <= text.len() + "''".len();
+        if is_plain && !names_workflow(text) {
+            let message = format!("`{text}` is no workflow that can be called");
+            let hint = "write `owner/repository/.github/workflows/file.yml@ref` or `./.github/workflows/file.yml`";
+            self.problems
+                .push(Problem::invalid(uses.span, message).of(Rule::WorkflowCall).with_hint(hint));
+        }
+        let secrets = match job.get(keys::SECRETS) {
+            Some(Token { kind: Kind::Text(_), .. }) => CallSecrets::Inherit,
+            Some(token) => CallSecrets::Given(templates(token)),
+            None => CallSecrets::Given(Vec::new()),
+        };
+        Some(Call {
+            uses: text.to_owned(),
+            span: uses.span,
+            with: job
+                .get(keys::WITH)
+                .map(Token::pairs)
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|pair| Some((pair.key.text()?.to_owned(), argument(&pair.value)?)))
+                .collect(),
+            secrets,
+        })
+    }
+}
+
+/// Returns true for `./folder/file.yml`, `$/folder/file.yml` and `owner/repository/folder/file.yml@ref`.
+fn names_workflow(text: &str) -> bool {
+    let is_file = |path: &str| {
+        let ending = path.rsplit_once('.').map(|(_, ending)| ending);
+        matches!(ending, Some("yml" | "yaml"))
+    };
+    if let Some(path) = text.strip_prefix("./").or_else(|| text.strip_prefix("$/")) {
+        return is_file(path);
+    }
+    let Some((path, git_ref)) = text.split_once('@') else { return false };
+    let parts: Vec<&str> = path.splitn(3, '/').collect();
+    let [owner, name, file] = parts.as_slice() else { return false };
+    !owner.is_empty() && !name.is_empty() && !git_ref.is_empty() && is_file(file)
 }

@@ -2,245 +2,176 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::fields::Reader;
-use crate::diagnostic::{Problem, Rule};
-use crate::scopes;
-use crate::template::Template;
+use super::Reader;
+use super::fields::{condition, env, flag, number, template, templates, texts};
+use crate::diagnostic::{Problem, Rule, Span};
+use crate::keys;
+use crate::token::{Kind, Token};
+use crate::uses::Uses;
 use crate::workflow::{Action, Setting, Step};
-use crate::yaml::{Entry, Node, Yaml};
-
-const KEYS: [&str; 11] = [
-    "id",
-    "name",
-    "if",
-    "run",
-    "uses",
-    "with",
-    "shell",
-    "env",
-    "working-directory",
-    "timeout-minutes",
-    "continue-on-error",
-];
-
-const UNSUPPORTED: [&str; 5] = ["background", "wait", "wait-all", "cancel", "parallel"];
-
-const CHECKOUT_INPUTS: [&str; 4] = ["ref", "path", "fetch-depth", "persist-credentials"];
-
-/// The inputs of `actions/checkout` that muster does not have yet.
-const CHECKOUT_UNSUPPORTED: [&str; 19] = [
-    "repository",
-    "token",
-    "ssh-key",
-    "ssh-known-hosts",
-    "ssh-strict",
-    "ssh-user",
-    "clean",
-    "filter",
-    "sparse-checkout",
-    "sparse-checkout-cone-mode",
-    "fetch-tags",
-    "show-progress",
-    "lfs",
-    "submodules",
-    "set-safe-directory",
-    "github-server-url",
-    "allow-unsafe-pr-checkout",
-    "object-format",
-    "clean-submodules",
-];
-
-/// The raw parts of a step until it is known what it does.
-#[derive(Default)]
-struct Raw<'n> {
-    id: Option<String>,
-    run: Option<Template>,
-    uses: Option<(String, &'n Node)>,
-    with: Option<&'n Entry>,
-    shell: Option<(Template, &'n Entry)>,
-    working_directory: Option<(Template, &'n Entry)>,
-}
 
 impl Reader {
-    pub(super) fn steps(&mut self, node: &Node) -> Vec<Step> {
-        let Yaml::Sequence(items) = &node.yaml else {
-            self.wrong_kind(node, "`steps`", "a list");
-            return Vec::new();
-        };
-        let mut steps: Vec<Step> = Vec::new();
+    pub(super) fn steps(&mut self, token: &Token) -> Vec<Step> {
         let mut ids = Ids::default();
-        for item in items {
-            let Some(step) = self.step(item, &mut ids) else {
-                continue;
-            };
-            if !ids.taken.insert(step.id.to_ascii_lowercase()) {
-                let message = format!("step id `{}` is already defined", step.id);
-                self.problems.push(Problem::invalid(step.span, message).of(Rule::Id));
-            }
-            steps.push(step);
+        let mut steps: Vec<Step> =
+            token.items().iter().filter_map(|item| self.step(item, &mut ids)).collect();
+        // Ids that are given are taken before any is made.
+        for step in steps.iter_mut().filter(|step| step.id.is_empty()) {
+            step.id = ids.make(&base(&step.action));
         }
         steps
     }
 
-    fn step(&mut self, node: &Node, ids: &mut Ids) -> Option<Step> {
-        let entries = self.mapping(node, "a step")?;
-        let mut raw = Raw::default();
-        let mut step = Step {
-            id: String::new(),
-            span: entries.first().map_or(node.span, |entry| entry.key_span),
-            name: None,
-            condition: None,
-            env: Vec::new(),
-            timeout_minutes: None,
-            continue_on_error: Setting::Fixed(false),
-            action: Action::Run {
-                script: Template::literal(node.span, ""),
-                shell: None,
-                working_directory: None,
-            },
-        };
-        let refused_before = self.problems.len();
-        for entry in entries {
-            self.step_key(&mut step, &mut raw, entry);
+    fn step(&mut self, token: &Token, ids: &mut Ids) -> Option<Step> {
+        let id = token.get(keys::ID);
+        if let Some((id, text)) = id.and_then(|id| Some((id, id.text()?))) {
+            self.identifier(text, id.span, "step");
+            if !ids.take(text) {
+                let message = format!("step id `{text}` is already defined");
+                self.problems.push(Problem::invalid(id.span, message).of(Rule::Id));
+            }
         }
-        let refused = self.problems.len() > refused_before;
-        step.action = match (raw.run.take(), raw.uses.take()) {
-            (Some(script), None) => self.script(script, &raw),
-            (None, Some((uses, at))) => self.uses(uses, at, &raw)?,
-            (Some(_), Some((_, at))) => {
-                self.invalid(at.span, "a step has either `run` or `uses`, this has both");
-                return None;
-            }
-            // A key that was refused may have been what the step does.
-            (None, None) if refused => return None,
-            (None, None) => {
-                self.invalid(step.span, "a step needs `run` or `uses`");
-                return None;
-            }
-        };
-        step.id = raw.id.unwrap_or_else(|| ids.generate(&step.action));
-        Some(step)
+        let first = token.pairs().first();
+        Some(Step {
+            id: id.and_then(Token::text).unwrap_or_default().to_owned(),
+            span: first.map_or(token.span, |pair| pair.key.span),
+            name: token
+                .get(keys::NAME)
+                .and_then(template)
+                .filter(|name| name.as_literal() != Some("")),
+            condition: token.get(keys::IF).and_then(condition),
+            env: token.get(keys::ENV).map(env).unwrap_or_default(),
+            timeout_minutes: token.get(keys::TIMEOUT_MINUTES).and_then(number),
+            continue_on_error: token
+                .get(keys::CONTINUE_ON_ERROR)
+                .map_or(Setting::Fixed(false), flag),
+            action: self.action(token, ids)?,
+        })
     }
 
-    fn step_key<'n>(&mut self, step: &mut Step, raw: &mut Raw<'n>, entry: &'n Entry) {
-        let node = &entry.value;
-        match entry.key.as_str() {
-            "id" => {
-                raw.id = self.string(node, "`id`");
-                if let Some(id) = raw.id.clone() {
-                    self.identifier(&id, node.span, "step");
+    fn action(&mut self, token: &Token, ids: &Ids) -> Option<Action> {
+        let get = |key: &str| token.get(key).and_then(template);
+        for pair in token.pairs() {
+            return Some(match pair.key.text() {
+                Some(keys::RUN) => Action::Run {
+                    script: template(&pair.value)?,
+                    shell: get(keys::SHELL),
+                    working_directory: get(keys::WORKING_DIRECTORY),
+                },
+                Some(keys::USES) => Action::Uses {
+                    uses: self.uses(&pair.value)?,
+                    with: token.get(keys::WITH).map(templates).unwrap_or_default(),
+                },
+                Some(keys::WAIT) => {
+                    self.earlier(&pair.value, token, ids);
+                    Action::Wait(texts(&pair.value))
                 }
-            }
-            "name" if matches!(node.yaml, Yaml::Null) => {}
-            "name" => step.name = self.template(node, "`name`", scopes::STEP),
-            "if" => step.condition = self.condition(node, scopes::STEP_IF),
-            // Empty is a text, too: a script that does nothing.
-            "run" if matches!(node.yaml, Yaml::Null) => {
-                raw.run = Some(Template::literal(node.span, ""));
-            }
-            "run" => raw.run = self.template(node, "`run`", scopes::STEP),
-            "uses" => raw.uses = self.string(node, "`uses`").map(|uses| (uses, node)),
-            "with" => raw.with = Some(entry),
-            "shell" => {
-                raw.shell =
-                    self.template(node, "`shell`", scopes::STEP).map(|shell| (shell, entry));
-            }
-            "working-directory" => {
-                raw.working_directory = self
-                    .template(node, "`working-directory`", scopes::STEP)
-                    .map(|folder| (folder, entry));
-            }
-            "env" => step.env = self.env(node, scopes::STEP),
-            "timeout-minutes" => {
-                step.timeout_minutes = Some(self.minutes(node, "`timeout-minutes`", scopes::STEP));
-            }
-            "continue-on-error" => {
-                step.continue_on_error = self.flag(node, "`continue-on-error`", scopes::STEP);
-            }
-            _ => self.unknown_key(entry, "a step", &KEYS, &UNSUPPORTED),
-        }
-    }
-
-    fn script(&mut self, script: Template, raw: &Raw<'_>) -> Action {
-        if let Some(with) = raw.with {
-            self.invalid(with.key_span, "`with` belongs to `uses`, this step has `run`");
-        }
-        Action::Run {
-            script,
-            shell: raw.shell.as_ref().map(|(shell, _)| shell.clone()),
-            working_directory: raw.working_directory.as_ref().map(|(folder, _)| folder.clone()),
-        }
-    }
-
-    fn uses(&mut self, uses: String, at: &Node, raw: &Raw<'_>) -> Option<Action> {
-        for (_, entry) in raw.shell.iter().chain(&raw.working_directory) {
-            let message = format!("`{}` belongs to `run`, this step has `uses`", entry.key);
-            self.invalid(entry.key_span, message);
-        }
-        let name = uses.split('@').next().unwrap_or_default();
-        if !uses.starts_with("./")
-            && !uses.starts_with("$/")
-            && !uses.starts_with("docker://")
-            && !uses.contains('@')
-        {
-            let message = format!("`{uses}` names no version; write `owner/repo@ref`");
-            self.invalid(at.span, message);
-            return None;
-        }
-        if !name.eq_ignore_ascii_case("actions/checkout") {
-            self.unsupported(at.span, format!("action `{uses}`"));
-            return None;
-        }
-        let [git_ref, path, fetch_depth, persist_credentials] = self.checkout_inputs(raw.with);
-        Some(Action::Checkout { uses, git_ref, path, fetch_depth, persist_credentials })
-    }
-
-    fn checkout_inputs(&mut self, with: Option<&Entry>) -> [Option<Template>; 4] {
-        let mut inputs = [None, None, None, None];
-        let entries = match with {
-            Some(with) if !matches!(with.value.yaml, Yaml::Null) => {
-                self.mapping(&with.value, "`with`").unwrap_or_default()
-            }
-            _ => &[],
-        };
-        for entry in entries {
-            match CHECKOUT_INPUTS.iter().position(|input| *input == entry.key) {
-                Some(place) if !matches!(entry.value.yaml, Yaml::Null) => {
-                    let what = format!("input `{}`", entry.key);
-                    inputs[place] = self.template(&entry.value, &what, scopes::STEP);
+                Some(keys::WAIT_ALL) => {
+                    if matches!(pair.value.kind, Kind::Bool(false)) {
+                        self.invalid(pair.value.span, "`wait-all` must be true or nothing");
+                    }
+                    Action::WaitAll
                 }
-                Some(_) => {}
-                None => {
-                    let place = "the input list of actions/checkout";
-                    self.unknown_key(entry, place, &CHECKOUT_INPUTS, &CHECKOUT_UNSUPPORTED);
+                Some(keys::CANCEL) => {
+                    self.earlier(&pair.value, token, ids);
+                    Action::Cancel(pair.value.text()?.to_owned())
                 }
+                Some(keys::PARALLEL) => self.parallel(&pair.value),
+                _ => continue,
+            });
+        }
+        None
+    }
+
+    /// A step can wait for, or cancel, only one that comes before it in the job.
+    fn earlier(&mut self, targets: &Token, step: &Token, ids: &Ids) {
+        let own = step.get(keys::ID).and_then(Token::text);
+        for target in targets.one_or_more() {
+            let Some(text) = target.text() else { continue };
+            if own == Some(text) || !ids.has(text) {
+                let message = format!("no step before this one has the id `{text}`");
+                self.problems.push(Problem::invalid(target.span, message).of(Rule::Id));
             }
         }
-        inputs
+    }
+
+    /// What runs in parallel are steps that do something, and only one level of them.
+    fn parallel(&mut self, token: &Token) -> Action {
+        for item in token.items() {
+            let is_step = [keys::RUN, keys::USES].iter().any(|key| item.get(key).is_some());
+            let is_there = !matches!(item.kind, Kind::Wrong);
+            if is_there && (!is_step || item.get(keys::BACKGROUND).is_some()) {
+                let message = "in `parallel` a step has `run` or `uses`, and no `background`";
+                self.invalid(Span { start: item.span.start, end: item.span.start }, message);
+            }
+        }
+        Action::Parallel(self.steps(token))
+    }
+
+    fn uses(&mut self, token: &Token) -> Option<Uses> {
+        let text = token.text()?;
+        let uses = Uses::read(text);
+        if uses.is_none() {
+            let message = format!("`{text}` is no action");
+            let hint = "write `owner/repository@ref`, `owner/repository/path@ref`, `./path` or `docker://image`";
+            self.problems
+                .push(Problem::invalid(token.span, message).of(Rule::Action).with_hint(hint));
+        }
+        uses
     }
 }
+
+/// Returns what the id of a step is made from that has none.
+fn base(action: &Action) -> String {
+    match action {
+        Action::Run { .. } => "run".to_owned(),
+        Action::Uses { uses, .. } => match uses {
+            Uses::Docker(image) if image.is_empty() => "run".to_owned(),
+            Uses::Docker(image) => image.clone(),
+            Uses::Local(_) => "self".to_owned(),
+            Uses::OwnRepository(_) => "selfRepository".to_owned(),
+            Uses::Repository { owner, name, .. } => format!("{owner}/{name}"),
+        },
+        Action::Wait(_) => keys::WAIT.to_owned(),
+        Action::WaitAll => keys::WAIT_ALL.to_owned(),
+        Action::Cancel(_) => keys::CANCEL.to_owned(),
+        Action::Parallel(_) => keys::PARALLEL.to_owned(),
+    }
+}
+
+/// GitHub's bound on an id that it makes, in characters.
+const MAX_MADE: usize = 100;
 
 /// The ids of the steps of a job.
 #[derive(Default)]
 struct Ids {
     /// In lower case.
     taken: HashSet<String>,
-    /// How many of each kind were generated.
-    generated: HashMap<&'static str, usize>,
+    /// How many were made of each kind.
+    made: HashMap<String, usize>,
 }
 
 impl Ids {
-    /// Generates an id as GitHub does: `__run`, `__run_2`, `__actions_checkout`.
-    fn generate(&mut self, action: &Action) -> String {
-        let base = match action {
-            Action::Run { .. } => "__run",
-            Action::Checkout { .. } => "__actions_checkout",
-        };
-        let number = self.generated.entry(base).or_default();
+    fn has(&self, id: &str) -> bool {
+        self.taken.contains(&id.to_ascii_lowercase())
+    }
+
+    /// Takes an id; false where it is taken.
+    fn take(&mut self, id: &str) -> bool {
+        self.taken.insert(id.to_ascii_lowercase())
+    }
+
+    /// Makes an id as GitHub does: `__run`, `__run_2`, `__actions_checkout`.
+    fn make(&mut self, base: &str) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let base: String = base.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+        let base = format!("__{base}");
+        let number = self.made.entry(base.clone()).or_default();
         loop {
             *number += 1;
-            let id = if *number == 1 { base.to_owned() } else { format!("{base}_{number}") };
-            if !self.taken.contains(&id) {
+            let suffix = if *number == 1 { String::new() } else { format!("_{number}") };
+            let id = format!("{}{suffix}", &base[..base.len().min(MAX_MADE - suffix.len())]);
+            if self.taken.insert(id.to_ascii_lowercase()) {
                 return id;
             }
         }

@@ -1,95 +1,76 @@
 //! `strategy` and its matrix.
 
-use super::fields::Reader;
-use crate::expr::Value;
-use crate::scopes;
-use crate::workflow::{Matrix, Setting, Strategy};
-use crate::yaml::{Node, Yaml};
+use super::Reader;
+use super::fields::{flag, number};
+use crate::diagnostic::{Problem, Rule, Span};
+use crate::keys;
+use crate::matrix::Matrix;
+use crate::token::{Kind, Token};
+use crate::workflow::{Setting, Strategy};
 
 impl Reader {
-    pub(super) fn strategy(&mut self, node: &Node) -> Strategy {
-        let mut strategy = Strategy { matrix: None, fail_fast: Setting::Fixed(true) };
-        for entry in self.mapping(node, "`strategy`").unwrap_or_default() {
-            match entry.key.as_str() {
-                "matrix" => strategy.matrix = self.matrix(&entry.value),
-                "fail-fast" => {
-                    strategy.fail_fast = self.flag(&entry.value, "`fail-fast`", scopes::STRATEGY);
-                }
+    pub(super) fn strategy(&mut self, token: &Token) -> Strategy {
+        let matrix = token.get(keys::MATRIX);
+        if let Some(matrix) = matrix {
+            self.matrix(matrix, token.is_computed());
+        }
+        Strategy {
+            matrix: matrix
+                .filter(|matrix| !matches!(matrix.kind, Kind::Wrong))
+                .map(|matrix| Matrix::new(matrix.clone())),
+            fail_fast: token.get(keys::FAIL_FAST).map_or(Setting::Fixed(true), flag),
+            max_parallel: token.get(keys::MAX_PARALLEL).and_then(number),
+        }
+    }
+
+    /// Checks what is written of a matrix; what is computed shows when it is.
+    fn matrix(&mut self, matrix: &Token, is_computed: bool) {
+        let Kind::Map(pairs) = &matrix.kind else { return };
+        let mut vectors = Vec::new();
+        let mut selects = false;
+        for pair in pairs {
+            let Some(key) = pair.key.text() else {
+                selects = true;
+                continue;
+            };
+            let value = &pair.value;
+            match key {
+                keys::INCLUDE => selects |= value.is_computed() || !value.items().is_empty(),
+                keys::EXCLUDE => {}
                 _ => {
-                    let known = ["matrix", "fail-fast"];
-                    self.unknown_key(entry, "`strategy`", &known, &["max-parallel"]);
+                    selects = true;
+                    vectors.push(key);
+                    if matches!(&value.kind, Kind::List(items) if items.is_empty()) {
+                        self.invalid(value.span, format!("matrix vector `{key}` is empty"));
+                    }
                 }
             }
         }
-        strategy
-    }
-
-    fn matrix(&mut self, node: &Node) -> Option<Matrix> {
-        if matches!(&node.yaml, Yaml::String(text) if text.contains("${{")) {
-            self.unsupported(node.span, "a matrix that is computed");
-            return None;
+        if !selects {
+            let span = Span { start: matrix.span.start, end: matrix.span.start };
+            self.of_matrix(span, "`matrix` has no vector and no `include`".into());
         }
-        let mut matrix = Matrix::default();
-        let refused_before = self.problems.len();
-        for entry in self.mapping(node, "`matrix`")? {
-            match entry.key.as_str() {
-                "include" => matrix.include = self.combinations(&entry.value, "`include`"),
-                "exclude" => matrix.exclude = self.combinations(&entry.value, "`exclude`"),
-                key => match &entry.value.yaml {
-                    Yaml::Sequence(items) if items.is_empty() => {
-                        self.invalid(entry.value.span, format!("matrix vector `{key}` is empty"));
+        if is_computed {
+            return;
+        }
+        for (key, what) in [(keys::INCLUDE, "`include`"), (keys::EXCLUDE, "`exclude`")] {
+            for item in matrix.get(key).map(Token::items).unwrap_or_default() {
+                if matches!(&item.kind, Kind::Map(pairs) if pairs.is_empty()) {
+                    self.of_matrix(item.span, format!("an item of {what} is empty"));
+                }
+                for pair in item.pairs().iter().filter(|_| key == keys::EXCLUDE) {
+                    let name = pair.key.text().unwrap_or_default();
+                    if !vectors.iter().any(|vector| vector.eq_ignore_ascii_case(name)) {
+                        let message =
+                            format!("`exclude` names `{name}`, which is no vector of the matrix");
+                        self.of_matrix(pair.key.span, message);
                     }
-                    Yaml::Sequence(items) => {
-                        let values = items.iter().map(|item| self.fixed(item)).collect();
-                        matrix.vectors.push((key.to_owned(), values));
-                    }
-                    Yaml::String(text) if text.contains("${{") => {
-                        self.unsupported(entry.value.span, "a matrix vector that is computed");
-                    }
-                    _ => self.wrong_kind(&entry.value, &format!("matrix vector `{key}`"), "a list"),
-                },
+                }
             }
         }
-        let refused = self.problems.len() > refused_before;
-        if matrix.vectors.is_empty() && matrix.include.is_empty() && !refused {
-            self.invalid(node.span, "`matrix` has no vector and no `include`");
-        }
-        Some(matrix)
     }
 
-    fn combinations(&mut self, node: &Node, what: &str) -> Vec<Vec<(String, Value)>> {
-        if matches!(&node.yaml, Yaml::String(text) if text.contains("${{")) {
-            self.unsupported(node.span, format!("{what} that is computed"));
-            return Vec::new();
-        }
-        let Yaml::Sequence(items) = &node.yaml else {
-            self.wrong_kind(node, what, "a list of mappings");
-            return Vec::new();
-        };
-        let mut combinations = Vec::new();
-        for item in items {
-            let entries = self.mapping(item, &format!("an item of {what}")).unwrap_or_default();
-            combinations.push(
-                entries.iter().map(|entry| (entry.key.clone(), self.fixed(&entry.value))).collect(),
-            );
-        }
-        combinations
-    }
-
-    /// Reads a value that must be written down.
-    fn fixed(&mut self, node: &Node) -> Value {
-        if holds_expression(node) {
-            self.unsupported(node.span, "an expression in a matrix value");
-        }
-        node.to_value()
-    }
-}
-
-fn holds_expression(node: &Node) -> bool {
-    match &node.yaml {
-        Yaml::String(text) => text.contains("${{"),
-        Yaml::Sequence(items) => items.iter().any(holds_expression),
-        Yaml::Mapping(entries) => entries.iter().any(|entry| holds_expression(&entry.value)),
-        _ => false,
+    fn of_matrix(&mut self, span: Span, message: String) {
+        self.problems.push(Problem::invalid(span, message).of(Rule::Matrix));
     }
 }

@@ -1,116 +1,175 @@
 //! `on`.
 
-use super::fields::Reader;
-use crate::diagnostic::Span;
+use super::Reader;
+use super::fields::{argument, template, texts};
+use crate::cron;
+use crate::diagnostic::{Problem, Rule};
 use crate::events;
+use crate::keys;
 use crate::pattern::{Filter, Patterns};
-use crate::workflow::Trigger;
-use crate::yaml::{Entry, Node, Yaml};
-
-const FILTERS: [&str; 7] =
-    ["types", "branches", "branches-ignore", "tags", "tags-ignore", "paths", "paths-ignore"];
+use crate::token::{Kind, Pair, Token};
+use crate::workflow::{Details, Input, InputKind, Interface, Schedule, Trigger};
 
 impl Reader {
-    pub(super) fn triggers(&mut self, node: &Node) -> Vec<Trigger> {
-        let Yaml::Mapping(entries) = &node.yaml else {
-            let events = self.strings(node, "`on`");
-            return events
-                .into_iter()
-                .filter_map(|(event, span)| self.trigger(&event, span))
-                .collect();
+    pub(super) fn triggers(&mut self, token: &Token) -> Vec<Trigger> {
+        if let Kind::Map(pairs) = &token.kind {
+            return pairs.iter().filter_map(|pair| self.trigger(&pair.key, &pair.value)).collect();
+        }
+        let nothing = Token { span: token.span, kind: Kind::Null };
+        token.one_or_more().iter().filter_map(|name| self.trigger(name, &nothing)).collect()
+    }
+
+    fn trigger(&mut self, name: &Token, value: &Token) -> Option<Trigger> {
+        let mut trigger = Trigger {
+            event: name.text()?.to_owned(),
+            span: name.span,
+            types: value.get(keys::TYPES).map(texts),
+            branches: Vec::new(),
+            tags: Vec::new(),
+            paths: Vec::new(),
+            details: self.details(name.text()?, value),
         };
-        let mut triggers = Vec::new();
-        for entry in entries {
-            let Some(mut trigger) = self.trigger(&entry.key, entry.key_span) else {
-                continue;
+        for pair in value.pairs() {
+            let filters = match pair.key.text() {
+                Some(keys::BRANCHES | keys::BRANCHES_IGNORE) => &mut trigger.branches,
+                Some(keys::TAGS | keys::TAGS_IGNORE) => &mut trigger.tags,
+                Some(keys::PATHS | keys::PATHS_IGNORE) => &mut trigger.paths,
+                _ => continue,
             };
-            // What an event may carry that starts nothing here is checked once it does.
-            if events::is_served(&trigger.event) {
-                self.filters(entry, &mut trigger);
-            }
-            triggers.push(trigger);
+            filters.push(self.filter(pair));
         }
-        triggers
+        Some(trigger)
     }
 
-    fn trigger(&mut self, event: &str, span: Span) -> Option<Trigger> {
-        if events::event(event).is_none() {
-            self.invalid(span, format!("`{event}` is no event that starts a workflow"));
-            return None;
-        }
-        let event = event.to_owned();
-        Some(Trigger { event, span, types: None, branches: None, tags: None, paths: None })
-    }
-
-    fn filters(&mut self, event: &Entry, trigger: &mut Trigger) {
-        if matches!(event.value.yaml, Yaml::Null) {
-            return;
-        }
-        let place = format!("event `{}`", event.key);
-        let is_push = event.key == "push";
-        let Some(entries) = self.mapping(&event.value, &place) else {
-            return;
-        };
-        for entry in entries {
-            let key = entry.key.as_str();
-            let fits = match key {
-                "types" => !is_push,
-                "tags" | "tags-ignore" => is_push,
-                _ => FILTERS.contains(&key),
-            };
-            if !fits {
-                let known: Vec<&str> = FILTERS
-                    .into_iter()
-                    .filter(|key| if is_push { *key != "types" } else { !key.starts_with("tags") })
-                    .collect();
-                self.unknown_key(entry, &place, &known, &[]);
-                continue;
-            }
-            if key == "types" {
-                trigger.types = Some(self.types(&entry.value));
-                continue;
-            }
-            let slot = match key.trim_end_matches("-ignore") {
-                "branches" => &mut trigger.branches,
-                "tags" => &mut trigger.tags,
-                _ => &mut trigger.paths,
-            };
-            if slot.is_some() {
-                let kind = key.trim_end_matches("-ignore");
-                let message = format!(
-                    "{place} has both `{kind}` and `{kind}-ignore`; use one, with `!` patterns"
-                );
-                self.invalid(entry.key_span, message);
-                continue;
-            }
-            *slot = Some(self.filter(entry));
-        }
-    }
-
-    fn filter(&mut self, entry: &Entry) -> Filter {
-        let texts = self.strings(&entry.value, &format!("`{}`", entry.key));
-        let given = texts.iter().map(|(text, span)| (text.as_str(), *span));
+    fn filter(&mut self, pair: &Pair) -> Filter {
+        let tokens = pair.value.one_or_more().iter();
+        let given = tokens.filter_map(|token| Some((token.text()?, token.span)));
         let patterns = Patterns::read(given, &mut self.problems);
-        if entry.key.ends_with("-ignore") {
-            return Filter::Ignore(patterns);
+        match pair.key.text() {
+            Some(keys::BRANCHES_IGNORE | keys::TAGS_IGNORE | keys::PATHS_IGNORE) => {
+                Filter::Ignore(patterns)
+            }
+            _ => Filter::Include(patterns),
         }
-        if patterns.selects_nothing() {
-            let message =
-                format!("`{}` has only `!` patterns, so nothing is ever selected", entry.key);
-            self.invalid(entry.key_span, message);
-        }
-        Filter::Include(patterns)
     }
 
-    fn types(&mut self, node: &Node) -> Vec<String> {
-        let types = self.strings(node, "`types`");
-        for (name, span) in &types {
-            let known = events::event("pull_request")
-                .is_some_and(|event| event.types.contains(&name.as_str()));
-            if !known {
-                self.invalid(*span, format!("`pull_request` has no activity `{name}`"));
+    /// Reads what only some events carry.
+    fn details(&mut self, event: &str, value: &Token) -> Details {
+        match event {
+            events::SCHEDULE => {
+                self.schedules(value);
+                let text =
+                    |item: &Token, key| item.get(key).and_then(Token::text).map(str::to_owned);
+                let items = value.items().iter().filter_map(|item| {
+                    Some(Schedule {
+                        cron: text(item, keys::CRON)?,
+                        timezone: text(item, keys::TIMEZONE),
+                        span: item.get(keys::CRON)?.span,
+                    })
+                });
+                Details::Schedule(items.collect())
+            }
+            events::WORKFLOW_DISPATCH => Details::Dispatch(self.dispatch_inputs(value)),
+            events::WORKFLOW_CALL => Details::Call(Interface {
+                inputs: self.call_inputs(value),
+                secrets: named(value, keys::SECRETS)
+                    .map(|(name, token)| (name, is_required(token)))
+                    .collect(),
+                outputs: named(value, keys::OUTPUTS)
+                    .filter_map(|(name, token)| Some((name, template(token.get(keys::VALUE)?)?)))
+                    .collect(),
+            }),
+            events::WORKFLOW_RUN => {
+                Details::Follows(value.get(keys::WORKFLOWS).map(texts).unwrap_or_default())
+            }
+            _ => Details::None,
+        }
+    }
+
+    /// A schedule must be one.
+    fn schedules(&mut self, value: &Token) {
+        for cron in value.items().iter().filter_map(|item| item.get(keys::CRON)) {
+            if let Some(Err(why)) = cron.text().map(cron::minutes) {
+                self.problems.push(Problem::invalid(cron.span, why).of(Rule::Events));
             }
         }
-        types.into_iter().map(|(name, _)| name).collect()
     }
+
+    /// A default must be of the type of its input.
+    fn call_inputs(&mut self, value: &Token) -> Vec<Input> {
+        let inputs = inputs(value);
+        for input in &inputs {
+            if let Some(default) = input.default.as_ref().filter(|value| !input.kind.takes(value)) {
+                let message = format!(
+                    "the default of input `{}` must be a {}",
+                    input.name,
+                    input.kind.name()
+                );
+                self.problems.push(Problem::invalid(default.span(), message).of(Rule::Events));
+            }
+        }
+        inputs
+    }
+
+    /// A choice needs options, and nothing else has some; a boolean begins as one.
+    fn dispatch_inputs(&mut self, value: &Token) -> Vec<Input> {
+        let inputs = inputs(value);
+        for input in &inputs {
+            let default = input.default.as_ref().filter(|_| input.kind == InputKind::Boolean);
+            if let Some(default) = default.filter(|value| !input.kind.takes(value)) {
+                let message =
+                    format!("the default of input `{}` must be true or false", input.name);
+                self.problems.push(Problem::invalid(default.span(), message).of(Rule::Events));
+            }
+            let written = value.get(keys::INPUTS).and_then(|inputs| inputs.get(&input.name));
+            let options = written.and_then(|input| input.get(keys::OPTIONS));
+            let name = &input.name;
+            let message = match (&input.kind, options) {
+                (InputKind::Choice(options), _) if options.is_empty() => {
+                    format!("input `{name}` is a choice, and needs `options`")
+                }
+                (InputKind::Choice(_), _) | (_, None) => continue,
+                (kind, Some(_)) => {
+                    format!("input `{name}` has `options`, but is a {}, not a choice", kind.name())
+                }
+            };
+            self.problems.push(Problem::invalid(input.span, message).of(Rule::Events));
+        }
+        inputs
+    }
+}
+
+fn named<'t>(value: &'t Token, key: &str) -> impl Iterator<Item = (String, &'t Token)> {
+    let pairs = value.get(key).map(Token::pairs).unwrap_or_default().iter();
+    pairs.filter_map(|pair| Some((pair.key.text()?.to_owned(), &pair.value)))
+}
+
+fn is_required(token: &Token) -> bool {
+    matches!(token.get(keys::REQUIRED), Some(Token { kind: Kind::Bool(true), .. }))
+}
+
+fn kind(input: &Token) -> InputKind {
+    match input.get(keys::TYPE).and_then(Token::text) {
+        Some("boolean") => InputKind::Boolean,
+        Some("number") => InputKind::Number,
+        Some("choice") => {
+            InputKind::Choice(input.get(keys::OPTIONS).map(texts).unwrap_or_default())
+        }
+        Some("environment") => InputKind::Environment,
+        _ => InputKind::Text,
+    }
+}
+
+fn inputs(value: &Token) -> Vec<Input> {
+    let pairs = value.get(keys::INPUTS).map(Token::pairs).unwrap_or_default().iter();
+    let inputs = pairs.filter_map(|pair| {
+        Some(Input {
+            name: pair.key.text()?.to_owned(),
+            kind: kind(&pair.value),
+            required: is_required(&pair.value),
+            default: pair.value.get(keys::DEFAULT).and_then(argument),
+            span: pair.key.span,
+        })
+    });
+    inputs.collect()
 }

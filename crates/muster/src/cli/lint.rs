@@ -1,12 +1,12 @@
 //! `muster lint` and `muster plan --check`: what is wrong with workflow files.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use muster_workflow::check;
 use muster_workflow::diagnostic::{self, Places, Problem, Span};
 use muster_workflow::text::one_line;
+use muster_workflow::{Files, check, lint};
 use serde_json::json;
 
 use super::{CANNOT_RUN, GREEN, RED, complain, print};
@@ -63,15 +63,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut exit = GREEN;
     for file in files {
         let path = file.to_string_lossy();
-        let (source, problems) = match problems(&file) {
-            Ok(read) => read,
-            Err(error) => {
-                // The others are told all the same.
-                complain(&error);
-                exit = CANNOT_RUN;
-                continue;
-            }
-        };
+        let (source, problems) =
+            match problems(&file, |source| lint(source, &Repository::of(&file))) {
+                Ok(read) => read,
+                Err(error) => {
+                    // The others are told all the same.
+                    complain(&error);
+                    exit = CANNOT_RUN;
+                    continue;
+                }
+            };
         match arguments.format {
             None if std::io::stdout().is_terminal() && !problems.is_empty() => {
                 print(diagnostic::render(&path, &source, &problems).trim_end());
@@ -89,9 +90,36 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 }
 
 pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<u8> {
-    let (source, problems) = problems(&arguments.check)?;
+    let (source, problems) = problems(&arguments.check, check)?;
     text(&arguments.check.to_string_lossy(), &source, &problems);
     Ok(if problems.is_empty() { GREEN } else { RED })
+}
+
+/// The repository that a workflow file is in: the nearest folder above it that has workflows, or is a work tree.
+struct Repository {
+    top: Option<PathBuf>,
+}
+
+impl Repository {
+    fn of(file: &Path) -> Self {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let is_top = |folder: &&Path| {
+            [".git", ".github", ".muster"].iter().any(|name| folder.join(name).exists())
+        };
+        Self { top: file.ancestors().skip(1).find(is_top).map(Path::to_owned) }
+    }
+}
+
+impl Files for Repository {
+    fn read(&self, path: &str) -> Option<String> {
+        // A name that leads out of the repository is none of it.
+        let is_within =
+            Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        let file = self.top.as_ref()?.join(path);
+        let is_file =
+            std::fs::metadata(&file).is_ok_and(|file| file.is_file() && file.len() <= MOST_BYTES);
+        (is_within && is_file).then(|| std::fs::read_to_string(file).ok()).flatten()
+    }
 }
 
 /// Returns the folders of the repository that the current folder is in.
@@ -133,7 +161,10 @@ fn workflows_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Reads a file and returns what is wrong with it. A text that is no UTF-8 is wrong, not unreadable.
-fn problems(file: &Path) -> anyhow::Result<(String, Vec<Problem>)> {
+fn problems(
+    file: &Path,
+    find: impl Fn(&str) -> Vec<Problem>,
+) -> anyhow::Result<(String, Vec<Problem>)> {
     let cannot = || format!("cannot read {}", file.display());
     // Opening a pipe would wait for somebody to write to it.
     if !std::fs::metadata(file).with_context(cannot)?.is_file() {
@@ -144,7 +175,7 @@ fn problems(file: &Path) -> anyhow::Result<(String, Vec<Problem>)> {
     opened.take(MOST_BYTES).read_to_end(&mut bytes).with_context(cannot)?;
     match String::from_utf8(bytes) {
         Ok(source) => {
-            let problems = check(&source);
+            let problems = find(&source);
             Ok((source, problems))
         }
         Err(error) => {

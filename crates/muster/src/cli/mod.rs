@@ -3,6 +3,7 @@
 mod backup;
 mod checkout;
 mod client;
+mod conformance;
 mod demo;
 mod doctor;
 mod eval;
@@ -88,6 +89,9 @@ enum Command {
     Eval(eval::Arguments),
     /// Say what filters of branches, tags and paths let through.
     Filter(filter::Arguments),
+    /// Answer a case of a conformance suite.
+    #[command(hide = true)]
+    Conformance(conformance::Arguments),
     /// Run one job for the server or for `run` (used by muster itself).
     #[command(hide = true)]
     Supervise(supervise::Arguments),
@@ -122,6 +126,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Plan(arguments) => lint::plan(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments),
+        Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Checkout(arguments) => checkout::run(&arguments),
     };

@@ -297,6 +297,9 @@ impl Planner {
         if let Verdict::Skip(why) = judge(&workflow, trigger) {
             return Ok(Judged::Skipped(why));
         }
+        if !workflow.unsupported.is_empty() {
+            return Ok(first(&workflow.unsupported));
+        }
         let About { event, repository, subject, .. } = about;
         let numbers = self.shared.store.allot_run(&event.repository, path).await?;
         let name = workflow.name.clone().unwrap_or_else(|| path.to_owned());

@@ -48,7 +48,7 @@ fn every_problem_of_every_file_is_told_with_its_place() {
     std::fs::write(workflows.join("wrong.yml"), WRONG).unwrap();
     std::fs::write(
         workflows.join("right.yaml"),
-        "on: push\njobs:\n  a: {runs-on: x, steps: [{run: y}]}\n",
+        "on: push\njobs:\n  a: {runs-on: linux, steps: [{run: y}]}\n",
     )
     .unwrap();
     let done = muster(folder.path(), &["lint"], "");
@@ -56,13 +56,13 @@ fn every_problem_of_every_file_is_told_with_its_place() {
     .github/workflows/wrong.yml:3:3: `pull_requets` is no event that starts a workflow; did you mean `pull_request`? [events]
     .github/workflows/wrong.yml:4:10: event `push` has no key `branchs`; did you mean `branches`? [syntax-check]
     .github/workflows/wrong.yml:5:25: `contents` must be `read`, `write` or `none`, this is `wirte`; did you mean `write`? [permissions]
-    .github/workflows/wrong.yml:9:49: context `runner` is not available here; available: github, inputs, vars, needs, strategy, matrix, secrets [expression]
+    .github/workflows/wrong.yml:9:53: context `runner` is not available here; available: github, inputs, vars, needs, strategy, matrix, secrets [expression]
     .github/workflows/wrong.yml:12:9: a step has no key `uses`; its keys are: background, continue-on-error, env, id, if, name, run, shell, timeout-minutes, working-directory [syntax-check]
     .github/workflows/wrong.yml:13:9: an item of `steps` needs one of `cancel`, `run`, `uses`, `wait` or `wait-all` [syntax-check]
-    .github/workflows/wrong.yml:14:13: unexpected symbol `=` [expression]
+    .github/workflows/wrong.yml:14:24: unexpected symbol `=` [expression]
     .github/workflows/wrong.yml:15:14: `${{` is never closed with `}}` [expression]
-    .github/workflows/wrong.yml:16:19: unexpected end of expression [expression]
-    .github/workflows/wrong.yml:17:3: job `lint` needs job `tests`, which is not in this file [job-needs]
+    .github/workflows/wrong.yml:16:35: unexpected end of expression [expression]
+    .github/workflows/wrong.yml:18:13: job `lint` needs job `tests`, which is not in this file; did you mean `test`? [job-needs]
     .github/workflows/wrong.yml:19:5: a job has no key `run-on`; did you mean `runs-on`? [syntax-check]
     .github/workflows/wrong.yml:20:12: `steps` must be a list, this is a mapping [syntax-check]
     ");
@@ -251,4 +251,63 @@ fn expressions_are_evaluated_and_filters_judged() {
     {"run":false}
     {"error":{"kind":"input","message":"line 4 of the input: `[a` is no filter pattern: `[` is never closed"}}
     "#);
+}
+
+#[test]
+fn what_a_workflow_names_in_its_repository_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("tools/action.yml", "inputs: {level: {required: true}}\n");
+    write(
+        ".github/workflows/ci.yml",
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n    - uses: ./tools\n    - uses: ./../tools\n    - uses: ./nowhere\n",
+    );
+    let done = muster(folder.path(), &["lint"], "");
+    assert_snapshot!(done.out, @".github/workflows/ci.yml:6:13: `./tools` needs input `level` [action]");
+}
+
+/// A case of the suite `reader`, as others write them.
+const CASE: &str = r"include-source: false
+---
+on: push
+jobs:
+  a:
+    uses: o/r/.github/workflows/b.yml@v1
+    with: {n: 1}
+---
+o/r/.github/workflows/b.yml@v1
+---
+on: {workflow_call: {inputs: {n: {type: number}}}}
+jobs:
+  b: {runs-on: x, steps: [{run: 'echo ${{ inputs.n }}'}]}
+---
+{}
+";
+
+#[test]
+fn a_case_of_others_is_answered_in_their_form() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("case.yml"), CASE).unwrap();
+    std::fs::write(folder.path().join("wrong.yml"), CASE.replace("type: number", "type: boolean"))
+        .unwrap();
+    let done = muster(folder.path(), &["conformance", "reader", "case.yml"], "");
+    assert_eq!(done.exit, Some(0));
+    let answer: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    assert_snapshot!(answer, @r#"{"jobs":[{"type":"reusableWorkflowJob","id":"a","name":"a","needs":[],"if":{"type":3,"expr":"success()"},"ref":"o/r/.github/workflows/b.yml@v1","input-values":{"type":2,"map":[{"Key":"n","Value":1}]},"input-definitions":{"type":2,"map":[{"Key":"n","Value":{"type":2,"map":[{"Key":"type","Value":"number"}]}}]},"jobs":[{"type":"job","id":"b","name":"b","if":{"type":3,"expr":"success()"},"runs-on":"x","steps":[{"id":"__run","if":{"type":3,"expr":"success()"},"run":{"type":3,"expr":"format('echo {0}', inputs.n)"}}]}]}]}"#);
+    let done = muster(folder.path(), &["conformance", "reader", "wrong.yml"], "");
+    assert_snapshot!(done.out, @r#"
+    {
+      "errors": [
+        {
+          "Message": ".github/workflows/wrong.yml (Line: 5, Col: 15): input `n` must be a boolean"
+        }
+      ]
+    }
+    "#);
+    let done = muster(folder.path(), &["conformance", "reader", "absent.yml"], "");
+    assert_eq!(done.exit, Some(2));
 }

@@ -144,7 +144,7 @@ fn what_cannot_run_is_said_with_its_place_and_the_rest_runs() {
         "on:\n  push: {tags: ['v*']}\n  schedule: [{cron: '1 1 * * *'}]\njobs:\n  c: {runs-on: x, steps: []}\n",
     );
     assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @"
-    error: key `container` of job `b` is not supported yet
+    error: key `container` of a job is not supported yet
      --> .github/workflows/b.yml:5:5
       |
     5 |     container: node:20

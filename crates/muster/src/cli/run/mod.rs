@@ -189,6 +189,11 @@ fn plan_all(
             screen.line(&format!("{}: not run: {why}{hint}", file.path));
             continue;
         }
+        if !workflow.unsupported.is_empty() {
+            refused += 1;
+            screen.block(&diagnostic::render(&file.path, &file.text, &workflow.unsupported));
+            continue;
+        }
         let never = unserved(&workflow);
         if !never.is_empty() {
             screen.line(&format!(

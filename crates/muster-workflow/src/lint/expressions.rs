@@ -1,0 +1,201 @@
+//! The expressions of a workflow: what each reads must be there, and fit where it stands.
+
+use super::contexts::{self, of_input, of_job, of_step, of_workflow};
+use super::types::{Contexts, Type};
+use super::{Lint, conditions};
+use crate::diagnostic::{Rule as Broken, Span};
+use crate::grammar::{self, Rule, Shape};
+use crate::keys;
+use crate::template::Part;
+use crate::token::{Kind, Token};
+use crate::untrusted;
+use crate::uses::Uses;
+use crate::workflow::{Argument, Job};
+use crate::{Condition, Template};
+
+impl Lint<'_> {
+    pub(super) fn expressions(&mut self) {
+        let all = of_workflow(self.workflow);
+        for pair in self.root.pairs() {
+            let Some(key) = pair.key.text() else { continue };
+            if key != keys::JOBS
+                && let Some(rule) = grammar::rule_of_workflow(key)
+            {
+                self.values(&pair.value, rule, &all);
+            }
+        }
+        for (pair, job) in self.jobs_with_tokens() {
+            let contexts = of_job(self, &all, job, &pair.value);
+            self.job(&pair.value, job, contexts);
+        }
+    }
+
+    fn job(&mut self, token: &Token, job: &Job, mut contexts: Contexts) {
+        let mut steps = Type::object([]);
+        // A step sees only those before it; what is computed when all are done sees all.
+        let items = token.get(keys::STEPS).map(Token::items).unwrap_or_default();
+        for item in items {
+            contexts.set("steps", steps.clone());
+            self.step(item, &contexts);
+            if let Some(id) = item.get(keys::ID).and_then(Token::text) {
+                steps.add(id, of_step(self, item));
+            }
+        }
+        contexts.set("steps", steps);
+        for pair in token.pairs() {
+            let Some(key) = pair.key.text().filter(|key| *key != keys::STEPS) else { continue };
+            if let Some(rule) = grammar::rule_of_job(key) {
+                self.values(&pair.value, rule, &contexts);
+            }
+        }
+        let called = job.call.as_ref().and_then(|call| self.called(&call.uses));
+        if let (Some(call), Some(called)) = (&job.call, called)
+            && let Some(interface) = called.interface()
+        {
+            for (name, argument) in &call.with {
+                let input =
+                    interface.inputs.iter().find(|input| input.name.eq_ignore_ascii_case(name));
+                let Some(input) = input else { continue };
+                // What is written down is held against it as GitHub does.
+                let Argument::Computed(template) = argument else { continue };
+                let of = contexts::of_template(template, &contexts);
+                let wanted = of_input(&input.kind);
+                if !wanted.takes(&of) {
+                    let message = format!("input `{name}` must be {wanted}, this is {of}");
+                    self.say(argument.span(), Broken::Expression, message);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, token: &Token, contexts: &Contexts) {
+        for pair in token.pairs() {
+            let Some(key) = pair.key.text() else { continue };
+            if key == keys::PARALLEL {
+                pair.value.items().iter().for_each(|step| self.step(step, contexts));
+            } else if let Some(rule) = grammar::rule_of_step(key) {
+                self.values(&pair.value, rule, contexts);
+            }
+        }
+        let uses = token.get(keys::USES).and_then(Token::text).and_then(Uses::read);
+        let script = match uses {
+            // It runs what it is given.
+            Some(uses) if uses.is("actions/github-script") => {
+                token.get(keys::WITH).and_then(|with| with.get("script"))
+            }
+            Some(_) => None,
+            None => token.get(keys::RUN),
+        };
+        let Some(Kind::Expression(script)) = script.map(|script| &script.kind) else { return };
+        for (expr, span) in script.placed() {
+            if let Some(path) = untrusted::in_script(expr) {
+                let message =
+                    format!("`{path}` is written by strangers, and becomes part of the script");
+                let hint = "give it to the script as an environment variable";
+                self.say_with_hint(span, Broken::Expression, message, hint);
+            }
+        }
+    }
+
+    /// Checks all expressions in a value that stands where `rule` holds.
+    fn values(&mut self, token: &Token, rule: &Rule, contexts: &Contexts) {
+        match &token.kind {
+            Kind::Expression(template) => self.template(template, rule, contexts),
+            Kind::Condition(condition) => self.condition(condition, contexts),
+            Kind::List(items) => {
+                let of = rule.shapes.iter().find_map(|shape| match shape {
+                    Shape::List(of) => Some(*of),
+                    Shape::Any => Some(&grammar::ANY),
+                    _ => None,
+                });
+                if let Some(of) = of {
+                    items.iter().for_each(|item| self.values(item, of, contexts));
+                }
+            }
+            Kind::Map(pairs) => {
+                for pair in pairs {
+                    if let Kind::Expression(template) = &pair.key.kind {
+                        self.template(template, &grammar::TEXT, contexts);
+                    }
+                    let name = pair.key.text().unwrap_or_default();
+                    let of = rule.shapes.iter().find_map(|shape| match shape {
+                        Shape::Mapping(mapping) => {
+                            mapping.key(name).map(|key| key.rule).or(mapping.others)
+                        }
+                        Shape::Any => Some(&grammar::ANY),
+                        Shape::Events => crate::events::event(name).and_then(|event| event.own),
+                        _ => None,
+                    });
+                    if let Some(of) = of {
+                        self.values(&pair.value, of, contexts);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn condition(&mut self, condition: &Condition, contexts: &Contexts) {
+        for (expr, span) in condition.template().placed() {
+            let mut faults = Vec::new();
+            contexts.infer(&expr.node, &mut faults);
+            self.faults(faults, span);
+        }
+        conditions::check(self, condition);
+    }
+
+    fn template(&mut self, template: &Template, rule: &Rule, contexts: &Contexts) {
+        let is_alone = matches!(template.parts(), [Part::Expression(..)]);
+        for (expr, span) in template.placed() {
+            let mut faults = Vec::new();
+            let of = contexts.infer(&expr.node, &mut faults);
+            if !faults.is_empty() {
+                return self.faults(faults, span);
+            }
+            let fits = if is_alone {
+                rule.shapes.iter().any(|shape| holds(*shape, &of))
+            } else {
+                of.is_scalar()
+            };
+            if !fits {
+                let message = match wanted(rule).filter(|_| is_alone) {
+                    Some(wanted) => format!("this must be {wanted}, and is {of}"),
+                    None => format!("{of} cannot be part of a text; `toJSON()` makes one of it"),
+                };
+                return self.say(span, Broken::Expression, message);
+            }
+        }
+    }
+
+    fn faults(&mut self, faults: Vec<String>, place: Span) {
+        for fault in faults {
+            self.say(place, Broken::Expression, fault);
+        }
+    }
+}
+
+/// Returns true where a value of a type may stand for a form.
+fn holds(shape: Shape, of: &Type) -> bool {
+    match shape {
+        Shape::Any => true,
+        Shape::Null => *of == Type::Null,
+        Shape::Boolean => matches!(of, Type::Bool | Type::Any),
+        Shape::Number => matches!(of, Type::Number | Type::Any),
+        Shape::Text | Shape::Name | Shape::Words(_) | Shape::Condition | Shape::Event => {
+            of.is_scalar()
+        }
+        Shape::List(_) => matches!(of, Type::List { .. } | Type::Any),
+        Shape::Mapping(_) | Shape::Events => matches!(of, Type::Object(_) | Type::Any),
+    }
+}
+
+/// Names the only type that fits, where there is one and it is no text.
+fn wanted(rule: &Rule) -> Option<Type> {
+    match rule.shapes {
+        [Shape::Boolean] => Some(Type::Bool),
+        [Shape::Number] => Some(Type::Number),
+        [Shape::List(_)] => Some(Type::list(Type::Any)),
+        [Shape::Mapping(_)] => Some(Type::object([])),
+        _ => None,
+    }
+}

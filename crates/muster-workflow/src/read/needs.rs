@@ -1,0 +1,129 @@
+//! `needs`: what is between jobs.
+
+use std::collections::HashMap;
+
+use super::Reader;
+use crate::diagnostic::{Problem, Rule, Span};
+use crate::token::Places;
+use crate::words::nearest;
+
+/// A job and what it needs, each with its place.
+pub(super) struct Needing {
+    pub(super) id: String,
+    pub(super) needs: Vec<(String, Span)>,
+}
+
+impl Reader {
+    /// Checks `needs`: known jobs, no cycle, a job to begin with.
+    pub(super) fn needs(&mut self, jobs: &[Needing], span: Span) {
+        let places: HashMap<String, usize> = jobs
+            .iter()
+            .enumerate()
+            .map(|(place, job)| (job.id.to_ascii_lowercase(), place))
+            .collect();
+        let mut known = Vec::new();
+        for job in jobs {
+            let mut of = Vec::new();
+            for (need, at) in &job.needs {
+                match places.get(&need.to_ascii_lowercase()) {
+                    Some(place) => of.push((*place, *at)),
+                    None => {
+                        let message = format!(
+                            "job `{}` needs job `{need}`, which is not in this file",
+                            job.id
+                        );
+                        let problem = Problem::invalid(*at, message).of(Rule::JobNeeds);
+                        let ids = jobs.iter().map(|job| job.id.as_str());
+                        self.problems.push(match nearest(need, ids) {
+                            Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+                            None => problem,
+                        });
+                    }
+                }
+            }
+            known.push(of);
+        }
+        if self.places == Places::Texts {
+            return self.stuck(jobs, &known, span);
+        }
+        // One cycle is one problem, not one for each job on it.
+        if let Some(cycle) = cycle(&known) {
+            let names: Vec<&str> =
+                cycle.iter().map(|(place, _)| jobs[*place].id.as_str()).collect();
+            let message = format!(
+                "job `{}` needs itself: {} needs {}",
+                names[0],
+                names.join(" needs "),
+                names[0]
+            );
+            self.problems.push(Problem::invalid(cycle[0].1, message).of(Rule::JobNeeds));
+        }
+    }
+
+    /// Says, as GitHub does, each need of a job that can never begin because of a cycle.
+    fn stuck(&mut self, jobs: &[Needing], known: &[Vec<(usize, Span)>], span: Span) {
+        if jobs.iter().all(|job| !job.needs.is_empty()) {
+            return self.invalid(span, "each job needs another, so that none can begin");
+        }
+        let mut done: Vec<bool> = jobs.iter().map(|job| job.needs.is_empty()).collect();
+        let unknown = |place: usize| known[place].len() < jobs[place].needs.len();
+        loop {
+            let next = (0..jobs.len()).find(|place| {
+                !done[*place]
+                    && !unknown(*place)
+                    && known[*place].iter().all(|(need, _)| done[*need])
+            });
+            let Some(next) = next else { break };
+            done[next] = true;
+        }
+        for place in (0..jobs.len()).filter(|place| !done[*place]) {
+            for (need, at) in known[place].iter().filter(|(need, _)| !done[*need]) {
+                let message = format!(
+                    "job `{}` waits for job `{}`, which can never begin",
+                    jobs[place].id, jobs[*need].id
+                );
+                self.problems.push(Problem::invalid(*at, message).of(Rule::JobNeeds));
+            }
+        }
+    }
+}
+
+/// Returns the jobs of a cycle, each with the place of the need that leads on from it. Linear in jobs and needs,
+/// and not recursive: a chain may be as long as the file.
+fn cycle(needs: &[Vec<(usize, Span)>]) -> Option<Vec<(usize, Span)>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Seen {
+        Not,
+        OnPath,
+        Done,
+    }
+    let mut seen = vec![Seen::Not; needs.len()];
+    for start in 0..needs.len() {
+        if seen[start] != Seen::Not {
+            continue;
+        }
+        seen[start] = Seen::OnPath;
+        let mut path = vec![(start, 0)];
+        while let Some((job, next)) = path.last_mut() {
+            let Some((need, _)) = needs[*job].get(*next).copied() else {
+                seen[*job] = Seen::Done;
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            match seen[need] {
+                Seen::Done => {}
+                Seen::Not => {
+                    seen[need] = Seen::OnPath;
+                    path.push((need, 0));
+                }
+                Seen::OnPath => {
+                    let from = path.iter().position(|(job, _)| *job == need).unwrap_or(0);
+                    let on = path[from..].iter();
+                    return Some(on.map(|(job, next)| (*job, needs[*job][next - 1].1)).collect());
+                }
+            }
+        }
+    }
+    None
+}

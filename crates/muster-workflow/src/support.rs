@@ -1,0 +1,161 @@
+//! What muster plans but cannot run yet, in one list. It only shrinks.
+//!
+//! A workflow with any of it is refused before a job starts, by name and with the line; nothing is ignored.
+
+use crate::diagnostic::Problem;
+use crate::expr::Expr;
+use crate::keys;
+use crate::token::{Kind, Token};
+use crate::uses::Uses;
+
+/// Something that muster cannot run.
+struct Lack {
+    /// Where it stands: keys from the root, [`ANY`] for each of a job or step.
+    path: &'static [&'static str],
+    /// When it is not supported.
+    when: When,
+    /// What it is called in messages.
+    what: &'static str,
+}
+
+/// When something is not supported.
+#[derive(Clone, Copy)]
+enum When {
+    /// Wherever it stands.
+    There,
+    /// Where it is one expression.
+    Computed,
+    /// Where it is a mapping.
+    Mapping,
+    /// Where it reads what other jobs gave: the run is planned before they have.
+    ReadsNeeds,
+    /// Where it is an action that muster does not do itself.
+    Action,
+}
+
+/// Any key of a mapping, any item of a list.
+const ANY: &str = "*";
+
+use When::{Action, Computed, Mapping, ReadsNeeds, There};
+use keys::{JOBS, STEPS, STRATEGY};
+
+const fn lack(path: &'static [&'static str], when: When, what: &'static str) -> Lack {
+    Lack { path, when, what }
+}
+
+static LACKS: &[Lack] = &[
+    lack(&[keys::ENV], Computed, "an `env` that is one expression"),
+    lack(&[keys::CONCURRENCY, keys::QUEUE], There, "key `queue` of `concurrency`"),
+    lack(&[JOBS, ANY, keys::NAME], ReadsNeeds, "context `needs` in `name` of a job"),
+    lack(&[JOBS, ANY, keys::RUNS_ON], ReadsNeeds, "context `needs` in `runs-on` of a job"),
+    lack(&[JOBS, ANY, keys::RUNS_ON], Mapping, "`runs-on` with a group"),
+    lack(&[JOBS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
+    lack(&[JOBS, ANY, keys::CONCURRENCY], There, "key `concurrency` of a job"),
+    lack(&[JOBS, ANY, keys::ENVIRONMENT], There, "key `environment` of a job"),
+    lack(&[JOBS, ANY, keys::CONTAINER], There, "key `container` of a job"),
+    lack(&[JOBS, ANY, keys::SERVICES], There, "key `services` of a job"),
+    lack(&[JOBS, ANY, keys::SNAPSHOT], There, "key `snapshot` of a job"),
+    lack(
+        &[JOBS, ANY, keys::CANCEL_TIMEOUT_MINUTES],
+        There,
+        "key `cancel-timeout-minutes` of a job",
+    ),
+    lack(&[JOBS, ANY, keys::USES], There, "a job that calls a workflow"),
+    lack(&[JOBS, ANY, STRATEGY], ReadsNeeds, "a matrix that is computed from `needs`"),
+    lack(&[JOBS, ANY, STRATEGY, keys::MAX_PARALLEL], There, "key `max-parallel` of `strategy`"),
+    lack(&[JOBS, ANY, STEPS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
+    lack(&[JOBS, ANY, STEPS, ANY, keys::BACKGROUND], There, "key `background` of a step"),
+    lack(&[JOBS, ANY, STEPS, ANY, keys::WAIT], There, "key `wait` of a step"),
+    lack(&[JOBS, ANY, STEPS, ANY, keys::WAIT_ALL], There, "key `wait-all` of a step"),
+    lack(&[JOBS, ANY, STEPS, ANY, keys::CANCEL], There, "key `cancel` of a step"),
+    lack(&[JOBS, ANY, STEPS, ANY, keys::PARALLEL], There, "key `parallel` of a step"),
+    lack(&[JOBS, ANY, STEPS, ANY, keys::USES], Action, "an action"),
+];
+
+/// The action that muster does itself.
+const CHECKOUT: &str = "actions/checkout";
+
+/// Its inputs that muster has.
+const CHECKOUT_INPUTS: [&str; 4] = ["ref", "path", "fetch-depth", "persist-credentials"];
+
+/// Returns what of a workflow muster cannot run, each at its place.
+pub(crate) fn lacks(root: &Token) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for lack in LACKS {
+        find(root, lack.path, lack, &mut problems);
+    }
+    let steps = root.get(JOBS).map(Token::pairs).unwrap_or_default().iter();
+    let steps = steps.flat_map(|job| job.value.get(STEPS).map(Token::items).unwrap_or_default());
+    steps.for_each(|step| checkout(step, &mut problems));
+    functions(root, &mut problems);
+    problems.sort_by_key(|problem| problem.span.start);
+    problems
+}
+
+fn find(token: &Token, path: &[&str], lack: &Lack, problems: &mut Vec<Problem>) {
+    let Some((first, rest)) = path.split_first() else {
+        return;
+    };
+    if *first == ANY {
+        let below = token.pairs().iter().map(|pair| &pair.value).chain(token.items());
+        return below.for_each(|token| find(token, rest, lack, problems));
+    }
+    let Some(pair) = token.pairs().iter().find(|pair| pair.key.text() == Some(first)) else {
+        return;
+    };
+    if !rest.is_empty() {
+        return find(&pair.value, rest, lack, problems);
+    }
+    let value = &pair.value;
+    let (applies, span, what) = match lack.when {
+        When::There => (true, pair.key.span, lack.what.to_owned()),
+        When::Computed => {
+            (matches!(value.kind, Kind::Expression(_)), value.span, lack.what.to_owned())
+        }
+        When::Mapping => (matches!(value.kind, Kind::Map(_)), value.span, lack.what.to_owned()),
+        When::ReadsNeeds => (value.reads_context("needs"), value.span, lack.what.to_owned()),
+        When::Action => {
+            let uses = value.text().and_then(Uses::read);
+            let applies = uses.is_some_and(|uses| !uses.is(CHECKOUT));
+            (applies, value.span, format!("action `{}`", value.text().unwrap_or_default()))
+        }
+    };
+    if applies {
+        problems.push(Problem::unsupported(span, what));
+    }
+}
+
+fn checkout(step: &Token, problems: &mut Vec<Problem>) {
+    let uses = step.get(keys::USES).and_then(Token::text).and_then(Uses::read);
+    if !uses.is_some_and(|uses| uses.is(CHECKOUT)) {
+        return;
+    }
+    for pair in step.get(keys::WITH).map(Token::pairs).unwrap_or_default() {
+        let name = pair.key.text().unwrap_or_default();
+        if !CHECKOUT_INPUTS.contains(&name) {
+            let what = format!("input `{name}` of {CHECKOUT}");
+            problems.push(Problem::unsupported(pair.key.span, what));
+        }
+    }
+}
+
+/// Finds the functions that nothing answers here.
+fn functions(token: &Token, problems: &mut Vec<Problem>) {
+    let check = |expr: &Expr| {
+        if expr.calls_hash_files() {
+            Some("function `hashFiles`")
+        } else if expr.names_jobs() {
+            Some("a status function with parameters")
+        } else {
+            None
+        }
+    };
+    let mut tell = |what: &str| problems.push(Problem::unsupported(token.span, what));
+    match &token.kind {
+        Kind::Expression(template) => template.expressions().filter_map(check).for_each(&mut tell),
+        Kind::Condition(condition) => condition.expressions().filter_map(check).for_each(&mut tell),
+        Kind::List(items) => items.iter().for_each(|item| functions(item, problems)),
+        Kind::Map(pairs) => pairs.iter().for_each(|pair| functions(&pair.value, problems)),
+        _ => {}
+    }
+}

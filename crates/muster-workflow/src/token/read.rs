@@ -1,0 +1,614 @@
+//! From YAML to tokens: a tree against the [grammar], every problem at its place.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::{Kind, Pair, Token};
+use crate::diagnostic::{Problem, Rule as Broken, Span};
+use crate::events::{self, EVENTS};
+use crate::expr::{ParseError, Scope, parse};
+use crate::grammar::{self, Mapping, Rule, Shape};
+use crate::keys;
+use crate::template::{Condition, OPEN, Part, Template, closing, literal};
+use crate::words::{list, nearest};
+use crate::yaml::{Entry, Node, Yaml};
+
+/// Where a problem is said to be, when there is a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Places {
+    /// Where it is to be mended: an expression at its own place in the text, something missing at the key of what
+    /// needs it.
+    Words,
+    /// Where the text that holds it begins, and one a text: as GitHub says it.
+    Texts,
+}
+
+/// Reads a tree by the grammar of a workflow file.
+pub(crate) fn read(source: &str, root: Node, places: Places) -> (Token, Vec<Problem>) {
+    let mut reader =
+        Reader { source, places, problems: Vec::new(), under: None, breaks: Broken::Syntax };
+    let token = reader.value(root, &grammar::WORKFLOW, None, &What::Said("a workflow"));
+    (token, reader.problems)
+}
+
+struct Reader<'a> {
+    source: &'a str,
+    places: Places,
+    problems: Vec<Problem>,
+    /// The key that the value stands under which is read next.
+    under: Option<Span>,
+    /// Which rule a value breaks that does not fit the grammar.
+    breaks: Broken,
+}
+
+type Within = Option<Scope<'static>>;
+
+/// What a value is called in messages; written only when there is one.
+enum What<'a> {
+    Said(&'static str),
+    Key(&'a str),
+    Event(&'static str),
+    ItemOf(&'a Self),
+}
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(what) => f.write_str(what),
+            Self::Key(key) => write!(f, "`{key}`"),
+            Self::Event(name) => write!(f, "event `{name}`"),
+            Self::ItemOf(what) => write!(f, "an item of {what}"),
+        }
+    }
+}
+
+impl Reader<'_> {
+    fn value(&mut self, node: Node, rule: &Rule, scope: Within, what: &What<'_>) -> Token {
+        let scope = rule.scope.or(scope);
+        match node.yaml {
+            Yaml::Sequence(_) => self.list(node, rule, scope, what),
+            Yaml::Mapping(_) => self.mapping(node, rule, scope, what),
+            _ => self.scalar(node, rule, scope, what),
+        }
+    }
+
+    fn list(&mut self, node: Node, rule: &Rule, scope: Within, what: &What<'_>) -> Token {
+        let of = rule.shapes.iter().find_map(|shape| match shape {
+            Shape::List(of) => Some(*of),
+            Shape::Any => Some(&grammar::ANY),
+            _ => None,
+        });
+        let Some(of) = of else {
+            return self.unexpected(&node, rule, what);
+        };
+        let span = node.span;
+        let Yaml::Sequence(items) = node.yaml else {
+            return Token { span, kind: Kind::Wrong };
+        };
+        let what = What::ItemOf(what);
+        let mut read = |item| {
+            self.under = None;
+            self.value(item, of, scope, &what)
+        };
+        let items = items.into_iter().map(&mut read).collect();
+        Token { span, kind: Kind::List(items) }
+    }
+
+    fn mapping(&mut self, node: Node, rule: &Rule, scope: Within, what: &What<'_>) -> Token {
+        let is_events = rule.shapes.iter().any(|shape| matches!(shape, Shape::Events));
+        let is_any = rule.shapes.iter().any(|shape| matches!(shape, Shape::Any));
+        let mut candidates: Vec<&'static Mapping> = rule
+            .shapes
+            .iter()
+            .filter_map(|shape| match shape {
+                Shape::Mapping(mapping) => Some(*mapping),
+                _ => None,
+            })
+            .collect();
+        if candidates.is_empty() && !is_events && !is_any {
+            return self.unexpected(&node, rule, what);
+        }
+        let span = node.span;
+        let under = self.under.take();
+        let Yaml::Mapping(entries) = node.yaml else {
+            return Token { span, kind: Kind::Wrong };
+        };
+        if self.places != Places::Texts {
+            decide(&entries, &mut candidates);
+        }
+        let has_free_keys = is_any || candidates.iter().any(|mapping| mapping.others.is_some());
+        let mut pairs = Vec::with_capacity(entries.len());
+        let mut told = Told::default();
+        let mut seen = HashSet::new();
+        for entry in entries {
+            // A key of the grammar in other letters is another key, and told as such.
+            let is_known_by_case = !has_free_keys && self.places != Places::Texts;
+            let name =
+                if is_known_by_case { entry.key.clone() } else { entry.key.to_ascii_lowercase() };
+            if !seen.insert(name) {
+                self.report(entry.key_span, format!("`{}` is already defined", entry.key));
+                continue;
+            }
+            let pair = if is_events {
+                self.event(entry)
+            } else if is_any {
+                Some(self.free(entry, rule, scope, what))
+            } else {
+                self.entry(entry, &mut candidates, scope, &mut told)
+            };
+            pairs.extend(pair);
+        }
+        let start = match under {
+            Some(key) if self.places == Places::Words => key,
+            _ => Span { start: span.start, end: span.start },
+        };
+        match candidates.as_slice() {
+            [mapping] if !told.computed => self.required(start, &pairs, &told, mapping),
+            [] | [_] => {}
+            many if !told.computed => self.undecided(start, many, what),
+            _ => {}
+        }
+        Token { span, kind: Kind::Map(pairs) }
+    }
+
+    /// Reads a key that may be anything.
+    fn free(&mut self, entry: Entry, rule: &Rule, scope: Within, what: &What<'_>) -> Pair {
+        let key = self.text(entry.key, entry.key_span, scope);
+        Pair { key, value: self.value(entry.value, rule, scope, what) }
+    }
+
+    /// Reads a key and its value, and keeps the mappings that have the key.
+    fn entry(
+        &mut self,
+        entry: Entry,
+        candidates: &mut Vec<&'static Mapping>,
+        scope: Within,
+        told: &mut Told,
+    ) -> Option<Pair> {
+        let Entry { key, key_span, value } = entry;
+        let key = self.text(key, key_span, scope);
+        let Kind::Text(name) = &key.kind else {
+            told.computed = true;
+            // What stands under a key that is computed may be anything.
+            let others = candidates.first().filter(|mapping| mapping.keys.is_empty());
+            let rule = others.and_then(|mapping| mapping.others).unwrap_or(&grammar::ANY);
+            let value = self.value(value, rule, scope, &What::Said("this"));
+            return (!matches!(key.kind, Kind::Wrong)).then_some(Pair { key, value });
+        };
+        let what = What::Key(name);
+        self.under = Some(key_span);
+        if candidates.iter().any(|mapping| mapping.key(name).is_some()) {
+            candidates.retain(|mapping| mapping.key(name).is_some());
+            let known = candidates.first().and_then(|mapping| mapping.key(name))?;
+            let breaks = self.breaks;
+            self.breaks = known.breaks.unwrap_or(breaks);
+            let value = self.value(value, known.rule, scope, &what);
+            self.breaks = breaks;
+            return Some(Pair { key, value });
+        }
+        let Some(rule) = candidates.first().and_then(|mapping| mapping.others) else {
+            self.unknown_key(name, key_span, candidates);
+            told.slips.push(name.clone());
+            return None;
+        };
+        if name.is_empty() {
+            self.report(key_span, "a key must not be empty".into());
+        }
+        let value = self.value(value, rule, scope, &what);
+        Some(Pair { key, value })
+    }
+
+    fn unknown_key(&mut self, name: &str, span: Span, candidates: &[&'static Mapping]) {
+        let keys = || candidates.iter().flat_map(|mapping| mapping.keys).map(|key| key.name);
+        let what = candidates.first().map_or("this", |mapping| mapping.class());
+        let mut known: Vec<&str> = keys().collect();
+        known.sort_unstable();
+        known.dedup();
+        let hint = match nearest(name, keys()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its keys are: {}", known.join(", ")),
+        };
+        let problem = Problem::invalid(span, format!("{what} has no key `{name}`")).of(self.breaks);
+        self.problems.push(problem.with_hint(hint));
+    }
+
+    fn required(&mut self, span: Span, pairs: &[Pair], told: &Told, mapping: &Mapping) {
+        // A key that is meant for it has been told already.
+        let is_there = |name: &'static str| {
+            pairs.iter().any(|pair| pair.key.text() == Some(name))
+                || told.slips.iter().any(|slip| nearest(slip, std::iter::once(name)).is_some())
+        };
+        for key in mapping.keys.iter().filter(|key| key.required && !is_there(key.name)) {
+            self.report(span, format!("{} needs `{}`", mapping.what, key.name));
+        }
+    }
+
+    /// Says which keys would decide what a mapping is.
+    fn undecided(&mut self, span: Span, candidates: &[&'static Mapping], what: &What<'_>) {
+        let keys: Vec<&str> =
+            candidates.iter().flat_map(|mapping| mapping.keys).map(|key| key.name).collect();
+        let mut deciding: Vec<&str> = candidates
+            .iter()
+            .flat_map(|mapping| mapping.keys)
+            .filter(|key| {
+                key.required && keys.iter().filter(|name| **name == key.name).count() == 1
+            })
+            .map(|key| key.name)
+            .collect();
+        deciding.sort_unstable();
+        self.report(span, format!("{what} needs one of {}", list(&deciding)));
+    }
+
+    fn scalar(&mut self, node: Node, rule: &Rule, scope: Within, what: &What<'_>) -> Token {
+        let span = node.span;
+        if let Yaml::String(text) = node.yaml {
+            let token = self.text(text, span, scope);
+            return self.fit(token, rule, scope, what);
+        }
+        let exact = rule.shapes.iter().any(|shape| {
+            matches!(
+                (shape, &node.yaml),
+                (Shape::Any, _)
+                    | (Shape::Null, Yaml::Null)
+                    | (Shape::Boolean, Yaml::Bool(_))
+                    | (Shape::Number, Yaml::Number(_))
+            )
+        });
+        let kind = match &node.yaml {
+            Yaml::Null if exact => Kind::Null,
+            Yaml::Bool(flag) if exact => Kind::Bool(*flag),
+            Yaml::Number(number) if exact => Kind::Number(*number),
+            // Where a text may stand, any scalar is one.
+            _ => {
+                let text = node.to_value().to_string();
+                if !rule.shapes.iter().any(|shape| takes(*shape, &text)) {
+                    return self.unexpected(&node, rule, what);
+                }
+                return self.fit(Token { span, kind: Kind::Text(text) }, rule, scope, what);
+            }
+        };
+        Token { span, kind }
+    }
+
+    /// Fits a text into what may stand at its place.
+    fn fit(&mut self, token: Token, rule: &Rule, scope: Within, what: &What<'_>) -> Token {
+        let span = token.span;
+        let is_condition = rule.shapes.iter().any(|shape| matches!(shape, Shape::Condition));
+        let text = match token.kind {
+            Kind::Text(text) => text,
+            Kind::Expression(template) if is_condition => {
+                return Token { span, kind: Kind::Condition(Condition::of(template, false)) };
+            }
+            Kind::Insert => {
+                let message = "`insert` stands for keys; it is no value".to_owned();
+                self.problems.push(Problem::invalid(span, message).of(Broken::Expression));
+                return Token { span, kind: Kind::Wrong };
+            }
+            _ => return token,
+        };
+        let fits = |shape: &Shape| match shape {
+            Shape::Any | Shape::Text | Shape::Condition => true,
+            Shape::Name => !text.is_empty(),
+            Shape::Words(words) => words.contains(&text.as_str()),
+            Shape::Event => events::event(&text).is_some(),
+            _ => false,
+        };
+        match rule.shapes.iter().find(|shape| fits(shape)) {
+            None => self.unexpected_word(span, &text, rule, what),
+            Some(Shape::Condition) => {
+                // An empty one is none.
+                let kind = match scope {
+                    Some(scope) if !text.trim().is_empty() => {
+                        let before = self.problems.len();
+                        let part = self.expression(&text, span, scope);
+                        self.at_text(before, span);
+                        part.map_or(Kind::Wrong, |part| {
+                            Kind::Condition(Condition::of(Template::of(span, vec![part]), true))
+                        })
+                    }
+                    _ => Kind::Null,
+                };
+                Token { span, kind }
+            }
+            Some(_) => Token { span, kind: Kind::Text(text) },
+        }
+    }
+
+    /// Reads a text with the expressions in it.
+    fn text(&mut self, text: String, span: Span, scope: Within) -> Token {
+        if !text.contains(OPEN) {
+            return Token { span, kind: Kind::Text(text) };
+        }
+        let before = self.problems.len();
+        let kind = self.expressions(&text, span, scope);
+        let is_wrong = self.problems.len() > before;
+        self.at_text(before, span);
+        Token { span, kind: if is_wrong { Kind::Wrong } else { kind } }
+    }
+
+    /// Says what was found in a text since `before` as GitHub does, where that is asked for.
+    fn at_text(&mut self, before: usize, span: Span) {
+        if self.places == Places::Texts {
+            self.problems.truncate(before + 1);
+            self.problems.iter_mut().skip(before).for_each(|problem| problem.span = span);
+        }
+    }
+
+    fn expressions(&mut self, text: &str, span: Span, scope: Within) -> Kind {
+        let source = self.source.get(span.start..span.end).unwrap_or_default();
+        // In the source there are as many beginnings as in the value, in the same order.
+        let mut places = source.match_indices(OPEN).map(|(at, _)| span.start + at);
+        let mut rest = text;
+        let mut parts = Vec::new();
+        while let Some(open) = rest.find(OPEN) {
+            let inside = &rest[open + OPEN.len()..];
+            let Some(close) = closing(inside) else {
+                let problem = Problem::invalid(span, "`${{` is never closed with `}}`");
+                self.problems.push(problem.of(Broken::Expression));
+                return Kind::Wrong;
+            };
+            if open > 0 {
+                parts.push(Part::Text(rest[..open].to_owned()));
+            }
+            let len = OPEN.len() + close + 2;
+            let at = match places.next() {
+                Some(start) => Span { start, end: (start + len).min(span.end) },
+                None => span,
+            };
+            let is_alone = parts.is_empty() && inside.len() == close + 2;
+            let expr = inside[..close].trim();
+            rest = &inside[close + 2..];
+            // A text in quotes is that text, wherever it stands.
+            if is_alone && let Some(text) = literal(expr) {
+                return Kind::Text(text);
+            }
+            let Some(scope) = scope else {
+                let problem = Problem::invalid(at, "an expression is not allowed here");
+                self.problems.push(problem.of(Broken::Expression));
+                continue;
+            };
+            if expr == "insert" && is_alone {
+                return Kind::Insert;
+            }
+            parts.extend(self.expression(expr, at, scope));
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Kind::Expression(Template::of(span, parts))
+    }
+
+    /// Reads one expression; `span` is where it stands, with what is around it.
+    fn expression(&mut self, text: &str, span: Span, scope: Scope<'_>) -> Option<Part> {
+        if text.trim().is_empty() {
+            let problem = Problem::invalid(span, "an expression is expected within `${{ }}`");
+            self.problems.push(problem.of(Broken::Expression));
+            return None;
+        }
+        match parse(text, scope) {
+            Ok(expr) => Some(Part::Expression(expr, span)),
+            Err(error) => {
+                let span = self.within(text, span, &error);
+                let problem = Problem::invalid(span, error.message);
+                self.problems.push(problem.of(Broken::Expression));
+                None
+            }
+        }
+    }
+
+    /// Finds the place of an error in the source, where the expression is written there as it is read.
+    fn within(&self, text: &str, span: Span, error: &ParseError) -> Span {
+        let source = self.source.get(span.start..span.end).unwrap_or_default();
+        match source.find(text) {
+            Some(at) => {
+                let start = span.start + at + error.at;
+                Span { start, end: start + error.len }
+            }
+            None => span,
+        }
+    }
+
+    /// Reads an event and what stands under it.
+    fn event(&mut self, entry: Entry) -> Option<Pair> {
+        let key = self.text(entry.key, entry.key_span, None);
+        let name = key.text()?;
+        let Some(event) = events::event(name) else {
+            let message = format!("`{name}` is no event that starts a workflow");
+            let problem = Problem::invalid(entry.key_span, message).of(Broken::Events);
+            self.problems.push(with_nearest_event(problem, name));
+            return None;
+        };
+        let what = What::Event(event.name);
+        let node = entry.value;
+        if let Some(rule) = event.own {
+            let value = self.value(node, rule, None, &what);
+            return Some(Pair { key, value });
+        }
+        let asks = !event.types.is_empty() || !event.filters.is_empty();
+        let span = node.span;
+        let kind = match node.yaml {
+            Yaml::Null => Kind::Null,
+            Yaml::Mapping(entries) if asks => {
+                let pairs = entries.into_iter();
+                Kind::Map(pairs.filter_map(|entry| self.filter(entry, event)).collect())
+            }
+            _ => {
+                let wanted = if asks { "nothing or a mapping" } else { "nothing" };
+                let message = format!("{what} takes {wanted}, this is {}", node.kind());
+                self.problems.push(Problem::invalid(span, message).of(Broken::Events));
+                Kind::Wrong
+            }
+        };
+        Some(Pair { key, value: Token { span, kind } })
+    }
+
+    /// Reads a key of an event: its activities, or a filter.
+    fn filter(&mut self, entry: Entry, event: &'static events::Event) -> Option<Pair> {
+        let key = self.text(entry.key, entry.key_span, None);
+        let name = key.text()?;
+        if name == keys::TYPES && !event.types.is_empty() {
+            let value = self.activities(entry.value, event);
+            return Some(Pair { key, value });
+        }
+        if event.filters.contains(&name) {
+            let what = What::Key(name);
+            let value = self.value(entry.value, &grammar::NAME_OR_NAMES, None, &what);
+            return Some(Pair { key, value });
+        }
+        let types = (!event.types.is_empty()).then_some(keys::TYPES);
+        let known: Vec<&str> = types.into_iter().chain(event.filters.iter().copied()).collect();
+        let hint = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its keys are: {}", known.join(", ")),
+        };
+        let message = format!("event `{}` has no key `{name}`", event.name);
+        let is_filter = EVENTS.iter().any(|event| event.filters.contains(&name));
+        let rule = if is_filter { Broken::Events } else { Broken::Syntax };
+        self.problems.push(Problem::invalid(entry.key_span, message).of(rule).with_hint(hint));
+        None
+    }
+
+    fn activities(&mut self, node: Node, event: &events::Event) -> Token {
+        let span = node.span;
+        let is_list = matches!(node.yaml, Yaml::Sequence(_));
+        let nodes = match node.yaml {
+            Yaml::Sequence(items) => items,
+            _ => vec![node],
+        };
+        let mut tokens: Vec<Token> =
+            nodes.into_iter().map(|node| self.activity(&node, event)).collect();
+        match tokens.pop() {
+            Some(only) if !is_list => only,
+            last => {
+                tokens.extend(last);
+                Token { span, kind: Kind::List(tokens) }
+            }
+        }
+    }
+
+    fn activity(&mut self, node: &Node, event: &events::Event) -> Token {
+        let span = node.span;
+        let name = match &node.yaml {
+            Yaml::Sequence(_) | Yaml::Mapping(_) => node.kind().to_owned(),
+            _ => node.to_value().to_string(),
+        };
+        if event.types.contains(&name.as_str()) {
+            return Token { span, kind: Kind::Text(name) };
+        }
+        let message = format!("event `{}` has no activity `{name}`", event.name);
+        let problem = Problem::invalid(span, message).of(Broken::Events);
+        let hint = match nearest(&name, event.types.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its activities are: {}", event.types.join(", ")),
+        };
+        self.problems.push(problem.with_hint(hint));
+        Token { span, kind: Kind::Wrong }
+    }
+
+    /// Says of a text that it is none of what may stand there.
+    fn unexpected_word(&mut self, span: Span, text: &str, rule: &Rule, what: &What<'_>) -> Token {
+        let words: Vec<&str> = rule
+            .shapes
+            .iter()
+            .filter_map(|shape| match shape {
+                Shape::Words(words) => Some(*words),
+                _ => None,
+            })
+            .flatten()
+            .copied()
+            .collect();
+        let is_event = rule.shapes.iter().any(|shape| matches!(shape, Shape::Event));
+        let problem = if is_event && !text.is_empty() {
+            let message = format!("`{text}` is no event that starts a workflow");
+            with_nearest_event(Problem::invalid(span, message).of(Broken::Events), text)
+        } else {
+            let this = match text {
+                "" => "nothing".to_owned(),
+                _ if words.is_empty() => "a string".to_owned(),
+                text => format!("`{text}`"),
+            };
+            let message = format!("{what} must be {}, this is {this}", wanted(rule));
+            // A text may be written as an expression.
+            let source = self.source.get(span.start..).unwrap_or_default();
+            let is_expression = source.starts_with(OPEN);
+            let breaks = if is_expression { Broken::Expression } else { self.breaks };
+            let problem = Problem::invalid(span, message).of(breaks);
+            match nearest(text, words.into_iter()) {
+                Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+                None => problem,
+            }
+        };
+        self.problems.push(problem);
+        Token { span, kind: Kind::Wrong }
+    }
+
+    fn unexpected(&mut self, node: &Node, rule: &Rule, what: &What<'_>) -> Token {
+        self.report(node.span, format!("{what} must be {}, this is {}", wanted(rule), node.kind()));
+        Token { span: node.span, kind: Kind::Wrong }
+    }
+
+    fn report(&mut self, span: Span, message: String) {
+        self.problems.push(Problem::invalid(span, message).of(self.breaks));
+    }
+}
+
+/// Keeps the mapping that one of the keys is for which only one mapping needs: what does not belong to it is wrong
+/// then, wherever it stands.
+fn decide(entries: &[Entry], candidates: &mut Vec<&'static Mapping>) {
+    let decides = |name: &str| {
+        let mut with = candidates.iter().filter(|mapping| mapping.key(name).is_some());
+        let only = with.next().filter(|mapping| mapping.key(name).is_some_and(|key| key.required));
+        only.filter(|_| with.next().is_none()).copied()
+    };
+    if let Some(mapping) = entries.iter().find_map(|entry| decides(&entry.key)) {
+        *candidates = vec![mapping];
+    }
+}
+
+/// What has been said of a mapping's keys.
+#[derive(Default)]
+struct Told {
+    /// A key is computed, so that any may be there.
+    computed: bool,
+    /// The keys that it does not have.
+    slips: Vec<String>,
+}
+
+/// Returns true where a text may stand at all; an empty one is nothing.
+fn takes(shape: Shape, text: &str) -> bool {
+    match shape {
+        Shape::Any | Shape::Text | Shape::Condition => true,
+        Shape::Name | Shape::Words(_) | Shape::Event => !text.is_empty(),
+        _ => false,
+    }
+}
+
+fn with_nearest_event(problem: Problem, name: &str) -> Problem {
+    match nearest(name, EVENTS.iter().map(|event| event.name)) {
+        Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+        None => problem,
+    }
+}
+
+/// Says what may stand where a rule holds.
+fn wanted(rule: &Rule) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for shape in rule.shapes {
+        let name = match shape {
+            Shape::Null => "nothing".to_owned(),
+            Shape::Boolean => "true or false".to_owned(),
+            Shape::Number => "a number".to_owned(),
+            Shape::Text | Shape::Name => "a string".to_owned(),
+            Shape::Condition => "a condition".to_owned(),
+            Shape::Words(words) => list(words),
+            Shape::List(_) => "a list".to_owned(),
+            Shape::Mapping(_) | Shape::Events => "a mapping".to_owned(),
+            Shape::Event => "an event".to_owned(),
+            Shape::Any => "anything".to_owned(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(" or ")
+}

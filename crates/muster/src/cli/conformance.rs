@@ -1,0 +1,34 @@
+//! `muster conformance`: answers to the cases of others, in their form.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use muster_workflow::conformance;
+
+use super::{GREEN, print};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    suite: Suite,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Suite {
+    /// What GitHub's own parser makes of a workflow file: its template, or its errors.
+    Reader {
+        /// A case: options, a workflow, the workflows that it calls, with lines `---` between them.
+        file: PathBuf,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    let Suite::Reader { file } = &arguments.suite;
+    let case =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let answer = conformance::reader(&name, &case)
+        .map_err(|why| anyhow!("{} is no case: {why}", file.display()))?;
+    print(format!("{answer:#}"));
+    Ok(GREEN)
+}

@@ -1,0 +1,149 @@
+//! `cargo xtask suites`: how much of what others have written down as right muster gets right.
+
+mod expressions;
+mod lint;
+mod reader;
+mod runnable;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Where the suites are.
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+    /// Only suites whose name contains this, with each case that is missed.
+    only: Option<String>,
+    /// Say how many of the real files muster can run whole, and what keeps it from the others.
+    #[arg(long)]
+    runnable: bool,
+    /// Write the figures into docs/conformance.md.
+    #[arg(long, conflicts_with = "only")]
+    write: bool,
+}
+
+/// A suite and the least that must be right: what was reached is never lost again.
+struct Suite {
+    name: &'static str,
+    floor: usize,
+    /// What counts as right, for people.
+    counts: &'static str,
+    measure: Measure,
+}
+
+/// Returns how many cases there are, and what is missed.
+type Measure = fn(&Path) -> Measured;
+
+type Measured = anyhow::Result<(usize, Vec<String>)>;
+
+const SUITES: [Suite; 8] = [
+    Suite {
+        name: "expressions",
+        floor: 702,
+        counts: "kind and value of GitHub's own evaluator cases, or the kind of the error",
+        measure: expressions::expressions,
+    },
+    Suite {
+        name: "filters",
+        floor: 28,
+        counts: "what act's table of patterns lets through",
+        measure: expressions::filters,
+    },
+    Suite {
+        name: "reader",
+        floor: 136,
+        counts: "the template that GitHub's own parser makes, or the places of its errors",
+        measure: reader::read_as_theirs,
+    },
+    Suite { name: "schemastore/ok", floor: 24, counts: "each is taken", measure: lint::accepted },
+    Suite { name: "schemastore/bad", floor: 13, counts: "each is refused", measure: lint::refused },
+    Suite {
+        name: "lint/ok",
+        floor: 57,
+        counts: "actionlint's: of none anything is told",
+        measure: lint::silent,
+    },
+    Suite {
+        name: "lint/err",
+        floor: 75,
+        counts: "actionlint's errors and examples: each expected line and rule, and at most one other line",
+        measure: lint::linted,
+    },
+    Suite {
+        name: "real",
+        floor: 434,
+        counts: "files that ran on GitHub: each is taken",
+        measure: lint::accepted,
+    },
+];
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let folder = arguments.dir.clone().unwrap_or_else(|| crate::top().join("../shared/suites"));
+    if !folder.is_dir() {
+        // They lie beside the project, never inside it.
+        if arguments.dir.is_some() || std::env::var_os("CI").is_some() {
+            bail!("the suites are not in {}", folder.display());
+        }
+        crate::say(&format!("skipped: the suites are not in {}", folder.display()));
+        return Ok(());
+    }
+    if arguments.runnable {
+        let (files, figures) = runnable::runnable(&folder.join("real"))?;
+        crate::say(&figures.said(files));
+        return Ok(());
+    }
+    let mut below = Vec::new();
+    let mut table = String::from("| suite | right | what counts |\n|---|---|---|\n");
+    for suite in SUITES {
+        if arguments.only.as_ref().is_some_and(|only| !suite.name.contains(only.as_str())) {
+            continue;
+        }
+        let (cases, missed) = (suite.measure)(&folder.join(suite.name))
+            .with_context(|| format!("suite {}", suite.name))?;
+        let right = cases - missed.len();
+        crate::say(&format!("{}: {right} of {cases}", suite.name));
+        if arguments.only.is_some() || right < suite.floor {
+            missed.iter().for_each(|miss| crate::say(&format!("  {miss}")));
+        }
+        let _ = writeln!(table, "| `{}` | {right} of {cases} | {} |", suite.name, suite.counts);
+        if right < suite.floor {
+            below.push(format!("{}: {right}, it was {}", suite.name, suite.floor));
+        }
+    }
+    if !below.is_empty() {
+        bail!("less is right than before: {}", below.join("; "));
+    }
+    if arguments.write {
+        const PAGE: &str = "docs/conformance.md";
+        const COMMAND: &str = "cargo xtask suites --write";
+        crate::page::put(PAGE, "suites", COMMAND, &table)?;
+        let (files, figures) = runnable::runnable(&folder.join("real"))?;
+        crate::page::put(PAGE, "runnable", COMMAND, &figures.table(files))?;
+    }
+    Ok(())
+}
+
+fn files(folder: &Path, endings: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path, endings)?);
+        } else if path.extension().is_some_and(|ending| endings.iter().any(|e| ending == *e)) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn short(file: &Path, folder: &Path) -> String {
+    file.strip_prefix(folder).unwrap_or(file).display().to_string()
+}
