@@ -353,7 +353,9 @@ fn workflow(input: &[u8]) {
             for name in ["push", "pull_request"] {
                 let (action, target) = (Some("opened".to_owned()), Ref::Branch("main".to_owned()));
                 let changed = ChangedFiles::Known(vec!["src/a.rs".to_owned()]);
-                drop(judge(&workflow, &Event { name: name.to_owned(), action, target, changed }));
+                let name = name.to_owned();
+                let event = Event { name, action, target, changed, follows: None, cron: None };
+                drop(judge(&workflow, &event));
             }
         }
         Err(problems) => {

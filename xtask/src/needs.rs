@@ -19,7 +19,11 @@ const NEEDS: [Need; 12] = [
     Need { program: "openssl", package: "openssl", what_for: "a certificate to serve under" },
     Need { program: "setpriv", package: "util-linux", what_for: "PostgreSQL, which refuses root" },
     Need { program: "ssh-keygen", package: "openssh-client", what_for: "a deploy key" },
-    Need { program: "npm", package: "npm", what_for: "real webhook payloads" },
+    Need {
+        program: "npm",
+        package: "npm",
+        what_for: "real webhook payloads, and GitHub's own parsers",
+    },
     Need { program: "chromium", package: "chromium", what_for: "pages in a browser" },
     Need { program: "strace", package: "strace", what_for: "faults at system calls" },
     Need { program: "faketime", package: "faketime", what_for: "a clock that is wrong" },
@@ -27,7 +31,8 @@ const NEEDS: [Need; 12] = [
 ];
 
 /// Packages of the npm registry that tests read or drive a browser with.
-const NPM_PACKAGES: [&str; 5] = [
+const NPM_PACKAGES: [&str; 6] = [
+    "@actions/expressions@0.3.61",
     "@actions/workflow-parser@0.3.61",
     "@octokit/openapi@23.0.2",
     "@octokit/webhooks-examples@7.6.1",

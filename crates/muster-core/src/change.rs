@@ -213,7 +213,14 @@ impl Change {
                 (Some(pull.action.as_str().to_owned()), Target::Branch(pull.base_ref.clone()))
             }
         };
-        Event { name: self.event_name().to_owned(), action, target, changed }
+        Event {
+            name: self.event_name().to_owned(),
+            action,
+            target,
+            changed,
+            follows: None,
+            cron: None,
+        }
     }
 
     /// Returns the event's name, as GitHub has it.

@@ -20,8 +20,10 @@ mod keys;
 mod lint;
 pub mod matrix;
 pub mod pattern;
+pub mod payload;
 pub mod permissions;
 mod plan;
+mod preview;
 mod read;
 mod support;
 mod template;
@@ -36,5 +38,6 @@ mod yaml;
 
 pub use lint::{Files, lint};
 pub use plan::{PlannedJob, plan};
+pub use preview::{Called, Preview, preview};
 pub use read::{check, read};
 pub use template::{Condition, Template};

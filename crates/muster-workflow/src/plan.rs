@@ -53,7 +53,7 @@ pub fn plan(workflow: &Workflow, contexts: &Contexts) -> Result<Vec<PlannedJob>,
     let mut planned = Vec::new();
     let mut problems = Vec::new();
     for job in &workflow.jobs {
-        match plan_job(job, contexts) {
+        match plan_job(job, contexts).and_then(|legs| with_labels(job, legs, contexts)) {
             Ok(legs) => planned.extend(legs),
             Err(problem) => problems.push(problem),
         }
@@ -66,9 +66,28 @@ pub fn plan(workflow: &Workflow, contexts: &Contexts) -> Result<Vec<PlannedJob>,
     if problems.is_empty() { Ok(planned) } else { Err(problems) }
 }
 
-fn plan_job(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
-    let at_job =
-        |message: String| Problem::invalid(job.span, format!("job `{}`: {message}", job.id));
+fn at_job(job: &Job, message: impl std::fmt::Display) -> Problem {
+    Problem::invalid(job.span, format!("job `{}`: {message}", job.id))
+}
+
+/// Says which labels the runner of each leg must bear.
+fn with_labels(
+    job: &Job,
+    mut legs: Vec<PlannedJob>,
+    contexts: &Contexts,
+) -> Result<Vec<PlannedJob>, Problem> {
+    for leg in &mut legs {
+        let mut contexts = contexts.clone();
+        contexts.set("matrix", leg.matrix.clone());
+        contexts.set("strategy", leg.strategy());
+        leg.labels = labels(job, &contexts).map_err(|message| at_job(job, message))?;
+    }
+    Ok(legs)
+}
+
+/// Plans the legs of one job, but for their labels.
+pub(crate) fn plan_job(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
+    let at_job = |message: String| at_job(job, message);
     let legs = match &job.strategy.matrix {
         Some(matrix) => matrix::legs(matrix, contexts).map_err(at_job)?,
         None => vec![Vec::new()],
@@ -96,7 +115,6 @@ fn plan_job(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> 
         };
         contexts.set("strategy", entry.strategy());
         entry.name = name(job, values, &contexts).map_err(at_job)?;
-        entry.labels = labels(job, &contexts).map_err(at_job)?;
         planned.push(entry);
     }
     Ok(planned)
@@ -130,6 +148,10 @@ fn cut(text: &str, max: usize) -> String {
 
 fn labels(job: &Job, contexts: &Contexts) -> Result<Vec<String>, String> {
     let mut labels = Vec::new();
+    // A job that calls a workflow runs nowhere, and one for a group has labels only where it names some.
+    if job.call.is_some() || (job.group.is_some() && job.runs_on.is_empty()) {
+        return Ok(labels);
+    }
     for template in &job.runs_on {
         match template.evaluate(contexts).map_err(|error| error.to_string())? {
             Value::Array(items) => labels.extend(items.iter().map(Value::to_string)),

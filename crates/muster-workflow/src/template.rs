@@ -151,6 +151,11 @@ impl Condition {
         Ok(self.template.evaluate(contexts)?.is_truthy())
     }
 
+    /// Returns true where it names no status function, so that it also asks for success.
+    pub(crate) fn needs_success(&self) -> bool {
+        !self.names_status
+    }
+
     /// Returns the condition as it is written.
     pub(crate) fn as_expression(&self) -> String {
         self.template.as_expression()

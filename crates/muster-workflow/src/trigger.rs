@@ -2,7 +2,7 @@
 
 use crate::events;
 use crate::pattern::Filter;
-use crate::workflow::{Trigger, Workflow};
+use crate::workflow::{Details, Trigger, Workflow};
 
 /// What happened, as far as `on` can ask.
 #[derive(Debug, Clone)]
@@ -15,6 +15,10 @@ pub struct Event {
     pub target: Target,
     /// What the path filters judge.
     pub changed: ChangedFiles,
+    /// Of `workflow_run`: the name of the workflow that ran.
+    pub follows: Option<String>,
+    /// Of `schedule`: the schedule whose time has come.
+    pub cron: Option<String>,
 }
 
 /// The ref that an event is about.
@@ -24,6 +28,8 @@ pub enum Target {
     Branch(String),
     /// A tag, without `refs/tags/`.
     Tag(String),
+    /// Neither, or not known: these filters pass.
+    None,
 }
 
 /// The files that a change touches.
@@ -59,6 +65,11 @@ pub fn judge(workflow: &Workflow, event: &Event) -> Verdict {
     Verdict::Skip(reason.unwrap_or_else(|| format!("`on` does not name `{}`", event.name)))
 }
 
+/// Returns true for the name of an event that `on` can have.
+pub fn is_event(name: &str) -> bool {
+    events::event(name).is_some()
+}
+
 /// Returns the events in `on` that never start anything here, because muster does not serve them.
 pub fn unserved(workflow: &Workflow) -> Vec<&str> {
     workflow
@@ -71,6 +82,7 @@ pub fn unserved(workflow: &Workflow) -> Vec<&str> {
 
 fn refusal(trigger: &Trigger, event: &Event) -> Option<String> {
     type_refusal(trigger, event)
+        .or_else(|| details_refusal(trigger, event))
         .or_else(|| target_refusal(trigger, event))
         .or_else(|| path_refusal(trigger, event))
 }
@@ -87,10 +99,25 @@ fn type_refusal(trigger: &Trigger, event: &Event) -> Option<String> {
     Some(format!("activity `{action}` is not among its types ({})", wanted.join(", ")))
 }
 
+fn details_refusal(trigger: &Trigger, event: &Event) -> Option<String> {
+    match (&trigger.details, &event.follows, &event.cron) {
+        (Details::Follows(names), Some(name), _) if !names.is_empty() && !names.contains(name) => {
+            Some(format!("workflow `{name}` is not among those it follows ({})", names.join(", ")))
+        }
+        (Details::Schedule(times), _, Some(cron))
+            if !times.iter().any(|time| time.cron == *cron) =>
+        {
+            Some(format!("`{cron}` is not among its schedules"))
+        }
+        _ => None,
+    }
+}
+
 fn target_refusal(trigger: &Trigger, event: &Event) -> Option<String> {
     let (noun, name, own, other) = match &event.target {
         Target::Branch(name) => ("branch", name, &trigger.branches, &trigger.tags),
         Target::Tag(name) => ("tag", name, &trigger.tags, &trigger.branches),
+        Target::None => return None,
     };
     // With a filter for only the one kind of ref, the other kind never runs.
     if own.is_empty() && !other.is_empty() {
@@ -102,7 +129,7 @@ fn target_refusal(trigger: &Trigger, event: &Event) -> Option<String> {
 fn path_refusal(trigger: &Trigger, event: &Event) -> Option<String> {
     match (&event.target, &event.changed) {
         (Target::Tag(_), _) | (_, ChangedFiles::Unknown) => None,
-        (Target::Branch(_), ChangedFiles::Known(paths)) => {
+        (Target::Branch(_) | Target::None, ChangedFiles::Known(paths)) => {
             let paths = &paths[..paths.len().min(MAX_CHANGED_FILES)];
             trigger.paths.iter().find_map(|filter| filter_refusal(filter, "path", paths))
         }

@@ -268,6 +268,8 @@ pub struct Job {
     pub condition: Option<Condition>,
     /// `runs-on`: labels that the runner must bear.
     pub runs_on: Vec<Template>,
+    /// `runs-on.group`: the group that the runner must be of.
+    pub group: Option<Template>,
     /// `env`.
     pub env: Env,
     /// `defaults.run`.

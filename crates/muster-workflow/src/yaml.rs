@@ -230,12 +230,27 @@ impl<'a> Reader<'a> {
                         }
                         _ => None,
                     };
-                    let at = self.source.place(at);
+                    let at = self.source.place(self.tab(&error.info(), at));
                     let span = Span { start: at, end: at };
                     return Err(Problem::invalid(span, format!("not YAML: {}", error.info())));
                 }
             }
         }
+    }
+
+    /// An error about a tab stands at the text before it; the tab that begins a line is what is wrong.
+    fn tab(&self, error: &str, at: usize) -> usize {
+        let text = &self.source.text;
+        let rest = text.get(at..).filter(|_| error.contains("tab")).unwrap_or_default();
+        let mut line = at;
+        for part in rest.split_inclusive('\n') {
+            line += part.len();
+            let indent = text[line..].len() - text[line..].trim_start_matches(' ').len();
+            if text[line + indent..].starts_with('\t') {
+                return line + indent;
+            }
+        }
+        at
     }
 
     /// Returns the place of a mark in the source.

@@ -1,7 +1,10 @@
 //! `cargo xtask suites`: how much of what others have written down as right muster gets right.
 
+mod differential;
 mod expressions;
 mod lint;
+mod plans;
+mod planted;
 mod reader;
 mod runnable;
 
@@ -20,6 +23,9 @@ pub(crate) struct Arguments {
     /// Say how many of the real files muster can run whole, and what keeps it from the others.
     #[arg(long)]
     runnable: bool,
+    /// Compare 100,000 generated expressions with GitHub's evaluator, and say what they covered.
+    #[arg(long, conflicts_with_all = ["only", "write"])]
+    all: bool,
     /// Write the figures into docs/conformance.md.
     #[arg(long, conflicts_with = "only")]
     write: bool,
@@ -28,6 +34,8 @@ pub(crate) struct Arguments {
 /// A suite and the least that must be right: what was reached is never lost again.
 struct Suite {
     name: &'static str,
+    /// Where its cases are.
+    folder: &'static str,
     floor: usize,
     /// What counts as right, for people.
     counts: &'static str,
@@ -39,41 +47,87 @@ type Measure = fn(&Path) -> Measured;
 
 type Measured = anyhow::Result<(usize, Vec<String>)>;
 
-const SUITES: [Suite; 8] = [
+const SUITES: [Suite; 12] = [
     Suite {
         name: "expressions",
+        folder: "expressions",
         floor: 702,
         counts: "kind and value of GitHub's own evaluator cases, or the kind of the error",
         measure: expressions::expressions,
     },
     Suite {
+        name: "differential",
+        folder: "expressions",
+        floor: 4_998,
+        counts: "generated expressions: what GitHub's evaluator in npm gives (`--all`: 100,000)",
+        measure: differential::slice,
+    },
+    Suite {
         name: "filters",
+        folder: "filters",
         floor: 28,
         counts: "what act's table of patterns lets through",
         measure: expressions::filters,
     },
     Suite {
         name: "reader",
+        folder: "reader",
         floor: 136,
         counts: "the template that GitHub's own parser makes, or the places of its errors",
         measure: reader::read_as_theirs,
     },
-    Suite { name: "schemastore/ok", floor: 24, counts: "each is taken", measure: lint::accepted },
-    Suite { name: "schemastore/bad", floor: 13, counts: "each is refused", measure: lint::refused },
+    Suite {
+        name: "schemastore/ok",
+        folder: "schemastore/ok",
+        floor: 24,
+        counts: "each is taken",
+        measure: lint::accepted,
+    },
+    Suite {
+        name: "schemastore/bad",
+        folder: "schemastore/bad",
+        floor: 13,
+        counts: "each is refused",
+        measure: lint::refused,
+    },
     Suite {
         name: "lint/ok",
+        folder: "lint/ok",
         floor: 57,
         counts: "actionlint's: of none anything is told",
         measure: lint::silent,
     },
     Suite {
         name: "lint/err",
+        folder: "lint/err",
         floor: 75,
         counts: "actionlint's errors and examples: each expected line and rule, and at most one other line",
         measure: lint::linted,
     },
     Suite {
+        name: "real/planned",
+        folder: "real",
+        floor: 434,
+        counts: "each is planned for every event of its `on`, with payloads that GitHub has sent",
+        measure: plans::planned,
+    },
+    Suite {
+        name: "real/faults",
+        folder: "real",
+        floor: 980,
+        counts: "a thousand files made of them, with one fault each, of 57 kinds: each is refused on its line, and nothing else is said",
+        measure: planted::found,
+    },
+    Suite {
+        name: "real/kept",
+        folder: "real",
+        floor: 40,
+        counts: "the plans of forty of them are as they were",
+        measure: plans::kept,
+    },
+    Suite {
         name: "real",
+        folder: "real",
         floor: 434,
         counts: "files that ran on GitHub: each is taken",
         measure: lint::accepted,
@@ -81,6 +135,13 @@ const SUITES: [Suite; 8] = [
 ];
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.all {
+        let (cases, missed, covered) = differential::all()?;
+        crate::say(covered.trim_end());
+        missed.iter().take(50).for_each(|miss| crate::say(&format!("  {miss}")));
+        crate::say(&format!("differential: {} of {cases}", cases - missed.len()));
+        return Ok(());
+    }
     let folder = arguments.dir.clone().unwrap_or_else(|| crate::top().join("../shared/suites"));
     if !folder.is_dir() {
         // They lie beside the project, never inside it.
@@ -89,6 +150,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         crate::say(&format!("skipped: the suites are not in {}", folder.display()));
         return Ok(());
+    }
+    if arguments.write {
+        plans::keep(&folder.join("real"))?;
     }
     if arguments.runnable {
         let (files, figures) = runnable::runnable(&folder.join("real"))?;
@@ -101,7 +165,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         if arguments.only.as_ref().is_some_and(|only| !suite.name.contains(only.as_str())) {
             continue;
         }
-        let (cases, missed) = (suite.measure)(&folder.join(suite.name))
+        let (cases, missed) = (suite.measure)(&folder.join(suite.folder))
             .with_context(|| format!("suite {}", suite.name))?;
         let right = cases - missed.len();
         crate::say(&format!("{}: {right} of {cases}", suite.name));

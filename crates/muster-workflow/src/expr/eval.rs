@@ -65,6 +65,17 @@ impl Contexts {
         self.root.insert(name, value);
     }
 
+    /// Sets a field of the context `name`, where that is an object or not set.
+    pub fn extend(&mut self, name: &str, field: &str, value: impl Into<Value>) {
+        let mut object = match self.root.get(name) {
+            Some(Value::Object(object)) => Object::clone(object),
+            None => Object::new(),
+            Some(_) => return,
+        };
+        object.insert(field, value);
+        self.root.insert(name, object);
+    }
+
     /// Returns the context `name`.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.root.get(name)
@@ -228,15 +239,16 @@ impl Evaluator<'_> {
 }
 
 fn compare(operator: Operator, left: &Value, right: &Value) -> bool {
-    use std::cmp::Ordering::{Equal, Greater, Less};
+    use std::cmp::Ordering::{Greater, Less};
     let order = || left.loosely_compares(right);
     match operator {
         Operator::Equal => left.loosely_equals(right),
         Operator::NotEqual => !left.loosely_equals(right),
         Operator::Less => order() == Some(Less),
-        Operator::LessOrEqual => matches!(order(), Some(Less | Equal)),
+        // What has no order may still be the same.
+        Operator::LessOrEqual => left.loosely_equals(right) || order() == Some(Less),
         Operator::Greater => order() == Some(Greater),
-        Operator::GreaterOrEqual => matches!(order(), Some(Greater | Equal)),
+        Operator::GreaterOrEqual => left.loosely_equals(right) || order() == Some(Greater),
         // The parser builds `All` and `Any` for these two.
         Operator::And | Operator::Or => false,
     }

@@ -57,6 +57,7 @@ impl Reader {
             needs: Vec::new(),
             condition: None,
             runs_on: Vec::new(),
+            group: None,
             env: Vec::new(),
             defaults: Default::default(),
             permissions: None,
@@ -85,7 +86,10 @@ impl Reader {
             Some(keys::NAME) => job.name = template(value),
             Some(keys::NEEDS) => job.needs = texts(value),
             Some(keys::IF) => job.condition = condition(value),
-            Some(keys::RUNS_ON) => job.runs_on = self.runs_on(value),
+            Some(keys::RUNS_ON) => {
+                job.runs_on = self.runs_on(value);
+                job.group = value.get(keys::GROUP).and_then(template);
+            }
             Some(keys::PERMISSIONS) => job.permissions = fields::permissions(value),
             Some(keys::CONCURRENCY) => job.concurrency = self.concurrency(value),
             Some(keys::OUTPUTS) => job.outputs = templates(value),

@@ -51,7 +51,7 @@ ci.yml:3:14: `permissions` must be `read-all` or `write-all` or a mapping, this 
 ci.yml:7:12: job `build` needs job `nothing`, which is not in this file
 ci.yml:9:23: context `secret` is not available here; did you mean `secrets`?
 ci.yml:10:9: an item of `steps` needs one of `cancel`, `run`, `uses`, `wait` or `wait-all`
-ci.yml:12:9: a step has no key `runs`
+ci.yml:12:9: a step with `run` has no key `runs`
 ci.yml:13:3: `1st` is no job id: it must start with a letter or `_` (not `__`), hold only letters, digits, `-` and `_`, and have fewer than 100 characters
 ci.yml:13:3: a job needs `runs-on`
 ");

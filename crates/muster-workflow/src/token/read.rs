@@ -200,7 +200,10 @@ impl Reader<'_> {
 
     fn unknown_key(&mut self, name: &str, span: Span, candidates: &[&'static Mapping]) {
         let keys = || candidates.iter().flat_map(|mapping| mapping.keys).map(|key| key.name);
-        let what = candidates.first().map_or("this", |mapping| mapping.class());
+        let what = match candidates {
+            [mapping] => mapping.what,
+            several => several.first().map_or("this", |mapping| mapping.class()),
+        };
         let mut known: Vec<&str> = keys().collect();
         known.sort_unstable();
         known.dedup();
@@ -553,14 +556,20 @@ impl Reader<'_> {
 }
 
 /// Keeps the mapping that one of the keys is for which only one mapping needs: what does not belong to it is wrong
-/// then, wherever it stands.
+/// then, wherever it stands. Where there are such keys of several, that of most other keys is meant.
 fn decide(entries: &[Entry], candidates: &mut Vec<&'static Mapping>) {
     let decides = |name: &str| {
         let mut with = candidates.iter().filter(|mapping| mapping.key(name).is_some());
         let only = with.next().filter(|mapping| mapping.key(name).is_some_and(|key| key.required));
         only.filter(|_| with.next().is_none()).copied()
     };
-    if let Some(mapping) = entries.iter().find_map(|entry| decides(&entry.key)) {
+    let has = |mapping: &Mapping| {
+        entries.iter().filter(|entry| mapping.key(&entry.key).is_some()).count()
+    };
+    let decided = entries.iter().filter_map(|entry| decides(&entry.key));
+    // Of equals the first.
+    let best = decided.reduce(|best, next| if has(next) > has(best) { next } else { best });
+    if let Some(mapping) = best {
         *candidates = vec![mapping];
     }
 }

@@ -1,4 +1,4 @@
-//! `muster lint` and `muster plan --check`: what is wrong with workflow files.
+//! `muster lint`: what is wrong with workflow files.
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Component, Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, bail};
 use muster_workflow::diagnostic::{self, Places, Problem, Span};
 use muster_workflow::text::one_line;
-use muster_workflow::{Files, check, lint};
+use muster_workflow::{Files, lint};
 use serde_json::json;
 
 use super::{CANNOT_RUN, GREEN, RED, complain, print};
@@ -34,13 +34,6 @@ enum Format {
     Json,
     /// Workflow commands, which make annotations.
     Github,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct PlanArguments {
-    /// Say whether this file is a valid workflow for GitHub, whatever muster can run of it.
-    #[arg(long, value_name = "FILE")]
-    check: PathBuf,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
@@ -89,19 +82,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(exit)
 }
 
-pub(crate) fn plan(arguments: &PlanArguments) -> anyhow::Result<u8> {
-    let (source, problems) = problems(&arguments.check, check)?;
-    text(&arguments.check.to_string_lossy(), &source, &problems);
-    Ok(if problems.is_empty() { GREEN } else { RED })
-}
-
 /// The repository that a workflow file is in: the nearest folder above it that has workflows, or is a work tree.
-struct Repository {
+pub(super) struct Repository {
     top: Option<PathBuf>,
 }
 
 impl Repository {
-    fn of(file: &Path) -> Self {
+    pub(super) fn of(file: &Path) -> Self {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let is_top = |folder: &&Path| {
             [".git", ".github", ".muster"].iter().any(|name| folder.join(name).exists())
@@ -123,7 +110,7 @@ impl Files for Repository {
 }
 
 /// Returns the folders of the repository that the current folder is in.
-fn ours() -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn ours() -> anyhow::Result<Vec<PathBuf>> {
     let here = std::env::current_dir().context("cannot find the current folder")?;
     let folders = here.ancestors().map(|top| FOLDERS.map(|folder| top.join(folder)));
     for folders in folders {
@@ -147,7 +134,7 @@ fn workflows_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if files.is_empty() { workflows_in(folder) } else { Ok(files) }
 }
 
-fn workflows_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn workflows_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let cannot = || format!("cannot read {}", folder.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(cannot)? {
@@ -161,7 +148,7 @@ fn workflows_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Reads a file and returns what is wrong with it. A text that is no UTF-8 is wrong, not unreadable.
-fn problems(
+pub(super) fn problems(
     file: &Path,
     find: impl Fn(&str) -> Vec<Problem>,
 ) -> anyhow::Result<(String, Vec<Problem>)> {
@@ -195,7 +182,7 @@ fn message(problem: &Problem) -> String {
     }
 }
 
-fn text(path: &str, source: &str, problems: &[Problem]) {
+pub(super) fn text(path: &str, source: &str, problems: &[Problem]) {
     let path = one_line(path);
     let mut places = Places::of(source);
     for problem in problems {

@@ -10,6 +10,7 @@ mod eval;
 mod filter;
 mod init;
 mod lint;
+mod plan;
 mod repo;
 mod restore;
 mod run;
@@ -83,8 +84,8 @@ enum Command {
     Service(service::Arguments),
     /// Say what is wrong with workflow files.
     Lint(lint::Arguments),
-    /// Check a workflow file as GitHub would (`--check`); what would run is not told yet.
-    Plan(lint::PlanArguments),
+    /// Say what of workflow files would run for an event, or whether GitHub would take a file.
+    Plan(plan::Arguments),
     /// Evaluate an expression of a workflow file.
     Eval(eval::Arguments),
     /// Say what filters of branches, tags and paths let through.
@@ -123,7 +124,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Torture(arguments) => torture::run(&arguments),
         Command::Service(arguments) => service::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
-        Command::Plan(arguments) => lint::plan(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Filter(arguments) => filter::run(&arguments),
         Command::Conformance(arguments) => conformance::run(&arguments),

@@ -57,7 +57,7 @@ fn every_problem_of_every_file_is_told_with_its_place() {
     .github/workflows/wrong.yml:4:10: event `push` has no key `branchs`; did you mean `branches`? [syntax-check]
     .github/workflows/wrong.yml:5:25: `contents` must be `read`, `write` or `none`, this is `wirte`; did you mean `write`? [permissions]
     .github/workflows/wrong.yml:9:53: context `runner` is not available here; available: github, inputs, vars, needs, strategy, matrix, secrets [expression]
-    .github/workflows/wrong.yml:12:9: a step has no key `uses`; its keys are: background, continue-on-error, env, id, if, name, run, shell, timeout-minutes, working-directory [syntax-check]
+    .github/workflows/wrong.yml:12:9: a step with `run` has no key `uses`; its keys are: background, continue-on-error, env, id, if, name, run, shell, timeout-minutes, working-directory [syntax-check]
     .github/workflows/wrong.yml:13:9: an item of `steps` needs one of `cancel`, `run`, `uses`, `wait` or `wait-all` [syntax-check]
     .github/workflows/wrong.yml:14:24: unexpected symbol `=` [expression]
     .github/workflows/wrong.yml:15:14: `${{` is never closed with `}}` [expression]
@@ -181,7 +181,7 @@ jobs:
 ";
     assert_snapshot!(check(wrong).1, @"
     ci.yml:3:6: `a` must be a mapping, this is a number [syntax-check]
-    ci.yml:4:53: a step has no key `bad`; its keys are: background, continue-on-error, env, id, if, name, run, shell, timeout-minutes, working-directory [syntax-check]
+    ci.yml:4:53: a step with `run` has no key `bad`; its keys are: background, continue-on-error, env, id, if, name, run, shell, timeout-minutes, working-directory [syntax-check]
     ");
     let folder = tempfile::tempdir().unwrap();
     let minus = muster(folder.path(), &["eval", "-1"], "");
@@ -310,4 +310,129 @@ fn a_case_of_others_is_answered_in_their_form() {
     "#);
     let done = muster(folder.path(), &["conformance", "reader", "absent.yml"], "");
     assert_eq!(done.exit, Some(2));
+}
+
+#[test]
+fn what_would_run_for_an_event_is_told_and_why_the_rest_would_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        ".github/workflows/ci.yml",
+        r"
+name: CI
+on:
+  push: {branches: [main]}
+  pull_request: {paths: [src/**], types: [opened]}
+jobs:
+  list:
+    runs-on: ubuntu-latest
+    outputs: {all: '[1]'}
+    steps: [{run: a}]
+  test:
+    needs: list
+    strategy: {matrix: {os: [linux, mac], node: [20], include: [{os: linux, fast: true}]}}
+    runs-on: ${{ matrix.os }}
+    steps: [{run: a}]
+  each:
+    needs: [list]
+    strategy: {matrix: {n: '${{ fromJSON(needs.list.outputs.all) }}'}}
+    runs-on: ubuntu-latest
+    steps: [{run: a}]
+  shared:
+    strategy: {matrix: {to: [staging]}}
+    uses: ./.github/workflows/deploy.yml
+    with: {to: '${{ matrix.to }}'}
+  elsewhere: {uses: o/r/.github/workflows/a.yml@v1}
+  publish:
+    needs: test
+    if: github.ref == 'refs/heads/release'
+    runs-on: ubuntu-latest
+    steps: [{run: a}]
+  announce: {needs: publish, runs-on: ubuntu-latest, steps: [{run: a}]}
+  clean: {needs: publish, if: always(), runs-on: ubuntu-latest, steps: [{run: a}]}
+  changed: {needs: list, if: needs.list.outputs.all, runs-on: ubuntu-latest, steps: [{run: a}]}
+",
+    );
+    write(
+        ".github/workflows/deploy.yml",
+        r"
+on: {workflow_call: {inputs: {to: {type: string}, force: {type: boolean}}}}
+jobs:
+  go: {name: 'To ${{ inputs.to }}', runs-on: ubuntu-latest, steps: [{run: a}]}
+  check: {needs: go, if: inputs.force, runs-on: ubuntu-latest, steps: [{run: a}]}
+",
+    );
+    write("changed.txt", "docs/a.md\n");
+    write("payload.json", r#"{"action": "opened", "pull_request": {"base": {"ref": "main"}}}"#);
+    let muster = |arguments: &[&str]| muster(folder.path(), arguments, "");
+    let done = muster(&["plan", "--event", "push", "--ref", "main"]);
+    assert_snapshot!(done.out, @"
+    .github/workflows/ci.yml (CI) runs:
+      list                           runs
+      test (linux, 20, true)         runs
+      test (mac, 20)                 runs
+      each                           runs: its matrix is known when the jobs have ended that it needs
+      shared (staging) / To staging  runs
+      shared (staging) / check       does not run: its condition `inputs.force` does not hold
+      elsewhere                      runs: it calls `o/r/.github/workflows/a.yml@v1`, which is not here
+      publish                        does not run: its condition `github.ref == 'refs/heads/release'` does not hold
+      announce                       does not run: it needs `publish`, which does not run
+      clean                          runs
+      changed                        runs: when `needs.list.outputs.all` holds, which the jobs it needs decide
+    .github/workflows/deploy.yml does not run: `on` does not name `push`
+    ");
+    let pull_request = ["plan", "--event", "pull_request", "--payload", "payload.json"];
+    let done = muster(&[&pull_request[..], &["--changed-files", "changed.txt"]].concat());
+    assert_snapshot!(done.out, @"
+    .github/workflows/ci.yml (CI) does not run: path `docs/a.md` is not selected by src/**
+    .github/workflows/deploy.yml does not run: `on` does not name `pull_request`
+    ");
+    let file = ".github/workflows/deploy.yml";
+    let done = muster(&["plan", file, "--event", "workflow_call", "--format", "json"]);
+    assert_snapshot!(done.out, @r#"
+    {
+      "workflows": [
+        {
+          "file": ".github/workflows/deploy.yml",
+          "name": ".github/workflows/deploy.yml",
+          "run": true,
+          "reason": null,
+          "jobs": [
+            {
+              "id": "go",
+              "name": "To ",
+              "needs": [],
+              "matrix": null,
+              "run": true,
+              "reason": null
+            },
+            {
+              "id": "check",
+              "name": "check",
+              "needs": [
+                "go"
+              ],
+              "matrix": null,
+              "run": false,
+              "reason": "its condition `inputs.force` does not hold"
+            }
+          ]
+        }
+      ]
+    }
+    "#);
+    let done = muster(&["plan", "--event", "pushed"]);
+    assert_snapshot!((done.exit.unwrap(), done.err).1, @"error: `pushed` is no event that starts a workflow");
+    write(".github/workflows/wrong.yml", "on: push\n");
+    let done = muster(&["plan", "--event", "push", "--ref", "refs/tags/v1"]);
+    assert_eq!(done.exit, Some(1));
+    assert_snapshot!(done.out, @"
+    .github/workflows/wrong.yml:1:1: a workflow needs `jobs` [syntax-check]
+    .github/workflows/ci.yml (CI) does not run: it filters only the other kind of ref, this is a tag
+    .github/workflows/deploy.yml does not run: `on` does not name `push`
+    ");
 }

@@ -88,8 +88,8 @@ fn what_does_not_run_is_said_with_its_reason(database: Database) {
     );
     let mixed = server.push("side", "Two files");
     assert_snapshot!(server.verdict(&mixed), @"
-    muster error: .github/workflows/bad.yml: line 6, column 22: a step has no key `uses`
-    .github/workflows/bad.yml refused: line 6, column 22: a step has no key `uses`
+    muster error: .github/workflows/bad.yml: line 6, column 22: a step with `run` has no key `uses`
+    .github/workflows/bad.yml refused: line 6, column 22: a step with `run` has no key `uses`
     .github/workflows/ci.yml skipped: branch `side` is not selected by main
     ");
     server.scene.git(&["rm", "--quiet", ".github/workflows/bad.yml"]);

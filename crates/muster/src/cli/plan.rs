@@ -1,0 +1,222 @@
+//! `muster plan`: what of workflow files would run for an event, and why the rest would not.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context as _, bail};
+use muster_workflow::diagnostic::Problem;
+use muster_workflow::expr::Contexts;
+use muster_workflow::text::one_line;
+use muster_workflow::trigger::{ChangedFiles, Event, Verdict, judge};
+use muster_workflow::workflow::Workflow;
+use muster_workflow::{Called, Files as _, Preview, check, payload, preview, read};
+use serde_json::{Value as Json, json};
+
+use super::lint::{Repository, ours, problems, text, workflows_in};
+use super::{CANNOT_RUN, GREEN, RED, complain, print};
+
+/// More than a payload of GitHub has.
+const MOST_BYTES: u64 = 25 << 20;
+
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["check", "event"])))]
+pub(crate) struct Arguments {
+    /// A workflow file; without one, those of the repository that this folder is in.
+    file: Option<PathBuf>,
+    /// Say whether this file is a valid workflow for GitHub, whatever muster can run of it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "event"])]
+    check: Option<PathBuf>,
+    /// The event, such as `push`.
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// What GitHub's webhook says of the event: a JSON file.
+    #[arg(long, value_name = "FILE", requires = "event")]
+    payload: Option<PathBuf>,
+    /// The branch, tag or full ref that the event is about, where the payload does not say; of a pull request its base.
+    #[arg(long, value_name = "REF", requires = "event")]
+    r#ref: Option<String>,
+    /// The files that the change touches, a line each; without it filters of paths pass.
+    #[arg(long, value_name = "FILE", requires = "event")]
+    changed_files: Option<PathBuf>,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// A line for each workflow and each job.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// What becomes of a workflow.
+struct Judged {
+    file: String,
+    name: String,
+    /// Why it does not run.
+    reason: Option<String>,
+    jobs: Vec<Preview>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    if let Some(file) = &arguments.check {
+        let (source, problems) = problems(file, check)?;
+        text(&file.to_string_lossy(), &source, &problems);
+        return Ok(if problems.is_empty() { GREEN } else { RED });
+    }
+    let name = arguments.event.as_deref().unwrap_or_default();
+    if !muster_workflow::trigger::is_event(name) {
+        bail!("`{name}` is no event that starts a workflow");
+    }
+    let payload = match &arguments.payload {
+        Some(file) => payload_in(file)?,
+        None => json!({}),
+    };
+    let changed = match &arguments.changed_files {
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            ChangedFiles::Known(text.lines().map(str::to_owned).collect())
+        }
+        None => ChangedFiles::Unknown,
+    };
+    let git_ref = arguments.r#ref.as_deref();
+    let event = payload::event(name, &payload, git_ref, changed);
+    let mut contexts = Contexts::new();
+    contexts.set("github", &payload::github(name, &payload, git_ref));
+    let files = match &arguments.file {
+        Some(file) => vec![file.clone()],
+        None => {
+            let folders = ours()?.into_iter().map(|folder| workflows_in(&folder));
+            folders.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect()
+        }
+    };
+    let mut exit = GREEN;
+    let mut judged = Vec::new();
+    for file in files {
+        match judge_file(&file, &event, &contexts) {
+            Ok(Ok(workflow)) => judged.push(workflow),
+            Ok(Err((source, problems))) => {
+                // Standard output is for what is asked; in JSON there is no place for these.
+                match arguments.format {
+                    Format::Text => text(&file.to_string_lossy(), &source, &problems),
+                    Format::Json => complain(&anyhow::anyhow!(
+                        "{}",
+                        problems[0].one_line(&file.to_string_lossy(), &source)
+                    )),
+                }
+                exit = exit.max(RED);
+            }
+            Err(error) => {
+                complain(&error);
+                exit = CANNOT_RUN;
+            }
+        }
+    }
+    match arguments.format {
+        Format::Text => judged.iter().for_each(say),
+        Format::Json => {
+            let workflows: Vec<Json> = judged.iter().map(as_json).collect();
+            print(format!("{:#}", json!({ "workflows": workflows })));
+        }
+    }
+    Ok(exit)
+}
+
+fn payload_in(file: &Path) -> anyhow::Result<Json> {
+    let cannot = || format!("cannot read {}", file.display());
+    if std::fs::metadata(file).with_context(cannot)?.len() > MOST_BYTES {
+        bail!("{} is larger than {MOST_BYTES} bytes", file.display());
+    }
+    let text = std::fs::read(file).with_context(cannot)?;
+    let payload: Json =
+        serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", file.display()))?;
+    if !payload.is_object() {
+        bail!("{} is no payload: it must be a JSON object", file.display());
+    }
+    Ok(payload)
+}
+
+/// The workflows of a repository, as those that are called.
+struct Neighbours(Repository);
+
+impl Called for Neighbours {
+    fn find(&self, uses: &str) -> Option<Rc<Workflow>> {
+        let path = uses.strip_prefix("./").or_else(|| uses.strip_prefix("$/"))?;
+        read(&self.0.read(path)?).ok().map(Rc::new)
+    }
+}
+
+type Wrong = (String, Vec<Problem>);
+
+fn judge_file(
+    file: &Path,
+    event: &Event,
+    contexts: &Contexts,
+) -> anyhow::Result<Result<Judged, Wrong>> {
+    let (source, problems) = problems(file, check)?;
+    let workflow = match read(&source) {
+        Ok(workflow) if problems.is_empty() => workflow,
+        _ => return Ok(Err((source, problems))),
+    };
+    let path = file.to_string_lossy().into_owned();
+    let mut judged = Judged {
+        name: workflow.name.clone().unwrap_or_else(|| path.clone()),
+        file: path,
+        reason: None,
+        jobs: Vec::new(),
+    };
+    if let Verdict::Skip(why) = judge(&workflow, event) {
+        judged.reason = Some(why);
+        return Ok(Ok(judged));
+    }
+    let mut contexts = contexts.clone();
+    contexts.extend("github", "workflow", judged.name.as_str());
+    match preview(&workflow, &contexts, &Neighbours(Repository::of(file))) {
+        Ok(jobs) => {
+            judged.jobs = jobs;
+            Ok(Ok(judged))
+        }
+        Err(problems) => Ok(Err((source, problems))),
+    }
+}
+
+fn say(judged: &Judged) {
+    let mut file = one_line(&judged.file);
+    if judged.name != judged.file {
+        file = format!("{file} ({})", one_line(&judged.name));
+    }
+    match &judged.reason {
+        Some(why) => print(format!("{file} does not run: {}", one_line(why))),
+        None => print(format!("{file} runs:")),
+    }
+    let width = judged.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or(0);
+    for job in &judged.jobs {
+        let name = one_line(&job.name);
+        let what = if job.runs { "runs" } else { "does not run" };
+        let why = job.reason.as_deref().map_or(String::new(), |why| format!(": {}", one_line(why)));
+        print(format!("  {name:width$}  {what}{why}"));
+    }
+}
+
+fn as_json(judged: &Judged) -> Json {
+    let jobs = judged.jobs.iter().map(|job| {
+        json!({
+            "id": job.id,
+            "name": job.name,
+            "needs": job.needs,
+            "matrix": job.matrix.to_json(),
+            "run": job.runs,
+            "reason": job.reason,
+        })
+    });
+    json!({
+        "file": judged.file,
+        "name": judged.name,
+        "run": judged.reason.is_none(),
+        "reason": judged.reason,
+        "jobs": jobs.collect::<Vec<_>>(),
+    })
+}
