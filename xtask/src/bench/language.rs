@@ -1,9 +1,11 @@
 //! Reading and planning workflow files.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use muster_sys::clock;
-use muster_workflow::expr::Contexts;
+use muster_sys::process::Program;
+use muster_workflow::expr::{Contexts, Scope, parse};
 use muster_workflow::{plan, read};
 
 use super::{Figure, Target, median};
@@ -30,7 +32,36 @@ pub(super) fn figures(_: &Path) -> anyhow::Result<Vec<Figure>> {
         "ms",
         Target::AtMost(1.0),
     );
-    Ok(vec![figure.rival("official parser 3.3 ms")])
+    let rival = match official(&folder) {
+        Ok(time) => format!("official parser {time:.2} ms, in this run"),
+        Err(error) => format!("official parser not measured: {error:#}"),
+    };
+    Ok(vec![figure.rival(rival), evaluations()?])
+}
+
+/// Measures GitHub's own parser on the same files; returns the median in milliseconds.
+fn official(folder: &Path) -> anyhow::Result<f64> {
+    let package = "target/npm/node_modules/@actions/workflow-parser/dist/index.js";
+    let script = crate::top().join("xtask/src/bench/official.mjs");
+    let output = Program::new("node")
+        .args([script, crate::top().join(package), folder.to_owned()])
+        .output(Duration::from_secs(120), 1 << 20)?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    said.parse().map_err(|_| anyhow::anyhow!("{}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Counts how often a simple expression that was read is evaluated in a second.
+fn evaluations() -> anyhow::Result<Figure> {
+    const TIMES: u32 = 500_000;
+    let expr = parse("github.ref == 'refs/heads/main' && !env.CI", Scope::GITHUB)?;
+    let mut contexts = Contexts::new();
+    contexts.set("github", &serde_json::json!({"event_name": "push", "ref": "refs/heads/main"}));
+    let start = clock::monotonic();
+    for _ in 0..TIMES {
+        std::hint::black_box(expr.evaluate(std::hint::black_box(&contexts))?);
+    }
+    let a_second = f64::from(TIMES) / start.elapsed().as_secs_f64() / 1_000_000.0;
+    Ok(Figure::new("simple evaluations a second", a_second, "M", Target::AtLeast(1.0)))
 }
 
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {

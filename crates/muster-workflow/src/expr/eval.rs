@@ -120,9 +120,29 @@ struct Evaluator<'a> {
     bytes: usize,
 }
 
+/// What stands where nothing does.
+static NOTHING: Value = Value::Null;
+
 impl Evaluator<'_> {
     fn one(&mut self, node: &Node) -> Result<Value, EvalError> {
         Ok(self.value(node)?.into_value())
+    }
+
+    /// Returns a value that is there already: a literal, or what a path of names leads to. Most expressions are made
+    /// of these, and need no values of their own.
+    fn look<'v>(&'v self, node: &'v Node) -> Option<&'v Value> {
+        match node {
+            Node::Literal(value) => Some(value),
+            Node::Context(name) => Some(self.contexts.get(name).unwrap_or(&NOTHING)),
+            Node::Index { of, by } => match (self.look(of)?, by.as_ref()) {
+                (Value::Object(object), Node::Literal(Value::String(name))) => {
+                    Some(object.get(name).unwrap_or(&NOTHING))
+                }
+                (Value::Null, Node::Literal(_)) => Some(&NOTHING),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     fn value(&mut self, node: &Node) -> Result<Step, EvalError> {
@@ -131,6 +151,9 @@ impl Evaluator<'_> {
             Node::Context(name) => self.contexts.get(name).cloned().unwrap_or(Value::Null),
             Node::Filter(of) => return Ok(filter(self.value(of)?)),
             Node::Index { of, by } => {
+                if let Some(value) = self.look(node) {
+                    return Ok(Step::One(value.clone()));
+                }
                 let of = self.value(of)?;
                 let by = self.one(by)?;
                 return Ok(match of {
@@ -140,10 +163,19 @@ impl Evaluator<'_> {
                     ),
                 });
             }
-            Node::Not(of) => Value::Bool(!self.one(of)?.is_truthy()),
+            Node::Not(of) => {
+                let truth = match self.look(of) {
+                    Some(value) => value.is_truthy(),
+                    None => self.one(of)?.is_truthy(),
+                };
+                Value::Bool(!truth)
+            }
             Node::All(nodes) => self.first(nodes, false)?,
             Node::Any(nodes) => self.first(nodes, true)?,
             Node::Compare { operator, left, right } => {
+                if let (Some(left), Some(right)) = (self.look(left), self.look(right)) {
+                    return Ok(Step::One(Value::Bool(compare(*operator, left, right))));
+                }
                 let left = self.one(left)?;
                 let right = self.one(right)?;
                 Value::Bool(compare(*operator, &left, &right))

@@ -266,10 +266,11 @@ pub(super) fn fold(c: char) -> char {
 
 /// Returns true when two strings are equal but for case.
 pub(super) fn eq_ignore_case(a: &str, b: &str) -> bool {
-    if a.is_ascii() && b.is_ascii() {
-        return a.eq_ignore_ascii_case(b);
+    if a.eq_ignore_ascii_case(b) {
+        return true;
     }
-    a.chars().map(fold).eq(b.chars().map(fold))
+    // Only letters beyond ASCII can be equal otherwise.
+    !a.is_ascii() && !b.is_ascii() && a.chars().map(fold).eq(b.chars().map(fold))
 }
 
 /// Parses a number literal: decimal, `0x`, `0o`, exponent, `Infinity`; empty is 0.
