@@ -1,10 +1,11 @@
 //! Jobs that call workflows: what a caller gives against what the called one takes, file by file.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::permissions::Permissions;
-use crate::workflow::{CallSecrets, Job, Workflow};
+use crate::workflow::{Argument, CallSecrets, Job, Workflow};
 
 /// GitHub's bound on workflows that call workflows: the first called one is of depth 1.
 pub const MAX_NESTED: usize = 9;
@@ -39,12 +40,14 @@ pub fn check_call(caller: Caller<'_>, called: &Workflow) -> Vec<Problem> {
         );
         return problems;
     };
-    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    let lower = str::to_ascii_lowercase;
+    let given: HashMap<String, &Argument> =
+        call.with.iter().map(|(name, value)| (lower(name), value)).collect();
     for input in &interface.inputs {
-        let given = call.with.iter().find(|(name, _)| same(name, &input.name));
-        match given {
-            Some((name, value)) if !input.kind.takes(value) => {
-                report(value.span(), format!("input `{name}` must be a {}", input.kind.name()));
+        match given.get(&lower(&input.name)) {
+            Some(value) if !input.kind.takes(value) => {
+                let (name, kind) = (&input.name, input.kind.name());
+                report(value.span(), format!("input `{name}` must be a {kind}"));
             }
             None if input.required => {
                 report(call.span, format!("`{}` needs input `{}`", call.uses, input.name));
@@ -52,19 +55,23 @@ pub fn check_call(caller: Caller<'_>, called: &Workflow) -> Vec<Problem> {
             _ => {}
         }
     }
+    let known: HashSet<String> = interface.inputs.iter().map(|input| lower(&input.name)).collect();
     for (name, value) in &call.with {
-        if !interface.inputs.iter().any(|input| same(&input.name, name)) {
+        if !known.contains(&lower(name)) {
             report(value.span(), format!("`{}` has no input `{name}`", call.uses));
         }
     }
     if let CallSecrets::Given(secrets) = &call.secrets {
+        let given: HashSet<String> = secrets.iter().map(|(name, _)| lower(name)).collect();
         for (name, _) in interface.secrets.iter().filter(|(_, required)| *required) {
-            if !secrets.iter().any(|(given, _)| same(given, name)) {
+            if !given.contains(&lower(name)) {
                 report(call.span, format!("`{}` needs secret `{name}`", call.uses));
             }
         }
+        let known: HashSet<String> =
+            interface.secrets.iter().map(|(name, _)| lower(name)).collect();
         for (name, value) in secrets {
-            if !interface.secrets.iter().any(|(known, _)| same(known, name)) {
+            if !known.contains(&lower(name)) {
                 report(value.span, format!("`{}` has no secret `{name}`", call.uses));
             }
         }

@@ -61,6 +61,9 @@ fn documents(case: &str) -> Vec<String> {
     documents.into_iter().map(|lines| lines.join("\n")).collect()
 }
 
+/// How many jobs a case may come to, whatever it asks for: workflows that call each other multiply.
+const MAX_JOBS: usize = 10_000;
+
 struct Options {
     with_source: bool,
     /// As the parser of GitHub's editors reads `on`: by the letter, and it prints what it found.
@@ -271,6 +274,10 @@ impl Run {
         if depth > self.options.max_nested {
             let max = self.options.max_nested;
             self.errors.push(format!("workflows call each other deeper than {max}"));
+            return None;
+        }
+        if self.jobs > MAX_JOBS {
+            self.errors.push(format!("the run has more than {MAX_JOBS} jobs"));
             return None;
         }
         let by = Calling { file: &file.name, source: file.source, span: call.span };

@@ -53,8 +53,8 @@ impl Patterns {
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut read = Vec::new();
-        for (text, span) in patterns {
-            if read.len() == MAX_PATTERNS {
+        for (place, (text, span)) in patterns.into_iter().enumerate() {
+            if place == MAX_PATTERNS {
                 let message = format!("more than {MAX_PATTERNS} patterns");
                 problems.push(Problem::invalid(span, message).of(Rule::Glob));
                 break;

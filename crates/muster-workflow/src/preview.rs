@@ -2,6 +2,7 @@
 //!
 //! Nothing has run yet, so what comes before a job is taken to end well; what only its outputs tell stays open.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -55,7 +56,51 @@ pub fn preview(
     if contexts.get("inputs").is_none() {
         contexts.set("inputs", dispatched(workflow, &contexts));
     }
-    jobs(workflow, &contexts, called, 1)
+    let calls = Calls { called, within: Vec::new(), jobs: &Cell::new(0) };
+    jobs(workflow, &contexts, &calls)
+}
+
+/// How many jobs are told of a run at most: workflows that call each other multiply.
+const MAX_JOBS: usize = 2_000;
+
+/// The calls that led to a workflow.
+struct Calls<'a> {
+    called: &'a dyn Called,
+    /// What they name, from the first on.
+    within: Vec<&'a str>,
+    /// How many jobs there are already, in all workflows.
+    jobs: &'a Cell<usize>,
+}
+
+/// Why a workflow that is called is not looked into.
+enum Lost {
+    /// It may be right, but is not here.
+    NotHere(String),
+    /// The call is wrong.
+    Refused(String),
+}
+
+impl<'a> Calls<'a> {
+    /// Finds a workflow that is called from here.
+    fn find(&self, uses: &str) -> Result<Rc<Workflow>, Lost> {
+        if self.within.contains(&uses) {
+            return Err(Lost::Refused(format!("it calls `{uses}`, which calls itself")));
+        }
+        if self.within.len() >= MAX_NESTED {
+            let why = format!("workflows call each other deeper than {MAX_NESTED}");
+            return Err(Lost::Refused(why));
+        }
+        if self.jobs.get() >= MAX_JOBS {
+            return Err(Lost::Refused(format!("the run has more than {MAX_JOBS} jobs")));
+        }
+        let found = self.called.find(uses);
+        found.ok_or_else(|| Lost::NotHere(format!("it calls `{uses}`, which is not here")))
+    }
+
+    fn below(&self, uses: &'a str) -> Self {
+        let within = self.within.iter().copied().chain([uses]).collect();
+        Calls { called: self.called, within, jobs: self.jobs }
+    }
 }
 
 /// Returns the inputs that people fill in: what the event has, else the defaults.
@@ -100,8 +145,7 @@ fn value_of(input: &Input, given: Option<Value>, contexts: &Contexts) -> Value {
 fn jobs(
     workflow: &Workflow,
     contexts: &Contexts,
-    called: &dyn Called,
-    depth: usize,
+    calls: &Calls<'_>,
 ) -> Result<Vec<Preview>, Vec<Problem>> {
     let mut verdicts: HashMap<String, Verdict> = HashMap::new();
     for job in in_order(workflow) {
@@ -115,7 +159,7 @@ fn jobs(
         match legs(job, contexts) {
             Ok(legs) => {
                 for leg in legs {
-                    previews.extend(with_called(job, &leg, verdict, contexts, called, depth));
+                    previews.extend(with_called(job, &leg, verdict, contexts, calls));
                 }
             }
             Err(problem) => problems.push(problem),
@@ -197,9 +241,9 @@ fn with_called(
     leg: &PlannedJob,
     verdict: &Verdict,
     contexts: &Contexts,
-    called: &dyn Called,
-    depth: usize,
+    calls: &Calls<'_>,
 ) -> Vec<Preview> {
+    calls.jobs.set(calls.jobs.get() + 1);
     let waits = job.strategy.matrix.as_ref().is_some_and(crate::matrix::Matrix::waits);
     let (runs, reason) = match verdict {
         Verdict::Runs if waits => {
@@ -218,21 +262,23 @@ fn with_called(
         reason,
     };
     let Some(call) = job.call.as_ref().filter(|_| runs) else { return vec![own] };
-    let found = if depth > MAX_NESTED { None } else { called.find(&call.uses) };
-    let Some(workflow) = found else {
-        let why = match depth > MAX_NESTED {
-            true => format!("workflows call each other deeper than {MAX_NESTED}"),
-            false => format!("it calls `{}`, which is not here", call.uses),
-        };
-        own.reason = Some(why);
-        return vec![own];
+    let workflow = match calls.find(&call.uses) {
+        Ok(workflow) => workflow,
+        Err(lost) => {
+            let (runs, why) = match lost {
+                Lost::NotHere(why) => (true, why),
+                Lost::Refused(why) => (false, why),
+            };
+            (own.runs, own.reason) = (runs, Some(why));
+            return vec![own];
+        }
     };
     let mut within = contexts.clone();
     within.set("matrix", leg.matrix.clone());
     within.set("strategy", leg.strategy());
     within.set("inputs", given(&workflow, call, &within));
     within.set("matrix", Value::Null);
-    match jobs(&workflow, &within, called, depth + 1) {
+    match jobs(&workflow, &within, &calls.below(&call.uses)) {
         Ok(nested) => nested
             .into_iter()
             .map(|nested| Preview {

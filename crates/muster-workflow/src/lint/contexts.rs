@@ -244,7 +244,7 @@ fn of_matrix(matrix: &Token, contexts: &Contexts) -> Type {
             },
             Some(name) => {
                 let row = match of_value(&pair.value, contexts) {
-                    Type::List { of, .. } => *of,
+                    Type::List { of, .. } => Type::clone(&of),
                     _ => Type::Any,
                 };
                 of.add(name, row);

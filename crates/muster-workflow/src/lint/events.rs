@@ -1,5 +1,7 @@
 //! `on`: filters that select nothing, schedules that run too often, inputs whose parts do not fit.
 
+use std::collections::HashSet;
+
 use super::Lint;
 use crate::cron;
 use crate::diagnostic::{Rule, Span};
@@ -129,11 +131,9 @@ impl Lint<'_> {
         let options = input.value.get(keys::OPTIONS);
         if let Some(options) = options {
             self.not_empty(options, "`options`");
-            let items = options.items();
-            for (place, item) in items.iter().enumerate() {
-                if item.text().is_some()
-                    && items[..place].iter().any(|other| other.text() == item.text())
-                {
+            let mut seen = HashSet::new();
+            for item in options.items() {
+                if item.text().is_some_and(|option| !seen.insert(option)) {
                     let message = format!("this option of input `{name}` is there already");
                     self.say(item.span, Rule::Events, message);
                 }

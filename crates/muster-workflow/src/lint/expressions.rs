@@ -31,17 +31,15 @@ impl Lint<'_> {
     }
 
     fn job(&mut self, token: &Token, job: &Job, mut contexts: Contexts) {
-        let mut steps = Type::object([]);
+        contexts.set("steps", Type::object([]));
         // A step sees only those before it; what is computed when all are done sees all.
         let items = token.get(keys::STEPS).map(Token::items).unwrap_or_default();
         for item in items {
-            contexts.set("steps", steps.clone());
             self.step(item, &contexts);
             if let Some(id) = item.get(keys::ID).and_then(Token::text) {
-                steps.add(id, of_step(self, item));
+                contexts.add("steps", id, of_step(self, item));
             }
         }
-        contexts.set("steps", steps);
         for pair in token.pairs() {
             let Some(key) = pair.key.text().filter(|key| *key != keys::STEPS) else { continue };
             if let Some(rule) = grammar::rule_of_job(key) {

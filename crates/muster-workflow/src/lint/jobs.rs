@@ -1,5 +1,6 @@
 //! Jobs and steps: what is empty, below its bounds, out of date, or not there.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -92,12 +93,10 @@ impl Lint<'_> {
     }
 
     fn needs(&mut self, needs: &Token) {
-        let items = needs.items();
-        for (place, item) in items.iter().enumerate() {
+        let mut seen = HashSet::new();
+        for item in needs.items() {
             let Some(id) = item.text() else { continue };
-            let same =
-                |other: &Token| other.text().is_some_and(|text| text.eq_ignore_ascii_case(id));
-            if items[..place].iter().any(same) {
+            if !seen.insert(id.to_ascii_lowercase()) {
                 self.say(item.span, Rule::JobNeeds, format!("`{id}` is in `needs` already"));
             }
         }

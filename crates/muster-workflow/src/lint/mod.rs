@@ -16,12 +16,12 @@ mod tests;
 mod types;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::keys;
-use crate::read;
+use crate::read::{self, in_order};
 use crate::token::{Pair, Places, Token};
 use crate::workflow::{Job, Workflow};
 use crate::yaml;
@@ -59,16 +59,12 @@ pub fn lint(source: &str, files: &dyn Files) -> Vec<Problem> {
     lint.jobs();
     lint.expressions();
     // What GitHub refuses is said once.
-    let more = lint.problems.into_iter().filter(|problem| {
-        !problems
-            .iter()
-            .any(|told| told.span.start == problem.span.start && told.rule == problem.rule)
-    });
-    let more: Vec<Problem> = more.collect();
+    let told: HashSet<(usize, &str)> =
+        problems.iter().map(|problem| (problem.span.start, problem.rule.name())).collect();
+    let is_new = |problem: &Problem| !told.contains(&(problem.span.start, problem.rule.name()));
+    let more: Vec<Problem> = lint.problems.into_iter().filter(is_new).collect();
     problems.extend(more);
-    problems.sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
-    problems.dedup_by(|a, b| (a.span, &a.message) == (b.span, &b.message));
-    problems
+    in_order(problems)
 }
 
 struct Lint<'a> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::rc::Rc;
 
 use crate::expr::{Function, Node, Operator, Value};
 
@@ -15,45 +16,46 @@ pub(super) enum Type {
     Text,
     /// A list; `filtered` where `.*` made it, so that what follows is asked of each item.
     List {
-        of: Box<Self>,
+        of: Rc<Self>,
         filtered: bool,
     },
-    Object(Fields),
+    Object(Rc<Fields>),
 }
 
-/// What an object has.
+/// What an object has. Shared: a context may have as many fields as a file has lines.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Fields {
     /// By names in lower case.
     known: BTreeMap<String, Type>,
     /// What it has under other names; `None` where it has no others.
-    others: Option<Box<Type>>,
+    others: Option<Rc<Type>>,
 }
 
 impl Type {
     /// An object with these fields alone.
     pub(super) fn object<'a>(fields: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
         let known = fields.into_iter().map(|(name, of)| (name.to_ascii_lowercase(), of)).collect();
-        Self::Object(Fields { known, others: None })
+        Self::Object(Rc::new(Fields { known, others: None }))
     }
 
     /// An object whose fields may have any name, and are all of one type.
     pub(super) fn map(of: Self) -> Self {
-        Self::Object(Fields { known: BTreeMap::new(), others: Some(Box::new(of)) })
+        Self::Object(Rc::new(Fields { known: BTreeMap::new(), others: Some(Rc::new(of)) }))
     }
 
     /// An object of which only some fields are known.
     pub(super) fn loose<'a>(fields: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
         match Self::object(fields) {
-            Self::Object(fields) => {
-                Self::Object(Fields { others: Some(Box::new(Self::Any)), ..fields })
+            Self::Object(mut fields) => {
+                Rc::make_mut(&mut fields).others = Some(Rc::new(Self::Any));
+                Self::Object(fields)
             }
             other => other,
         }
     }
 
     pub(super) fn list(of: Self) -> Self {
-        Self::List { of: Box::new(of), filtered: false }
+        Self::List { of: Rc::new(of), filtered: false }
     }
 
     /// Returns the type of a value that is written down.
@@ -76,7 +78,7 @@ impl Type {
     /// Returns the fields of an object.
     pub(super) fn fields(&self) -> Option<&Fields> {
         match self {
-            Self::Object(fields) => Some(fields),
+            Self::Object(fields) => Some(fields.as_ref()),
             _ => None,
         }
     }
@@ -84,6 +86,7 @@ impl Type {
     /// Adds a field to an object, or another type that it may be.
     pub(super) fn add(&mut self, name: &str, of: Self) {
         if let Self::Object(fields) = self {
+            let fields = Rc::make_mut(fields);
             let name = name.to_ascii_lowercase();
             let of = match fields.known.remove(&name) {
                 Some(before) => before.or(of),
@@ -101,19 +104,20 @@ impl Type {
                 Self::Text
             }
             (Self::List { of: a, filtered }, Self::List { of: b, .. }) => {
-                Self::List { of: Box::new(a.or(*b)), filtered }
+                Self::List { of: Rc::new(Self::clone(&a).or(Self::clone(&b))), filtered }
             }
             (Self::Object(mut a), Self::Object(b)) => {
-                for (name, of) in b.known {
-                    let of = match a.known.remove(&name) {
-                        Some(before) => before.or(of),
-                        None => of,
+                let fields = Rc::make_mut(&mut a);
+                for (name, of) in &b.known {
+                    let of = match fields.known.remove(name) {
+                        Some(before) => before.or(of.clone()),
+                        None => of.clone(),
                     };
-                    a.known.insert(name, of);
+                    fields.known.insert(name.clone(), of);
                 }
-                a.others = match (a.others, b.others) {
-                    (Some(a), Some(b)) => Some(Box::new(a.or(*b))),
-                    (a, b) => a.or(b),
+                fields.others = match (fields.others.take(), &b.others) {
+                    (Some(a), Some(b)) => Some(Rc::new(Self::clone(&a).or(Self::clone(b)))),
+                    (a, b) => a.or_else(|| b.clone()),
                 };
                 Self::Object(a)
             }
@@ -187,6 +191,13 @@ pub(super) struct Contexts(BTreeMap<&'static str, Type>);
 impl Contexts {
     pub(super) fn set(&mut self, name: &'static str, of: Type) {
         self.0.insert(name, of);
+    }
+
+    /// Adds a field to a context that is an object.
+    pub(super) fn add(&mut self, name: &str, field: &str, of: Type) {
+        if let Some(context) = self.0.get_mut(name) {
+            context.add(field, of);
+        }
     }
 
     fn get(&self, name: &str) -> Type {
@@ -366,9 +377,9 @@ fn field(of: &Type, name: &str, what: &str, faults: &mut Vec<String>) -> Type {
             Type::Any
         }),
         Type::List { of, filtered: true } => match of.as_ref() {
-            Type::Any => Type::List { of: Box::new(Type::Any), filtered: true },
+            Type::Any => Type::List { of: Rc::new(Type::Any), filtered: true },
             Type::Object(_) => {
-                let of = Box::new(field(of, name, what, faults));
+                let of = Rc::new(field(of, name, what, faults));
                 Type::List { of, filtered: true }
             }
             other => {
@@ -410,10 +421,10 @@ fn index(of: &Type, by: &Type, what: &str, faults: &mut Vec<String>) -> Type {
 }
 
 fn filter(of: Type, faults: &mut Vec<String>) -> Type {
-    let filtered = |of: Type| Type::List { of: Box::new(of), filtered: true };
+    let filtered = |of: Type| Type::List { of: Rc::new(of), filtered: true };
     match of {
         Type::Any => filtered(Type::Any),
-        Type::List { of, .. } => filtered(*of),
+        Type::List { of, .. } => filtered(Type::clone(&of)),
         Type::Object(fields) => {
             let objects = fields
                 .known

@@ -50,10 +50,25 @@ pub(crate) fn parse(source: &str, places: Places) -> (Option<(Token, Workflow)>,
         problems.extend(more);
         (root, workflow)
     });
+    (read, in_order(problems))
+}
+
+/// The most problems of a file that are told: a file may have as many as it has words.
+const MAX_PROBLEMS: usize = 1_000;
+
+/// Brings problems into the order of their places, each once.
+pub(crate) fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
     // What an alias stands for is read wherever it stands, and is wrong at one place.
     problems.dedup_by(|a, b| (a.span, &a.message) == (b.span, &b.message));
-    (read, problems)
+    let more = problems.len().saturating_sub(MAX_PROBLEMS);
+    if more > 0 {
+        let span = problems[MAX_PROBLEMS].span;
+        problems.truncate(MAX_PROBLEMS);
+        problems
+            .push(Problem::invalid(span, format!("from here on there are {more} more problems")));
+    }
+    problems
 }
 
 /// Makes the typed tree of a file, and says what is wrong that no value shows by itself.

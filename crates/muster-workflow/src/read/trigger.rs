@@ -114,15 +114,16 @@ impl Reader {
     /// A choice needs options, and nothing else has some; a boolean begins as one.
     fn dispatch_inputs(&mut self, value: &Token) -> Vec<Input> {
         let inputs = inputs(value);
-        for input in &inputs {
+        let pairs = value.get(keys::INPUTS).map(Token::pairs).unwrap_or_default().iter();
+        let written = pairs.filter(|pair| pair.key.text().is_some());
+        for (input, written) in inputs.iter().zip(written) {
             let default = input.default.as_ref().filter(|_| input.kind == InputKind::Boolean);
             if let Some(default) = default.filter(|value| !input.kind.takes(value)) {
                 let message =
                     format!("the default of input `{}` must be true or false", input.name);
                 self.problems.push(Problem::invalid(default.span(), message).of(Rule::Events));
             }
-            let written = value.get(keys::INPUTS).and_then(|inputs| inputs.get(&input.name));
-            let options = written.and_then(|input| input.get(keys::OPTIONS));
+            let options = written.value.get(keys::OPTIONS);
             let name = &input.name;
             let message = match (&input.kind, options) {
                 (InputKind::Choice(options), _) if options.is_empty() => {

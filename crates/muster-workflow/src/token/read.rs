@@ -31,6 +31,9 @@ pub(crate) fn read(source: &str, root: Node, places: Places) -> (Token, Vec<Prob
     (token, reader.problems)
 }
 
+/// GitHub makes a text with expressions one call of `format`, which takes 255 parameters.
+const MAX_EXPRESSIONS: usize = 254;
+
 struct Reader<'a> {
     source: &'a str,
     places: Places,
@@ -343,7 +346,14 @@ impl Reader<'_> {
         let mut places = source.match_indices(OPEN).map(|(at, _)| span.start + at);
         let mut rest = text;
         let mut parts = Vec::new();
+        let mut count = 0;
         while let Some(open) = rest.find(OPEN) {
+            count += 1;
+            if count > MAX_EXPRESSIONS {
+                let message = format!("a text has at most {MAX_EXPRESSIONS} expressions");
+                self.problems.push(Problem::invalid(span, message).of(Broken::Expression));
+                return Kind::Wrong;
+            }
             let inside = &rest[open + OPEN.len()..];
             let Some(close) = closing(inside) else {
                 let problem = Problem::invalid(span, "`${{` is never closed with `}}`");

@@ -123,8 +123,12 @@ fn check(text: &str) -> (Option<i32>, String) {
 #[test]
 fn large_files_are_judged_at_once() {
     let job = |steps: &str| format!("on: push\njobs:\n  a: {{runs-on: x, steps: [{steps}]}}\n");
+    // A text of more expressions than GitHub takes, and more wrong texts than anybody reads.
     let wrong = check(&job(&format!("{{run: '{}'}}", "${{ bad.x }}".repeat(60_000))));
-    assert_eq!((wrong.0, wrong.1.lines().count()), (Some(1), 60_000));
+    assert_eq!((wrong.0, wrong.1.lines().count()), (Some(1), 255));
+    let wrong = check(&job(&"{run: '${{ bad.x }}'}, ".repeat(10_000)));
+    assert_eq!((wrong.0, wrong.1.lines().count()), (Some(1), 1_001));
+    assert_snapshot!(wrong.1.lines().last().unwrap(), @"ci.yml:3:23038: from here on there are 9000 more problems [syntax-check]");
     assert_eq!(check(&job(&"{run: x}, ".repeat(10_000))), (Some(0), String::new()));
     let keys: Vec<String> = (10_000..30_000).map(|number| format!("K{number}: v")).collect();
     let step = format!("{{run: x, env: {{{}}}}}", keys.join(", "));
@@ -427,6 +431,20 @@ jobs:
     "#);
     let done = muster(&["plan", "--event", "pushed"]);
     assert_snapshot!((done.exit.unwrap(), done.err).1, @"error: `pushed` is no event that starts a workflow");
+    write(
+        ".github/workflows/circle.yml",
+        "on: {workflow_call: }\njobs:\n  a: {uses: ./.github/workflows/circle.yml}\n  b: {uses: ./.github/workflows/circle.yml}\n",
+    );
+    let circle = ".github/workflows/circle.yml";
+    let done = muster(&["plan", circle, "--event", "workflow_call"]);
+    assert_snapshot!(done.out, @"
+    .github/workflows/circle.yml runs:
+      a / a  does not run: it calls `./.github/workflows/circle.yml`, which calls itself
+      a / b  does not run: it calls `./.github/workflows/circle.yml`, which calls itself
+      b / a  does not run: it calls `./.github/workflows/circle.yml`, which calls itself
+      b / b  does not run: it calls `./.github/workflows/circle.yml`, which calls itself
+    ");
+    std::fs::remove_file(folder.path().join(circle)).unwrap();
     write(".github/workflows/wrong.yml", "on: push\n");
     let done = muster(&["plan", "--event", "push", "--ref", "refs/tags/v1"]);
     assert_eq!(done.exit, Some(1));
