@@ -6,6 +6,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -15,21 +16,27 @@ use muster_core::id::Sha;
 use muster_forge::github::{Payload, Signature, decode, sign, verify};
 use muster_runner::spool::Record;
 use muster_sys::clock;
+use muster_workflow::diagnostic::Span;
 use muster_workflow::expr::{Contexts, Scope, parse};
+use muster_workflow::pattern::Patterns;
 use muster_workflow::trigger::{ChangedFiles, Event, Target as Ref, judge};
-use muster_workflow::{plan, read};
+use muster_workflow::workflow::Workflow;
+use muster_workflow::{Called, check, conformance, lint, plan, preview, read};
 
 /// What is read, by what, and what its texts are made of.
 struct Target {
     name: &'static str,
     try_it: fn(&[u8]),
+    /// The suites of which every file is an input.
+    suites: &'static [&'static str],
     words: &'static [&'static str],
 }
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 7] = [
     Target {
         name: "workflow",
         try_it: workflow,
+        suites: &["real", "lint", "schemastore"],
         words: &[
             "on:",
             " push",
@@ -74,6 +81,7 @@ const TARGETS: [Target; 5] = [
     Target {
         name: "expression",
         try_it: expression,
+        suites: &[],
         words: &[
             "github",
             "matrix",
@@ -117,8 +125,35 @@ const TARGETS: [Target; 5] = [
         ],
     },
     Target {
+        name: "filter",
+        try_it: filter,
+        suites: &[],
+        words: &[
+            "*", "**", "**/", "?", "+", "[", "]", "[a-z]", "!", "\\", "/", "\n", "é", "{", "}", ".",
+        ],
+    },
+    Target {
+        name: "case",
+        try_it: case,
+        suites: &["reader"],
+        words: &[
+            "---\n",
+            "include-source: true\n",
+            "max-depth: 3\n",
+            "uses: ./b.yml\n",
+            "secrets: inherit\n",
+            "permissions: write-all\n",
+            "on: workflow_call\n",
+            "inputs:",
+            "type: number",
+            "${{ insert }}: ",
+            "    ",
+        ],
+    },
+    Target {
         name: "webhook",
         try_it: webhook,
+        suites: &[],
         words: &[
             "payload=",
             "%7B",
@@ -151,6 +186,7 @@ const TARGETS: [Target; 5] = [
     Target {
         name: "spool",
         try_it: spool,
+        suites: &[],
         words: &[
             "o ",
             "p ",
@@ -168,6 +204,7 @@ const TARGETS: [Target; 5] = [
     Target {
         name: "ref",
         try_it: git_ref,
+        suites: &[],
         words: &[
             "refs/heads/",
             "refs/tags/",
@@ -266,6 +303,13 @@ fn corpus(target: &Target) -> anyhow::Result<Vec<Vec<u8>>> {
     let folder = folder(target);
     let entries = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    // The suites of others lie beside the project.
+    for suite in target.suites {
+        let folder = crate::top().join("../shared/suites").join(suite);
+        if folder.is_dir() {
+            files.extend(crate::suites::files(&folder, &["yml", "yaml"])?);
+        }
+    }
     // The same seed is the same run on every machine.
     files.sort();
     files.iter().map(|file| Ok(fs::read(file)?)).collect()
@@ -302,7 +346,8 @@ fn changed(rng: &mut Rng, corpus: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     input
 }
 
-fn pick<'a, T>(rng: &mut Rng, all: &'a [T]) -> Option<&'a T> {
+/// Returns one of several; `None` where there are none.
+pub(crate) fn pick<'a, T>(rng: &mut Rng, all: &'a [T]) -> Option<&'a T> {
     if all.is_empty() { None } else { all.get(rng.usize(0..all.len())) }
 }
 
@@ -347,9 +392,13 @@ fn keep(target: &Target, input: &[u8]) -> anyhow::Result<PathBuf> {
 
 fn workflow(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
+    let told = lint(text, &());
+    assert_eq!(check(text).is_empty(), read(text).is_ok(), "it is right and wrong");
+    assert!(told.len() >= check(text).len().min(1), "lint says less than check");
     match read(text) {
         Ok(workflow) => {
             drop(plan(&workflow, &Contexts::new()));
+            drop(preview(&workflow, &Contexts::new(), &Itself(Rc::new(workflow.clone()))));
             for name in ["push", "pull_request"] {
                 let (action, target) = (Some("opened".to_owned()), Ref::Branch("main".to_owned()));
                 let changed = ChangedFiles::Known(vec!["src/a.rs".to_owned()]);
@@ -366,6 +415,29 @@ fn workflow(input: &[u8]) {
             }
         }
     }
+}
+
+/// All that it calls is the workflow itself.
+struct Itself(Rc<Workflow>);
+
+impl Called for Itself {
+    fn find(&self, _: &str) -> Option<Rc<Workflow>> {
+        Some(Rc::clone(&self.0))
+    }
+}
+
+fn filter(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let given = text.lines().map(|line| (line, Span::default()));
+    let patterns = Patterns::read(given, &mut Vec::new());
+    for input in ["main", "releases/10", "docs/a/b.md", "é", ""] {
+        let _ = patterns.select(input);
+    }
+}
+
+fn case(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    drop(conformance::reader("case.yml", text));
 }
 
 fn expression(input: &[u8]) {
@@ -421,7 +493,11 @@ mod tests {
     fn every_target_stands() {
         for target in &TARGETS {
             // A workflow takes a hundred times as long as a name.
-            let cases = if target.name == "workflow" { 10_000 } else { 100_000 };
+            // Larger ones take longer each.
+            let cases = match target.name {
+                "workflow" | "filter" => 10_000,
+                _ => 100_000,
+            };
             if let Err(error) = fuzz(target, cases, 1) {
                 panic!("{error:#}");
             }
@@ -431,7 +507,7 @@ mod tests {
     #[test]
     fn what_is_found_is_made_smaller() {
         let panics = |input: &[u8]| assert!(!input.contains(&b'!'), "found");
-        let target = Target { name: "none", try_it: panics, words: &[] };
+        let target = Target { name: "none", try_it: panics, suites: &[], words: &[] };
         assert_eq!(stands(&target, b"a!").unwrap_err(), "found");
         assert_eq!(smaller(&target, b"many more bytes! than needed".to_vec()), b"!");
     }

@@ -7,7 +7,6 @@ mod fuzz;
 mod needs;
 mod page;
 mod promises;
-mod random;
 mod real_projects;
 mod sim;
 mod suites;

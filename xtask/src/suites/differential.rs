@@ -10,12 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use fastrand::Rng;
 use muster_sys::process::Program;
 use muster_workflow::expr::{Contexts, ParseErrorKind, Scope, Value, parse};
 use serde_json::Value as Json;
 
 use super::Measured;
-use crate::random::Random;
 
 /// So many expressions where nobody asks for all.
 const SLICE: usize = 5_000;
@@ -108,7 +108,7 @@ const JSONS: [&str; 7] =
 type Feature = String;
 
 struct Generator {
-    random: Random,
+    random: Rng,
 }
 
 impl Generator {
@@ -133,7 +133,7 @@ impl Generator {
     }
 
     fn pick(&mut self, from: &[&str]) -> String {
-        from[self.random.below(from.len())].to_owned()
+        from[self.random.usize(0..from.len())].to_owned()
     }
 
     fn argument(&mut self, function: &str, place: usize) -> String {
@@ -146,7 +146,7 @@ impl Generator {
     }
 
     fn any(&mut self, depth: usize, features: &mut Vec<Feature>) -> String {
-        match self.random.below(if depth == 0 { 3 } else { 12 }) {
+        match self.random.usize(0..if depth == 0 { 3 } else { 12 }) {
             0 => self.pick(&OPERANDS),
             1 => {
                 features.push("path".into());
@@ -178,10 +178,10 @@ impl Generator {
             }
             _ => {
                 let function = self.pick(&FUNCTIONS);
-                let arity = 1 + self.random.below(3);
+                let arity = 1 + self.random.usize(0..3);
                 features.push(format!("{function} of {arity}"));
                 let arguments: Vec<String> = (0..arity)
-                    .map(|place| match self.random.below(2) {
+                    .map(|place| match self.random.usize(0..2) {
                         0 => self.argument(&function, place),
                         _ => self.any(depth - 1, features),
                     })
@@ -192,18 +192,18 @@ impl Generator {
     }
 
     fn number(&mut self) -> String {
-        let digits = |random: &mut Random, most: usize| -> String {
-            (0..=random.below(most))
-                .map(|_| char::from(b'0' + u8::try_from(random.below(10)).unwrap_or(0)))
+        let digits = |random: &mut Rng, most: usize| -> String {
+            (0..=random.usize(0..most))
+                .map(|_| char::from(b'0' + u8::try_from(random.usize(0..10)).unwrap_or(0)))
                 .collect()
         };
         let mut text = self.pick(&["", "-", "+"]);
         text.push_str(&digits(&mut self.random, 7));
-        if self.random.below(2) == 0 {
+        if self.random.usize(0..2) == 0 {
             let _ = write!(text, ".{}", digits(&mut self.random, 5));
         }
-        if self.random.below(3) == 0 {
-            let _ = write!(text, "e{}{}", self.pick(&["", "+"]), self.random.below(6));
+        if self.random.usize(0..3) == 0 {
+            let _ = write!(text, "e{}{}", self.pick(&["", "+"]), self.random.usize(0..6));
         }
         text
     }
@@ -280,7 +280,7 @@ pub(super) fn all() -> anyhow::Result<(usize, Vec<String>, String)> {
 }
 
 fn compare(count: usize) -> anyhow::Result<(usize, Vec<String>, String)> {
-    let mut generator = Generator { random: Random::new(1) };
+    let mut generator = Generator { random: Rng::with_seed(1) };
     let contexts: Json = serde_json::from_str(CONTEXTS)?;
     let mut known = Contexts::new();
     known.set("github", &contexts["github"]);
@@ -290,7 +290,7 @@ fn compare(count: usize) -> anyhow::Result<(usize, Vec<String>, String)> {
     for place in 0..count {
         // A slice is of all parts.
         let number =
-            if count < systematic { generator.random.below(2 * systematic) } else { place };
+            if count < systematic { generator.random.usize(0..2 * systematic) } else { place };
         let (expression, features) = generator.expression(number);
         for feature in features {
             *covered.entry(feature).or_default() += 1;

@@ -190,7 +190,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn files(folder: &Path, endings: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+/// Returns the files below a folder with one of these endings, in order.
+pub(crate) fn files(folder: &Path, endings: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

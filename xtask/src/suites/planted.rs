@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use fastrand::Rng;
 use muster_workflow::check;
 
 use super::{Measured, files, read, short};
-use crate::random::Random;
+use crate::fuzz::pick;
 
 /// So many files are made.
 const CASES: usize = 1_000;
@@ -208,7 +209,7 @@ const FAULTS: &[Fault] = &[
 ];
 
 /// Plants a fault; `None` where the file has no place for it.
-fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
+fn plant(source: &str, fault: Fault, random: &mut Rng) -> Option<Planted> {
     let parts = Parts::of(source);
     let mut lines: Vec<String> = parts.lines.iter().map(|line| (*line).to_owned()).collect();
     let inside = |at: usize| " ".repeat(indent(parts.lines[at]));
@@ -224,7 +225,7 @@ fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
         }
         Fault::Job(key, new) => {
             let fit: Vec<&&Job> = jobs.iter().filter(|job| !parts.has(&job.keys, key)).collect();
-            let before = random.pick(&fit)?.keys[0];
+            let before = pick(random, &fit)?.keys[0];
             let pad = inside(before);
             for (place, line) in new.iter().enumerate() {
                 lines.insert(before + place, format!("{pad}{line}"));
@@ -236,7 +237,7 @@ fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
             let fit =
                 steps.filter(|step| parts.has(&step.keys, has) && !parts.has(&step.keys, lacks));
             let fit: Vec<&Step> = fit.collect();
-            let step = random.pick(&fit)?;
+            let step = pick(random, &fit)?;
             // The new key comes first, and takes the dash.
             let dash = inside(step.at);
             let rest =
@@ -255,7 +256,7 @@ fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
             };
             let keys = parts.jobs.iter().flat_map(|job| &job.steps).flat_map(|step| &step.keys);
             let fit: Vec<&usize> = keys.filter(is_one_line).collect();
-            let at = **random.pick(&fit)?;
+            let at = **pick(random, &fit)?;
             let (key, _) = parts.lines[at].split_once(": ")?;
             lines[at] = format!("{key}: {text}");
             at
@@ -275,7 +276,7 @@ fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
                 // An event of the file's own may have any activity.
                 .filter(|at| key != "types" || parts.lines[*at].contains("opened"))
                 .collect();
-            let at = *random.pick(&fit)?;
+            let at = *pick(random, &fit)?;
             let (before, _) = parts.lines[at].split_once(": ")?;
             lines[at] = format!("{before}: {text}");
             at
@@ -287,7 +288,7 @@ fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
                 .flat_map(|job| job.keys.iter().copied())
                 .filter(|at| parts.key(*at) == key)
                 .collect();
-            let at = *random.pick(&keys)?;
+            let at = *pick(random, &keys)?;
             lines[at] = parts.lines[at].replacen(key, name, 1);
             at
         }
@@ -295,13 +296,13 @@ fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
             let plain =
                 parts.events.iter().filter(|at| parts.lines[**at].trim_end().ends_with(':'));
             let plain: Vec<&usize> = plain.collect();
-            let at = **random.pick(&plain)?;
+            let at = **pick(random, &plain)?;
             lines[at] = format!("{}{name}:", inside(at));
             at
         }
         Fault::Alone(step) => {
             let steps: Vec<&Step> = parts.jobs.iter().flat_map(|job| &job.steps).collect();
-            let before = random.pick(&steps)?.at;
+            let before = pick(random, &steps)?.at;
             lines.insert(before, format!("{}{step}", inside(before)));
             before
         }
@@ -314,7 +315,7 @@ fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
             before
         }
         Fault::Twice => {
-            let job = random.pick(&jobs)?;
+            let job = pick(random, &jobs)?;
             let runs_on = *job.keys.iter().find(|at| parts.key(**at) == "runs-on")?;
             let pad = inside(runs_on);
             let last = *job.keys.last()?;
@@ -328,7 +329,7 @@ fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
         Fault::Itself => {
             let fit: Vec<&&Job> =
                 jobs.iter().filter(|job| !parts.has(&job.keys, "needs")).collect();
-            let job = random.pick(&fit)?;
+            let job = pick(random, &fit)?;
             let pad = inside(job.keys[0]);
             lines.insert(job.keys[0], format!("{pad}needs: {}", parts.key(job.at)));
             job.keys[0]
@@ -344,7 +345,7 @@ fn plant(source: &str, fault: Fault, random: &mut Random) -> Option<Planted> {
                     one_line(&at).then_some((job, at))
                 })
                 .collect();
-            let (job, at) = random.pick(&fit)?;
+            let (job, at) = pick(random, &fit)?;
             lines.remove(*at);
             job.at
         }
@@ -367,12 +368,12 @@ pub(super) fn found(folder: &Path) -> Measured {
         .iter()
         .map(|file| Ok((short(file, folder), read(file)?)))
         .collect::<anyhow::Result<_>>()?;
-    let mut random = Random::new(1);
+    let mut random = Rng::with_seed(1);
     let mut missed = Vec::new();
     let mut cases = 0;
     while cases < CASES {
         let fault = FAULTS[cases % FAULTS.len()];
-        let (name, source) = &sources[random.below(sources.len())];
+        let (name, source) = &sources[random.usize(0..sources.len())];
         let Some(planted) = plant(source, fault, &mut random) else { continue };
         cases += 1;
         let problems = check(&planted.source);
