@@ -79,6 +79,7 @@ impl JobContexts {
             ("strategy", &spec.strategy),
             ("needs", &spec.needs),
             ("vars", &spec.vars),
+            ("inputs", &spec.inputs),
         ] {
             contexts.set(name, json);
         }

@@ -26,6 +26,9 @@ pub struct JobSpec {
     pub needs: Json,
     /// The `vars` context.
     pub vars: Json,
+    /// The `inputs` context.
+    #[serde(default)]
+    pub inputs: Json,
     /// The variables that every step has beside GitHub's: `PATH`, `HOME` and the like.
     pub environment: Vec<(String, String)>,
     /// The folder that belongs to this job alone; everything the job gets is made below it.

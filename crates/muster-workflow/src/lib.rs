@@ -16,6 +16,7 @@ pub mod diagnostic;
 mod events;
 pub mod expr;
 mod grammar;
+mod inputs;
 mod keys;
 mod lint;
 pub mod matrix;
@@ -36,6 +37,7 @@ mod words;
 pub mod workflow;
 mod yaml;
 
+pub use inputs::inputs;
 pub use lint::{Files, lint};
 pub use plan::{PlannedJob, plan};
 pub use preview::{Called, Preview, preview};

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use crate::call::MAX_NESTED;
 use crate::diagnostic::Problem;
 use crate::expr::{Contexts, JobStatus, Object, Value};
+use crate::inputs::{dispatched, value_of};
 use crate::plan::{PlannedJob, plan_job};
-use crate::workflow::{Call, Details, Input, InputKind, Job, Workflow};
+use crate::workflow::{Call, Job, Workflow};
 
 /// A job that would run, or would not.
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ pub fn preview(
 ) -> Result<Vec<Preview>, Vec<Problem>> {
     let mut contexts = contexts.clone();
     if contexts.get("inputs").is_none() {
-        contexts.set("inputs", dispatched(workflow, &contexts));
+        contexts.set("inputs", from_event(workflow, &contexts));
     }
     let calls = Calls { called, within: Vec::new(), jobs: &Cell::new(0) };
     jobs(workflow, &contexts, &calls)
@@ -103,8 +104,8 @@ impl<'a> Calls<'a> {
     }
 }
 
-/// Returns the inputs that people fill in: what the event has, else the defaults.
-fn dispatched(workflow: &Workflow, contexts: &Contexts) -> Value {
+/// Returns the inputs that the event has, else the defaults.
+fn from_event(workflow: &Workflow, contexts: &Contexts) -> Value {
     let given = match contexts.get("github") {
         Some(Value::Object(github)) => match github.get("event") {
             Some(Value::Object(event)) => event.get("inputs").cloned(),
@@ -112,12 +113,8 @@ fn dispatched(workflow: &Workflow, contexts: &Contexts) -> Value {
         },
         _ => None,
     };
-    let inputs = workflow.triggers.iter().find_map(|trigger| match &trigger.details {
-        Details::Dispatch(inputs) => Some(inputs),
-        _ => None,
-    });
     let mut values = Object::new();
-    for input in inputs.into_iter().flatten() {
+    for input in dispatched(workflow) {
         let given = match &given {
             Some(Value::Object(given)) => given.get(&input.name).cloned(),
             _ => None,
@@ -125,21 +122,6 @@ fn dispatched(workflow: &Workflow, contexts: &Contexts) -> Value {
         values.insert(input.name.as_str(), value_of(input, given, contexts));
     }
     values.into()
-}
-
-/// Returns the value of an input: what is given, its default, or what its type begins with.
-fn value_of(input: &Input, given: Option<Value>, contexts: &Contexts) -> Value {
-    let default = || input.default.as_ref().and_then(|default| default.get(contexts).ok());
-    match (&input.kind, given.or_else(default)) {
-        (InputKind::Boolean, Some(value)) => match &value {
-            Value::String(text) => text.eq_ignore_ascii_case("true").into(),
-            other => other.is_truthy().into(),
-        },
-        (InputKind::Boolean, None) => false.into(),
-        (InputKind::Number, value) => value.map_or(0.0, |value| value.to_number()).into(),
-        (_, Some(value)) => value.to_string().into(),
-        (_, None) => "".into(),
-    }
 }
 
 fn jobs(

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use muster_workflow::diagnostic::Problem;
 use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
-use muster_workflow::trigger::{ChangedFiles, Event, Verdict, judge};
+use muster_workflow::trigger::{ChangedFiles, Event, Verdict, is_event, judge};
 use muster_workflow::workflow::Workflow;
 use muster_workflow::{Called, Files as _, Preview, check, payload, preview, read};
 use serde_json::{Value as Json, json};
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         return Ok(if problems.is_empty() { GREEN } else { RED });
     }
     let name = arguments.event.as_deref().unwrap_or_default();
-    if !muster_workflow::trigger::is_event(name) {
+    if !is_event(name) {
         bail!("`{name}` is no event that starts a workflow");
     }
     let payload = match &arguments.payload {
@@ -125,7 +125,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(exit)
 }
 
-fn payload_in(file: &Path) -> anyhow::Result<Json> {
+/// Reads what a webhook says: a JSON object.
+pub(super) fn payload_in(file: &Path) -> anyhow::Result<Json> {
     let cannot = || format!("cannot read {}", file.display());
     if std::fs::metadata(file).with_context(cannot)?.len() > MOST_BYTES {
         bail!("{} is larger than {MOST_BYTES} bytes", file.display());

@@ -94,6 +94,7 @@ impl Start {
             strategy: planned.strategy().to_json(),
             needs: needs.to_json(),
             vars: Value::Null.to_json(),
+            inputs: Value::Null.to_json(),
             environment,
             folder,
             source: Source {

@@ -24,7 +24,7 @@ fn a_green_workflow_runs_on_a_snapshot_of_the_work_tree() {
     │ Checked out [sha] at refs/heads/main
     ✓ Run actions/checkout@v4 [time]
     ▸ Look
-    │ two
+    │ one
     │ three
     │ .git
     │ .github
@@ -436,7 +436,79 @@ fn a_pull_request_to_the_default_branch_is_pretended() {
       test  success  [time]
     exit 0
     "#);
-    let unknown = scene.muster(&["run", "--event", "release"]);
-    assert!(unknown.err.contains("possible values: push, pull_request"), "{}", unknown.err);
+    let unknown = scene.muster(&["run", "--event", "released"]);
+    assert_snapshot!(unknown.err, @"error: `released` is no event that starts a workflow");
     assert_eq!(unknown.exit, Some(2));
+}
+
+#[test]
+fn any_event_is_pretended_with_what_people_and_webhooks_say() {
+    let scene = Scene::new();
+    scene.file(
+        ".github/workflows/deploy.yml",
+        r#"
+on:
+  workflow_dispatch:
+    inputs:
+      to: {type: choice, options: [staging, production]}
+      force: {type: boolean}
+      times: {type: number, default: 2}
+  release: {types: [published]}
+jobs:
+  go:
+    if: inputs.force || github.event_name == 'release'
+    strategy: {matrix: {os: [linux, mac], node: [18, 20]}}
+    runs-on: ubuntu-latest
+    steps:
+      - run: echo "${{ inputs.to }} ${{ inputs.times }} ${{ vars.PLACE }} ${{ matrix.os }} ${{ github.event.release.tag_name }}"
+"#,
+    );
+    scene.file("payload.json", r#"{"action": "published", "release": {"tag_name": "v1"}}"#);
+    scene.commit("a deployment");
+    let story = |arguments: &[&str]| {
+        let base = ["run", "--isolation", "none", "--matrix", "os=mac", "--matrix", "node=20"];
+        scene.muster(&[&base[..], arguments].concat()).story()
+    };
+    let dispatch = ["--event", "workflow_dispatch"];
+    let filled = ["--input", "to=production", "--input", "force=true", "--var", "PLACE=here"];
+    assert_snapshot!(story(&[&dispatch[..], &filled].concat()), @r#"
+    .github/workflows/deploy.yml: under the server these events start nothing yet: release
+    .github/workflows/deploy.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
+    ▸ Run echo "production 2 here mac "
+    │ production 2 here mac 
+    ✓ Run echo "production 2 here mac " [time]
+    .github/workflows/deploy.yml: success
+      go (mac, 20)  success  [time]
+    exit 0
+    "#);
+    assert_snapshot!(story(&["--event", "release", "--payload", "payload.json"]), @r#"
+    .github/workflows/deploy.yml: under the server these events start nothing yet: workflow_dispatch
+    .github/workflows/deploy.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
+    ▸ Run echo "staging 2  mac v1"
+    │ staging 2  mac v1
+    ✓ Run echo "staging 2  mac v1" [time]
+    .github/workflows/deploy.yml: success
+      go (mac, 20)  success  [time]
+    exit 0
+    "#);
+    let wrong = ["--input", "to=moon", "--input", "froce=true", "--input", "times=often"];
+    assert_snapshot!(story(&[&dispatch[..], &wrong].concat()), @"
+    .github/workflows/deploy.yml: under the server these events start nothing yet: release
+    error: .github/workflows/deploy.yml: there is no input `froce`; did you mean `force`?; input `to` must be one of staging, production, this is `moon`; input `times` must be a number, this is `often`
+    exit 2
+    ");
+    assert_snapshot!(story(&dispatch), @"
+    .github/workflows/deploy.yml: under the server these events start nothing yet: release
+    .github/workflows/deploy.yml
+    .github/workflows/deploy.yml: success
+      go (mac, 20)  skipped  its `if` is false
+    exit 0
+    ");
+    assert_snapshot!(story(&[]), @"
+    .github/workflows/deploy.yml: not run: `on` does not name `push` (it is for `--event workflow_dispatch`)
+    nothing to run
+    exit 2
+    ");
 }

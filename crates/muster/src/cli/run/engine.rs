@@ -17,6 +17,7 @@ use muster_runner::spec::{JobConclusion, JobResult, JobSpec, Source, StepEvent};
 use muster_runner::spool::Record;
 use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_sys::{clock, sandbox, signal, tree};
+use muster_workflow::expr::Value;
 
 use super::Planned;
 use super::screen::Screen;
@@ -210,6 +211,7 @@ impl Driver<'_> {
             definition.continue_on_error.get(&contexts).context("`continue-on-error`")?;
         let folder = self.engine.folder.join(format!("{}-{}", place.run, place.job));
         fs::create_dir(&folder).context("cannot make the job's folder")?;
+        let context = |name: &str| contexts.get(name).map_or(serde_json::json!({}), Value::to_json);
         let spec = JobSpec {
             workflow: entry.file.text.clone(),
             workflow_path: entry.file.path.clone(),
@@ -219,7 +221,8 @@ impl Driver<'_> {
             matrix: planned.matrix.to_json(),
             strategy: planned.strategy().to_json(),
             needs: needs.to_json(),
-            vars: serde_json::json!({}),
+            vars: context("vars"),
+            inputs: context("inputs"),
             environment: machine::callers_environment(),
             folder: folder.clone(),
             source: self.engine.source.clone(),

@@ -17,14 +17,15 @@ use muster_core::id::Sha;
 use muster_core::run::Run;
 use muster_runner::spec::Source;
 use muster_sys::files;
-use muster_workflow::expr::Contexts;
-use muster_workflow::trigger::{ChangedFiles, Verdict, judge, unserved};
+use muster_workflow::expr::{Contexts, Object, Value};
+use muster_workflow::trigger::{ChangedFiles, Event, Verdict, is_event, judge, unserved};
 use muster_workflow::workflow::Workflow;
-use muster_workflow::{diagnostic, plan, read};
+use muster_workflow::{diagnostic, inputs, payload, plan, read};
 
 use self::engine::Engine;
 use self::find::WorkflowFile;
 use self::screen::Screen;
+use super::plan::payload_in;
 use super::{CANNOT_RUN, GREEN, RED, complain};
 use crate::config::{IsolationConfig, SandboxConfig};
 use crate::git::{self, Head, WorkTree};
@@ -41,24 +42,43 @@ pub(crate) struct Arguments {
     /// Run only this workflow file, whether or not the event starts it.
     #[arg(short = 'W', long, value_name = "FILE")]
     workflow: Option<PathBuf>,
-    /// The event to run for: a push of the branch that is checked out, or a pull request from it to the
-    /// default branch.
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = EventKind::Push)]
-    event: EventKind,
+    /// The event to run for: a push of the branch that is checked out, a pull request from it to the
+    /// default branch, or any other that `on` can name.
+    #[arg(long, value_name = "NAME", default_value = "push")]
+    event: String,
+    /// What GitHub's webhook says of the event: a JSON file.
+    #[arg(long, value_name = "FILE")]
+    payload: Option<PathBuf>,
+    /// An input of `workflow_dispatch`.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    input: Vec<(String, String)>,
+    /// A value of the context `vars`.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    var: Vec<(String, String)>,
     /// Run only this job and those that it needs.
     #[arg(long, value_name = "ID")]
     job: Option<String>,
+    /// Run only legs of matrices that have this value.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    matrix: Vec<(String, String)>,
     /// Run in the work tree itself instead of in an empty workspace.
     #[arg(long)]
     in_place: bool,
 }
 
 /// What the run pretends happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum EventKind {
-    Push,
-    PullRequest,
+struct Happening {
+    /// What is in the repository for it: a push, or a pull request.
+    change: Change,
+    /// What `on` is asked about.
+    event: Event,
+    /// What the webhook says, where there is one.
+    payload: Option<serde_json::Value>,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// A workflow that will run.
@@ -86,9 +106,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let scratch = Scratch(scratch.keep());
     let head = tree.head();
     let mut source = snapshot(&tree, &head, scratch.path(), arguments.in_place)?;
-    let change = change(&tree, head, &source, arguments.event)?;
-    source.git_ref = change.full_ref();
-    let (planned, refused) = plan_all(&tree, files, arguments, &change, &mut screen)?;
+    let happening = happening(&tree, head, &source, arguments)?;
+    source.git_ref = happening.change.full_ref();
+    let (planned, refused) = plan_all(&tree, files, arguments, &happening, &mut screen)?;
     let nothing = planned.is_empty();
     let engine = Engine {
         folder: scratch.path().to_owned(),
@@ -161,10 +181,10 @@ fn plan_all(
     tree: &WorkTree,
     files: Vec<WorkflowFile>,
     arguments: &Arguments,
-    change: &Change,
+    happening: &Happening,
     screen: &mut Screen,
 ) -> anyhow::Result<(Vec<Planned>, usize)> {
-    let sha = change.sha().context("the snapshot is no commit")?;
+    let sha = happening.change.sha().context("the snapshot is no commit")?;
     let mut planned = Vec::new();
     let mut refused = 0;
     let mut jobs_found = false;
@@ -178,14 +198,12 @@ fn plan_all(
             }
         };
         if arguments.workflow.is_none()
-            && let Verdict::Skip(why) = judge(&workflow, &change.event(ChangedFiles::Unknown))
+            && let Verdict::Skip(why) = judge(&workflow, &happening.event)
         {
             let wants = |name: &str| workflow.triggers.iter().any(|on| on.event == name);
-            let hint = match arguments.event {
-                EventKind::Push if wants("pull_request") => " (it is for `--event pull_request`)",
-                EventKind::PullRequest if wants("push") => " (it is for `--event push`)",
-                _ => "",
-            };
+            let others = ["push", "pull_request", "workflow_dispatch"];
+            let other = others.iter().find(|name| **name != arguments.event && wants(name));
+            let hint = other.map_or(String::new(), |name| format!(" (it is for `--event {name}`)"));
             screen.line(&format!("{}: not run: {why}{hint}", file.path));
             continue;
         }
@@ -194,15 +212,16 @@ fn plan_all(
             screen.block(&diagnostic::render(&file.path, &file.text, &workflow.unsupported));
             continue;
         }
-        let never = unserved(&workflow);
+        let mut never = unserved(&workflow);
+        never.retain(|event| *event != arguments.event);
         if !never.is_empty() {
             screen.line(&format!(
-                "{}: these events start nothing yet: {}",
+                "{}: under the server these events start nothing yet: {}",
                 file.path,
                 never.join(", ")
             ));
         }
-        let mut entry = match plan_one(tree, file, workflow, change, sha) {
+        let mut entry = match plan_one(tree, file, workflow, happening, sha, arguments)? {
             Ok(entry) => entry,
             Err((file, problems)) => {
                 refused += 1;
@@ -210,6 +229,9 @@ fn plan_all(
                 continue;
             }
         };
+        if !arguments.matrix.is_empty() {
+            select_legs(&mut entry, &arguments.matrix);
+        }
         if let Some(job) = &arguments.job {
             if !select(&mut entry, job) {
                 continue;
@@ -228,9 +250,11 @@ fn plan_one(
     tree: &WorkTree,
     file: WorkflowFile,
     workflow: Workflow,
-    change: &Change,
+    happening: &Happening,
     sha: &Sha,
-) -> Result<Planned, (WorkflowFile, Vec<diagnostic::Problem>)> {
+    arguments: &Arguments,
+) -> anyhow::Result<Result<Planned, (WorkflowFile, Vec<diagnostic::Problem>)>> {
+    let Happening { change, event, payload } = happening;
     let name = tree.top.file_name().map(|name| name.to_string_lossy().into_owned());
     let repository = format!("local/{}", name.unwrap_or_else(|| "repository".to_owned()));
     let git_ref = change.full_ref();
@@ -247,22 +271,55 @@ fn plan_one(
         repository_url: &tree.top.to_string_lossy(),
         server_url: "https://github.com",
         api_url: "https://api.github.com",
-        payload: None,
+        payload: payload.clone(),
         workflow: workflow.name.as_deref().unwrap_or(&file.path),
         workflow_path: &file.path,
         run_id: 1,
         run_number: 1,
     };
-    let github = github_context(change, &facts);
+    let mut github = github_context(change, &facts);
+    if event.name != change.event_name() {
+        let told = payload.clone().unwrap_or_else(|| serde_json::json!({}));
+        let said = payload::github(&event.name, &told, None);
+        for field in ["event", "event_name", "head_ref", "base_ref"] {
+            github[field] = said[field].clone();
+        }
+    }
     let mut contexts = Contexts::new();
     contexts.set("github", &github);
-    match plan(&workflow, &contexts) {
+    contexts.set("vars", arguments.var.iter().cloned().collect::<Object>());
+    match inputs(&workflow, &arguments.input, &contexts) {
+        Ok(inputs) => {
+            if event.name == "workflow_dispatch" && payload.is_none() {
+                github["event"]["inputs"] = inputs.to_json();
+                contexts.set("github", &github);
+            }
+            contexts.set("inputs", inputs);
+        }
+        Err(wrong) => anyhow::bail!("{}: {}", file.path, wrong.join("; ")),
+    }
+    Ok(match plan(&workflow, &contexts) {
         Ok(jobs) => {
             let run = Run::new(&jobs);
             Ok(Planned { file, workflow, contexts, github, run, jobs })
         }
         Err(problems) => Err((file, problems)),
-    }
+    })
+}
+
+/// Leaves only the legs that have these values; a job without such a key in its matrix stays.
+fn select_legs(planned: &mut Planned, wanted: &[(String, String)]) {
+    let fits = |job: &muster_workflow::PlannedJob| {
+        let Value::Object(matrix) = &job.matrix else { return true };
+        wanted
+            .iter()
+            .all(|(name, value)| matrix.get(name).is_none_or(|has| has.to_string() == *value))
+    };
+    let keep: Vec<bool> = planned.jobs.iter().map(fits).collect();
+    let mut place = keep.iter();
+    planned.jobs.retain(|_| place.next().copied().unwrap_or(true));
+    let mut place = keep.iter();
+    planned.run.jobs.retain(|_| place.next().copied().unwrap_or(true));
 }
 
 /// Leaves only the job `id` and what it needs; returns false where there is no such job.
@@ -283,20 +340,37 @@ fn select(planned: &mut Planned, id: &str) -> bool {
     planned.run.jobs.iter().any(|job| job.id.eq_ignore_ascii_case(id))
 }
 
-/// Returns what the run pretends happened: a push of the snapshot to the branch that is checked out, or a
-/// pull request with it.
-fn change(
+/// Returns what the run pretends happened.
+fn happening(
     tree: &WorkTree,
     head: Head,
     source: &Source,
-    event: EventKind,
-) -> anyhow::Result<Change> {
+    arguments: &Arguments,
+) -> anyhow::Result<Happening> {
+    let name = arguments.event.as_str();
+    if !is_event(name) {
+        anyhow::bail!("`{name}` is no event that starts a workflow");
+    }
+    let payload = arguments.payload.as_deref().map(payload_in).transpose()?;
+    let change = change(tree, head, source, name)?;
+    let event = if name == change.event_name() {
+        change.event(ChangedFiles::Unknown)
+    } else {
+        let told = payload.clone().unwrap_or_else(|| serde_json::json!({}));
+        payload::event(name, &told, Some(&change.full_ref()), ChangedFiles::Unknown)
+    };
+    Ok(Happening { change, event, payload })
+}
+
+/// Returns what is in the repository for an event: a push of the snapshot to the branch that is checked out, or a
+/// pull request with it.
+fn change(tree: &WorkTree, head: Head, source: &Source, event: &str) -> anyhow::Result<Change> {
     let sha = Sha::parse(&source.sha)?;
     let commit = git::commit(&tree.top, source.extra_objects.as_deref(), &sha);
     let commit = commit.context("cannot read the snapshot")?;
     let before = head.commit.map(|head| head.commit);
     let sender = std::env::var("USER").ok().map(|login| Person { id: None, login });
-    if event == EventKind::Push {
+    if event != "pull_request" {
         let git_ref =
             GitRef::parse(&source.git_ref).unwrap_or_else(|| GitRef::Branch("HEAD".to_owned()));
         return Ok(Change::Push { git_ref, before, head: commit, forced: false, sender });

@@ -1,0 +1,89 @@
+//! The `inputs` of a run: what people filled in, or a caller gave, by what the workflow asks for.
+
+use crate::expr::{Contexts, Object, Value};
+use crate::words::nearest;
+use crate::workflow::{Details, Input, InputKind, Workflow};
+
+/// Returns the `inputs` context of a run that people started, with what they filled in.
+///
+/// # Errors
+///
+/// All that is wrong with what was given, a sentence each: an input that there is not, one that is required and
+/// absent, a value of another type.
+pub fn inputs(
+    workflow: &Workflow,
+    given: &[(String, String)],
+    contexts: &Contexts,
+) -> Result<Value, Vec<String>> {
+    let asked = dispatched(workflow);
+    let mut wrong = Vec::new();
+    for (name, _) in given {
+        if !asked.iter().any(|input| input.name.eq_ignore_ascii_case(name)) {
+            let names = || asked.iter().map(|input| input.name.as_str());
+            wrong.push(match nearest(name, names()) {
+                Some(near) => format!("there is no input `{name}`; did you mean `{near}`?"),
+                None if asked.is_empty() => format!("there is no input `{name}`: it has none"),
+                None => {
+                    let names = names().collect::<Vec<_>>().join(", ");
+                    format!("there is no input `{name}`; its inputs are: {names}")
+                }
+            });
+        }
+    }
+    let mut values = Object::new();
+    for input in asked {
+        let given = given.iter().find(|(name, _)| name.eq_ignore_ascii_case(&input.name));
+        let given = given.map(|(_, value)| value.as_str());
+        if let Some(why) = refusal(input, given) {
+            wrong.push(why);
+        }
+        values.insert(input.name.as_str(), value_of(input, given.map(Value::from), contexts));
+    }
+    if wrong.is_empty() { Ok(values.into()) } else { Err(wrong) }
+}
+
+fn refusal(input: &Input, given: Option<&str>) -> Option<String> {
+    let name = &input.name;
+    let Some(given) = given else {
+        let is_absent = input.required && input.default.is_none();
+        return is_absent.then(|| format!("input `{name}` is required"));
+    };
+    match &input.kind {
+        InputKind::Boolean if !matches!(given, "true" | "false") => {
+            Some(format!("input `{name}` must be true or false, this is `{given}`"))
+        }
+        InputKind::Number if given.parse::<f64>().is_err() => {
+            Some(format!("input `{name}` must be a number, this is `{given}`"))
+        }
+        InputKind::Choice(options) if !options.iter().any(|option| option == given) => {
+            let options = options.join(", ");
+            Some(format!("input `{name}` must be one of {options}, this is `{given}`"))
+        }
+        _ => None,
+    }
+}
+
+/// Returns the inputs that people fill in.
+pub(crate) fn dispatched(workflow: &Workflow) -> &[Input] {
+    let inputs = workflow.triggers.iter().find_map(|trigger| match &trigger.details {
+        Details::Dispatch(inputs) => Some(inputs.as_slice()),
+        _ => None,
+    });
+    inputs.unwrap_or_default()
+}
+
+/// Returns the value of an input: what is given, its default, or what its type begins with.
+pub(crate) fn value_of(input: &Input, given: Option<Value>, contexts: &Contexts) -> Value {
+    let default = || input.default.as_ref().and_then(|default| default.get(contexts).ok());
+    match (&input.kind, given.or_else(default)) {
+        (InputKind::Boolean, Some(value)) => match &value {
+            Value::String(text) => text.eq_ignore_ascii_case("true").into(),
+            other => other.is_truthy().into(),
+        },
+        (InputKind::Boolean, None) => false.into(),
+        (InputKind::Number, value) => value.map_or(0.0, |value| value.to_number()).into(),
+        (InputKind::Choice(options), None) => options.first().map_or("", String::as_str).into(),
+        (_, Some(value)) => value.to_string().into(),
+        (_, None) => "".into(),
+    }
+}
