@@ -206,7 +206,26 @@ impl<'a> Reader<'a> {
                 (Event::StreamEnd | Event::DocumentEnd, span) => {
                     return Ok(Node { span, yaml: Yaml::Null });
                 }
-                (event, span) => return self.node(event, span, 0),
+                (event, span) => {
+                    let root = self.node(event, span, 0)?;
+                    return self.only(root);
+                }
+            }
+        }
+    }
+
+    /// A file is one document.
+    fn only(&mut self, root: Node) -> Result<Node, Problem> {
+        loop {
+            match self.event()? {
+                (Event::DocumentEnd, _) => {}
+                (Event::StreamEnd, _) => return Ok(root),
+                (_, span) => {
+                    return Err(Problem::invalid(
+                        span,
+                        "a workflow file is one YAML document, here begins another",
+                    ));
+                }
             }
         }
     }
@@ -403,10 +422,12 @@ impl<'a> Reader<'a> {
         let before = source.get(..span.start).unwrap_or_default().trim_end();
         let line = before.rfind('\n').map_or(0, |line| line + 1);
         let header = before[line..].char_indices().find(|(at, c)| {
-            let rest = before[line + at + 1..].trim_start_matches(['-', '+']);
-            let rest =
-                rest.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+'));
-            matches!(c, '|' | '>') && (rest.is_empty() || rest.trim_start().starts_with('#'))
+            if !matches!(c, '|' | '>') {
+                return false;
+            }
+            let rest = before[line + at + 1..]
+                .trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+'));
+            rest.is_empty() || rest.trim_start().starts_with('#')
         });
         header.map_or(span, |(at, _)| Span { start: line + at, ..span })
     }
@@ -494,9 +515,11 @@ fn plain(text: &str) -> Yaml {
     }
     for (prefix, radix) in [("0x", 16), ("0o", 8)] {
         if let Some(digits) = text.strip_prefix(prefix)
+            && digits.bytes().all(|b| char::from(b).is_digit(radix))
             && let Ok(number) = u32::from_str_radix(digits, radix)
         {
-            return Yaml::Number(f64::from(number));
+            // As GitHub reads it: 32 bits, the first of them the sign.
+            return Yaml::Number(f64::from(number.cast_signed()));
         }
     }
     let is_float = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')

@@ -231,8 +231,13 @@ impl Evaluator<'_> {
         };
         if function == Function::Format {
             let rest = &arguments[1..];
+            // Each is evaluated when the text asks for it first, and once: calls within calls would double each time.
+            let mut known: Vec<Option<Value>> = vec![None; rest.len()];
             return functions::format(&first.to_string(), rest.len(), |place| {
-                self.one(&rest[place])
+                if known[place].is_none() {
+                    known[place] = Some(self.one(&rest[place])?);
+                }
+                Ok(known[place].clone().unwrap_or(Value::Null))
             });
         }
         let second = match arguments.get(1) {

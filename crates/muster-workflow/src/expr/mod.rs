@@ -16,6 +16,6 @@ mod value;
 pub use eval::{Contexts, EvalError, JobStatus};
 pub(crate) use functions::{Function, push};
 pub(crate) use lex::Operator;
-pub(crate) use parse::Node;
 pub use parse::{Expr, ParseError, ParseErrorKind, Scope, parse};
+pub(crate) use parse::{MAX_LENGTH, Node};
 pub use value::{Object, Value};

@@ -6,7 +6,7 @@ use super::value::{Value, eq_ignore_case};
 use crate::words::nearest;
 
 /// The longest expression, in bytes, and the deepest tree: GitHub's bounds.
-const MAX_LENGTH: usize = 21_000;
+pub(crate) const MAX_LENGTH: usize = 21_000;
 const MAX_DEPTH: usize = 50;
 /// Bounds the parser's own recursion: a group nests the parser but not the tree.
 const MAX_NESTING: usize = 200;

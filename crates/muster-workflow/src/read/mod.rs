@@ -54,7 +54,7 @@ pub(crate) fn parse(source: &str, places: Places) -> (Option<(Token, Workflow)>,
 }
 
 /// The most problems of a file that are told: a file may have as many as it has words.
-const MAX_PROBLEMS: usize = 1_000;
+pub(crate) const MAX_PROBLEMS: usize = 1_000;
 
 /// Brings problems into the order of their places, each once.
 pub(crate) fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {

@@ -6,9 +6,10 @@ use std::fmt;
 use super::{Kind, Pair, Token};
 use crate::diagnostic::{Problem, Rule as Broken, Span};
 use crate::events::{self, EVENTS};
-use crate::expr::{ParseError, Scope, parse};
+use crate::expr::{MAX_LENGTH, ParseError, Scope, parse};
 use crate::grammar::{self, Mapping, Rule, Shape};
 use crate::keys;
+use crate::read::MAX_PROBLEMS;
 use crate::template::{Condition, OPEN, Part, Template, closing, literal};
 use crate::words::{list, nearest};
 use crate::yaml::{Entry, Node, Yaml};
@@ -125,7 +126,7 @@ impl Reader<'_> {
         let mut seen = HashSet::new();
         for entry in entries {
             // A key of the grammar in other letters is another key, and told as such.
-            let is_known_by_case = !has_free_keys && self.places != Places::Texts;
+            let is_known_by_case = !has_free_keys && !is_events && self.places != Places::Texts;
             let name =
                 if is_known_by_case { entry.key.clone() } else { entry.key.to_ascii_lowercase() };
             if !seen.insert(name) {
@@ -148,7 +149,7 @@ impl Reader<'_> {
         match candidates.as_slice() {
             [mapping] if !told.computed => self.required(start, &pairs, &told, mapping),
             [] | [_] => {}
-            many if !told.computed => self.undecided(start, many, what),
+            many if !told.computed && !told.decides(many) => self.undecided(start, many, what),
             _ => {}
         }
         Token { span, kind: Kind::Map(pairs) }
@@ -201,6 +202,11 @@ impl Reader<'_> {
         Some(Pair { key, value })
     }
 
+    /// A hint is looked for only as long as somebody may read it.
+    fn nearest<'w>(&self, wrong: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+        if self.problems.len() < MAX_PROBLEMS { nearest(wrong, words) } else { None }
+    }
+
     fn unknown_key(&mut self, name: &str, span: Span, candidates: &[&'static Mapping]) {
         let keys = || candidates.iter().flat_map(|mapping| mapping.keys).map(|key| key.name);
         let what = match candidates {
@@ -210,7 +216,7 @@ impl Reader<'_> {
         let mut known: Vec<&str> = keys().collect();
         known.sort_unstable();
         known.dedup();
-        let hint = match nearest(name, keys()) {
+        let hint = match self.nearest(name, keys()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("its keys are: {}", known.join(", ")),
         };
@@ -221,8 +227,11 @@ impl Reader<'_> {
     fn required(&mut self, span: Span, pairs: &[Pair], told: &Told, mapping: &Mapping) {
         // A key that is meant for it has been told already.
         let is_there = |name: &'static str| {
+            let is_meant = |slip: &String| {
+                slip.eq_ignore_ascii_case(name) || nearest(slip, std::iter::once(name)).is_some()
+            };
             pairs.iter().any(|pair| pair.key.text() == Some(name))
-                || told.slips.iter().any(|slip| nearest(slip, std::iter::once(name)).is_some())
+                || told.slips.iter().take(MAX_PROBLEMS).any(is_meant)
         };
         for key in mapping.keys.iter().filter(|key| key.required && !is_there(key.name)) {
             self.report(span, format!("{} needs `{}`", mapping.what, key.name));
@@ -372,7 +381,10 @@ impl Reader<'_> {
             let expr = inside[..close].trim();
             rest = &inside[close + 2..];
             // A text in quotes is that text, wherever it stands.
-            if is_alone && let Some(text) = literal(expr) {
+            if is_alone
+                && expr.len() <= MAX_LENGTH
+                && let Some(text) = literal(expr)
+            {
                 return Kind::Text(text);
             }
             let Some(scope) = scope else {
@@ -442,8 +454,16 @@ impl Reader<'_> {
         let kind = match node.yaml {
             Yaml::Null => Kind::Null,
             Yaml::Mapping(entries) if asks => {
-                let pairs = entries.into_iter();
-                Kind::Map(pairs.filter_map(|entry| self.filter(entry, event)).collect())
+                let mut seen = HashSet::new();
+                let mut pairs = Vec::new();
+                for entry in entries {
+                    if seen.insert(entry.key.clone()) {
+                        pairs.extend(self.filter(entry, event));
+                    } else {
+                        self.report(entry.key_span, format!("`{}` is already defined", entry.key));
+                    }
+                }
+                Kind::Map(pairs)
             }
             _ => {
                 let wanted = if asks { "nothing or a mapping" } else { "nothing" };
@@ -470,7 +490,7 @@ impl Reader<'_> {
         }
         let types = (!event.types.is_empty()).then_some(keys::TYPES);
         let known: Vec<&str> = types.into_iter().chain(event.filters.iter().copied()).collect();
-        let hint = match nearest(name, known.iter().copied()) {
+        let hint = match self.nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("its keys are: {}", known.join(", ")),
         };
@@ -510,7 +530,7 @@ impl Reader<'_> {
         }
         let message = format!("event `{}` has no activity `{name}`", event.name);
         let problem = Problem::invalid(span, message).of(Broken::Events);
-        let hint = match nearest(&name, event.types.iter().copied()) {
+        let hint = match self.nearest(&name, event.types.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("its activities are: {}", event.types.join(", ")),
         };
@@ -546,7 +566,7 @@ impl Reader<'_> {
             let is_expression = source.starts_with(OPEN);
             let breaks = if is_expression { Broken::Expression } else { self.breaks };
             let problem = Problem::invalid(span, message).of(breaks);
-            match nearest(text, words.into_iter()) {
+            match self.nearest(text, words.into_iter()) {
                 Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
                 None => problem,
             }
@@ -568,6 +588,9 @@ impl Reader<'_> {
 /// Keeps the mapping that one of the keys is for which only one mapping needs: what does not belong to it is wrong
 /// then, wherever it stands. Where there are such keys of several, that of most other keys is meant.
 fn decide(entries: &[Entry], candidates: &mut Vec<&'static Mapping>) {
+    if candidates.len() < 2 {
+        return;
+    }
     let decides = |name: &str| {
         let mut with = candidates.iter().filter(|mapping| mapping.key(name).is_some());
         let only = with.next().filter(|mapping| mapping.key(name).is_some_and(|key| key.required));
@@ -576,10 +599,18 @@ fn decide(entries: &[Entry], candidates: &mut Vec<&'static Mapping>) {
     let has = |mapping: &Mapping| {
         entries.iter().filter(|entry| mapping.key(&entry.key).is_some()).count()
     };
-    let decided = entries.iter().filter_map(|entry| decides(&entry.key));
-    // Of equals the first.
-    let best = decided.reduce(|best, next| if has(next) > has(best) { next } else { best });
-    if let Some(mapping) = best {
+    let mut best: Option<(&'static Mapping, usize)> = None;
+    for mapping in entries.iter().filter_map(|entry| decides(&entry.key)) {
+        // Of equals the first.
+        if best.is_some_and(|(best, _)| std::ptr::eq(best, mapping)) {
+            continue;
+        }
+        let count = has(mapping);
+        if best.is_none_or(|(_, most)| count > most) {
+            best = Some((mapping, count));
+        }
+    }
+    if let Some((mapping, _)) = best {
         *candidates = vec![mapping];
     }
 }
@@ -591,6 +622,21 @@ struct Told {
     computed: bool,
     /// The keys that it does not have.
     slips: Vec<String>,
+}
+
+impl Told {
+    /// Returns true where one of the slips is meant for a key that would decide what the mapping is.
+    fn decides(&self, candidates: &[&'static Mapping]) -> bool {
+        let required = || {
+            let keys = candidates.iter().flat_map(|mapping| mapping.keys);
+            keys.filter(|key| key.required).map(|key| key.name)
+        };
+        let is_meant = |slip: &String| {
+            required().any(|name| slip.eq_ignore_ascii_case(name))
+                || nearest(slip, required()).is_some()
+        };
+        self.slips.iter().take(MAX_PROBLEMS).any(is_meant)
+    }
 }
 
 /// Returns true where a text may stand at all; an empty one is nothing.

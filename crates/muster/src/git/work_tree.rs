@@ -90,8 +90,17 @@ impl WorkTree {
         parent: Option<&Committed>,
     ) -> Result<Sha, GitError> {
         let index = objects.join("index");
-        // With the work tree's own index to start from, unchanged files need not be read.
-        drop(std::fs::copy(self.own_git_dir.join("index"), &index));
+        // With the work tree's own index to start from, unchanged files need not be read. Its age says which files git
+        // has to read all the same: those that are no older, of which a change may not show in their age and size.
+        let own = self.own_git_dir.join("index");
+        if std::fs::copy(&own, &index).is_ok() {
+            let age = std::fs::metadata(&own).and_then(|own| own.modified());
+            let file = std::fs::File::options().write(true).open(&index);
+            let kept = age.and_then(|age| file?.set_modified(age));
+            if kept.is_err() {
+                drop(std::fs::remove_file(&index));
+            }
+        }
         let git = |command: &str| {
             Git::new(&self.top, command)
                 .env("GIT_DIR", &self.own_git_dir)

@@ -24,7 +24,7 @@ fn a_green_workflow_runs_on_a_snapshot_of_the_work_tree() {
     │ Checked out [sha] at refs/heads/main
     ✓ Run actions/checkout@v4 [time]
     ▸ Look
-    │ one
+    │ two
     │ three
     │ .git
     │ .github
@@ -42,6 +42,29 @@ fn a_green_workflow_runs_on_a_snapshot_of_the_work_tree() {
     ?? new
     ");
     assert_eq!(scene.git(&["count-objects"]), objects);
+}
+
+#[test]
+fn a_change_that_shows_in_no_age_and_no_size_is_seen_as_git_sees_it() {
+    let scene = Scene::new();
+    scene.workflow(
+        "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v4\n      - run: cat tracked\n",
+    );
+    scene.file("tracked", "one\n");
+    scene.commit("first");
+    scene.git(&["config", "core.trustctime", "false"]);
+    let then = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_hours(480_000);
+    let age = |path: &str| {
+        let file = std::fs::File::options().write(true).open(scene.path().join(path));
+        file.and_then(|file| file.set_modified(then)).unwrap();
+    };
+    age("tracked");
+    scene.git(&["add", "tracked"]);
+    scene.file("tracked", "two\n");
+    age("tracked");
+    age(".git/index");
+    let told = scene.muster(&["run", "--isolation", "none"]).story();
+    assert!(told.contains("│ two\n"), "{told}");
 }
 
 #[test]
