@@ -2,9 +2,12 @@
 
 use crate::diagnostic::Problem;
 use crate::expr::{Contexts, Object, Value};
-use crate::matrix;
+use crate::strategy::Legs;
 use crate::text::one_line;
 use crate::workflow::{Job, Workflow};
+
+/// How many jobs a run has at most, those of workflows that are called included.
+pub(crate) const MAX_JOBS: usize = 2_000;
 
 /// GitHub's bound on a job's display name, in characters.
 const MAX_NAME: usize = 100;
@@ -24,6 +27,8 @@ pub struct PlannedJob {
     pub matrix: Value,
     /// Whether a failure cancels the other legs.
     pub fail_fast: bool,
+    /// How many legs may run at a time.
+    pub max_parallel: usize,
     /// The labels that the runner must bear.
     pub labels: Vec<String>,
     /// The jobs that must end first.
@@ -33,13 +38,13 @@ pub struct PlannedJob {
 impl PlannedJob {
     /// Returns the `strategy` context.
     pub fn strategy(&self) -> Value {
-        #[expect(clippy::cast_precision_loss, reason = "at most 256 legs")]
+        #[expect(clippy::cast_precision_loss, reason = "as a number of expressions")]
         let number = |count: usize| Value::Number(count as f64);
         let mut strategy = Object::new();
         strategy.insert("fail-fast", self.fail_fast);
         strategy.insert("job-index", number(self.leg));
         strategy.insert("job-total", number(self.legs));
-        strategy.insert("max-parallel", number(self.legs));
+        strategy.insert("max-parallel", number(self.max_parallel));
         strategy.into()
     }
 }
@@ -58,9 +63,9 @@ pub fn plan(workflow: &Workflow, contexts: &Contexts) -> Result<Vec<PlannedJob>,
             Err(problem) => problems.push(problem),
         }
     }
-    if planned.len() > matrix::MAX_LEGS {
+    if planned.len() > MAX_JOBS {
         let span = workflow.jobs.first().map(|job| job.span).unwrap_or_default();
-        let message = format!("the run has {} jobs, more than {}", planned.len(), matrix::MAX_LEGS);
+        let message = format!("the run has {} jobs, more than {MAX_JOBS}", planned.len());
         problems.push(Problem::invalid(span, message));
     }
     if problems.is_empty() { Ok(planned) } else { Err(problems) }
@@ -88,49 +93,47 @@ fn with_labels(
 /// Plans the legs of one job, but for their labels.
 pub(crate) fn plan_job(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
     let at_job = |message: String| at_job(job, message);
-    let legs = match &job.strategy.matrix {
-        Some(matrix) => matrix::legs(matrix, contexts).map_err(at_job)?,
-        None => vec![Vec::new()],
+    let found = match &job.strategy {
+        Some(strategy) => strategy.legs(contexts).map_err(at_job)?,
+        None => Legs::one(),
     };
-    let fail_fast =
-        job.strategy.fail_fast.get(contexts).map_err(|error| at_job(error.to_string()))?;
-    let total = legs.len();
-    let mut planned = Vec::with_capacity(total);
-    for (leg, values) in legs.iter().enumerate() {
-        let mut contexts = contexts.clone();
-        let matrix = match job.strategy.matrix {
-            Some(_) => matrix::context(values),
-            None => Value::Null,
-        };
-        contexts.set("matrix", matrix.clone());
+    let legs = found.legs.len();
+    let mut planned = Vec::with_capacity(legs);
+    for (place, leg) in found.legs.into_iter().enumerate() {
         let mut entry = PlannedJob {
             id: job.id.clone(),
-            leg,
-            legs: total,
+            leg: place,
+            legs,
             name: String::new(),
-            matrix,
-            fail_fast,
+            matrix: leg.matrix,
+            fail_fast: found.fail_fast,
+            max_parallel: found.max_parallel,
             labels: Vec::new(),
             needs: job.needs.clone(),
         };
+        let mut contexts = contexts.clone();
+        contexts.set("matrix", entry.matrix.clone());
         contexts.set("strategy", entry.strategy());
-        entry.name = name(job, values, &contexts).map_err(at_job)?;
+        entry.name = name(job, &leg.suffix, &contexts).map_err(at_job)?;
         planned.push(entry);
     }
     Ok(planned)
 }
 
 /// Names a job as GitHub names its check: a computed name stands alone, any other gets the suffix.
-fn name(job: &Job, leg: &matrix::Leg, contexts: &Contexts) -> Result<String, String> {
-    let name = match &job.name {
-        None => job.id.clone(),
+fn name(job: &Job, suffix: &str, contexts: &Contexts) -> Result<String, String> {
+    let given = match &job.name {
+        None => String::new(),
         Some(template) => template.text(contexts).map_err(|error| error.to_string())?,
     };
-    let computed = job.name.as_ref().is_some_and(|name| name.as_literal().is_none());
-    let suffix = matrix::suffix(leg);
-    let name = match name.trim() {
-        "" => job.id.clone(),
-        _ if computed || suffix.is_empty() => name,
+    let is_computed = job.name.as_ref().is_some_and(|name| name.as_literal().is_none());
+    let name = match given.trim() {
+        "" => &job.id,
+        _ => &given,
+    };
+    let name = match suffix {
+        "" => name.clone(),
+        _ if is_computed && !std::ptr::eq(name, &job.id) => name.clone(),
         _ => format!("{name} ({suffix})"),
     };
     Ok(cut(&one_line(&name), MAX_NAME))

@@ -10,7 +10,8 @@ use crate::call::MAX_NESTED;
 use crate::diagnostic::Problem;
 use crate::expr::{Contexts, JobStatus, Object, Value};
 use crate::inputs::{dispatched, value_of};
-use crate::plan::{PlannedJob, plan_job};
+use crate::plan::{MAX_JOBS, PlannedJob, plan_job};
+use crate::strategy::Strategy;
 use crate::workflow::{Call, Job, Workflow};
 
 /// A job that would run, or would not.
@@ -60,9 +61,6 @@ pub fn preview(
     let calls = Calls { called, within: Vec::new(), jobs: &Cell::new(0) };
     jobs(workflow, &contexts, &calls)
 }
-
-/// How many jobs are told of a run at most: workflows that call each other multiply.
-const MAX_JOBS: usize = 2_000;
 
 /// The calls that led to a workflow.
 struct Calls<'a> {
@@ -209,9 +207,9 @@ fn judge(job: &Job, contexts: &Contexts, verdicts: &HashMap<String, Verdict>) ->
 
 /// Returns the legs of a job; one that stands for all where they are not known yet.
 fn legs(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
-    if job.strategy.matrix.as_ref().is_some_and(crate::matrix::Matrix::waits) {
+    if job.strategy.as_ref().is_some_and(Strategy::waits) {
         let mut job = job.clone();
-        job.strategy.matrix = None;
+        job.strategy = None;
         return plan_job(&job, contexts);
     }
     plan_job(job, contexts)
@@ -226,7 +224,7 @@ fn with_called(
     calls: &Calls<'_>,
 ) -> Vec<Preview> {
     calls.jobs.set(calls.jobs.get() + 1);
-    let waits = job.strategy.matrix.as_ref().is_some_and(crate::matrix::Matrix::waits);
+    let waits = job.strategy.as_ref().is_some_and(Strategy::waits);
     let (runs, reason) = match verdict {
         Verdict::Runs if waits => {
             (true, Some("its matrix is known when the jobs have ended that it needs".to_owned()))

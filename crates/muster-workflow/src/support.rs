@@ -61,9 +61,16 @@ static LACKS: &[Lack] = &[
         "key `cancel-timeout-minutes` of a job",
     ),
     lack(&[JOBS, ANY, keys::USES], There, "a job that calls a workflow"),
+    lack(
+        &[JOBS, ANY, keys::DEFAULTS, keys::RUN],
+        Computed,
+        "a `defaults.run` that is one expression",
+    ),
+    lack(&[JOBS, ANY, STRATEGY], Computed, "a `strategy` that is one expression"),
     lack(&[JOBS, ANY, STRATEGY], ReadsNeeds, "a matrix that is computed from `needs`"),
     lack(&[JOBS, ANY, STRATEGY, keys::MAX_PARALLEL], There, "key `max-parallel` of `strategy`"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
+    lack(&[JOBS, ANY, STEPS, ANY, keys::WITH], Computed, "a `with` that is one expression"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::BACKGROUND], There, "key `background` of a step"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::WAIT], There, "key `wait` of a step"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::WAIT_ALL], There, "key `wait-all` of a step"),
@@ -87,7 +94,7 @@ pub(crate) fn lacks(root: &Token) -> Vec<Problem> {
     let steps = root.get(JOBS).map(Token::pairs).unwrap_or_default().iter();
     let steps = steps.flat_map(|job| job.value.get(STEPS).map(Token::items).unwrap_or_default());
     steps.for_each(|step| checkout(step, &mut problems));
-    functions(root, &mut problems);
+    computed(root, false, &mut problems);
     problems.sort_by_key(|problem| problem.span.start);
     problems
 }
@@ -139,8 +146,8 @@ fn checkout(step: &Token, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Finds the functions that nothing answers here.
-fn functions(token: &Token, problems: &mut Vec<Problem>) {
+/// Finds the functions that nothing answers here, and keys that are computed where they are not.
+fn computed(token: &Token, is_strategy: bool, problems: &mut Vec<Problem>) {
     let check = |expr: &Expr| {
         if expr.calls_hash_files() {
             Some("function `hashFiles`")
@@ -154,8 +161,16 @@ fn functions(token: &Token, problems: &mut Vec<Problem>) {
     match &token.kind {
         Kind::Expression(template) => template.expressions().filter_map(check).for_each(&mut tell),
         Kind::Condition(condition) => condition.expressions().filter_map(check).for_each(&mut tell),
-        Kind::List(items) => items.iter().for_each(|item| functions(item, problems)),
-        Kind::Map(pairs) => pairs.iter().for_each(|pair| functions(&pair.value, problems)),
+        Kind::List(items) => items.iter().for_each(|item| computed(item, is_strategy, problems)),
+        Kind::Map(pairs) => {
+            for pair in pairs {
+                if pair.key.is_computed() && !is_strategy {
+                    problems.push(Problem::unsupported(pair.key.span, "a key that is computed"));
+                }
+                let is_strategy = is_strategy || pair.key.text() == Some(STRATEGY);
+                computed(&pair.value, is_strategy, problems);
+            }
+        }
         _ => {}
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::diagnostic::{Problem, Span};
 use crate::expr::{Contexts, EvalError, Value};
-use crate::matrix::Matrix;
 use crate::pattern::Filter;
 use crate::permissions::Permissions;
+use crate::strategy::Strategy;
 use crate::template::{Condition, Template};
 use crate::text::one_line;
 use crate::uses::Uses;
@@ -279,7 +279,7 @@ pub struct Job {
     /// `concurrency`.
     pub concurrency: Option<Concurrency>,
     /// `strategy`.
-    pub strategy: Strategy,
+    pub strategy: Option<Strategy>,
     /// `uses`: the workflow that it calls. Such a job has no steps, and none of what is for them.
     pub call: Option<Call>,
     /// `outputs`.
@@ -290,17 +290,6 @@ pub struct Job {
     pub continue_on_error: Setting<bool>,
     /// `steps`.
     pub steps: Vec<Step>,
-}
-
-/// `strategy`.
-#[derive(Debug, Clone)]
-pub struct Strategy {
-    /// `matrix`.
-    pub matrix: Option<Matrix>,
-    /// `fail-fast`.
-    pub fail_fast: Setting<bool>,
-    /// `max-parallel`: how many legs may run at a time; all without one.
-    pub max_parallel: Option<Setting<f64>>,
 }
 
 /// The workflow that a job calls.

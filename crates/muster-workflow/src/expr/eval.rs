@@ -291,7 +291,8 @@ fn compare(operator: Operator, left: &Value, right: &Value) -> bool {
     }
 }
 
-fn index(of: &Value, by: &Value) -> Option<Value> {
+/// Returns what `of[by]` is; `None` where there is nothing.
+pub(crate) fn index(of: &Value, by: &Value) -> Option<Value> {
     match of {
         Value::Object(object) if by.is_primitive() => object.get(&key(by)).cloned(),
         Value::Array(items) if by.is_primitive() => {

@@ -13,6 +13,7 @@ mod parse;
 mod tests;
 mod value;
 
+pub(crate) use eval::index;
 pub use eval::{Contexts, EvalError, JobStatus};
 pub(crate) use functions::{Function, push};
 pub(crate) use lex::Operator;

@@ -212,7 +212,7 @@ impl Value {
     }
 
     /// Compares for `==`: same kinds directly, else both as numbers; arrays and objects by identity.
-    pub(super) fn loosely_equals(&self, other: &Self) -> bool {
+    pub(crate) fn loosely_equals(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Bool(a), Self::Bool(b)) => a == b,

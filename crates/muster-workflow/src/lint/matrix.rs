@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::Lint;
 use crate::diagnostic::Rule;
+use crate::expr::{Contexts, Value};
 use crate::keys;
+use crate::strategy::Filter;
 use crate::token::{Kind, Token};
 
 impl Lint<'_> {
@@ -29,13 +31,20 @@ impl Lint<'_> {
         if include.is_some_and(is_open) {
             return;
         }
+        let mut rows: HashMap<&str, Option<Vec<Value>>> = HashMap::new();
         let excludes = matrix.get(keys::EXCLUDE).map(Token::items).unwrap_or_default();
-        let mut rows: HashMap<&str, Row<'_>> = HashMap::new();
+        let mut left = MOST_COMPARED;
         for pair in excludes.iter().flat_map(|item| item.pairs()) {
             let Some(name) = pair.key.text() else { continue };
-            let row = rows.entry(name).or_insert_with(|| Row::of(matrix, include, name));
+            let row = rows.entry(name).or_insert_with(|| row(matrix, include, name));
+            let (Some(row), Some(part)) = (row, known(&pair.value)) else { continue };
+            left = left.saturating_sub(row.len());
+            if left == 0 {
+                return;
+            }
             // That there is no such vector is said where the file is read.
-            if !row.is_open && !row.values.is_empty() && !row.has(&pair.value) {
+            let filter = Filter::of_value(&part);
+            if !row.is_empty() && !row.iter().any(|value| filter.matches_value(value)) {
                 let message = format!("no value of `{name}` in the matrix is matched by this");
                 self.say(pair.value.span, Rule::Matrix, message);
             }
@@ -43,50 +52,23 @@ impl Lint<'_> {
     }
 }
 
-/// The values that a name has in a matrix.
-struct Row<'t> {
-    values: Vec<&'t Token>,
-    /// The scalars among them.
-    texts: HashSet<String>,
-    /// Whether it is computed, so that there may be any.
-    is_open: bool,
+/// So many values are compared; of what is beyond nothing is said.
+const MOST_COMPARED: usize = 200_000;
+
+/// Returns the values that a name has in a matrix; `None` where some of them are computed.
+fn row(matrix: &Token, include: Option<&Token>, name: &str) -> Option<Vec<Value>> {
+    let vector = matrix.get(name);
+    if vector.is_some_and(|vector| matches!(vector.kind, Kind::Expression(_))) {
+        return None;
+    }
+    let included = include.map(Token::items).unwrap_or_default().iter();
+    let included = included.filter_map(|item| item.get(name));
+    vector.map(Token::items).unwrap_or_default().iter().chain(included).map(known).collect()
 }
 
-impl<'t> Row<'t> {
-    fn of(matrix: &'t Token, include: Option<&'t Token>, name: &str) -> Self {
-        let vector = matrix.get(name);
-        let included = include.map(Token::items).unwrap_or_default().iter();
-        let included = included.filter_map(|item| item.get(name));
-        let values: Vec<&Token> =
-            vector.map(Token::items).unwrap_or_default().iter().chain(included).collect();
-        Self {
-            texts: values.iter().filter_map(|value| text(value)).collect(),
-            is_open: vector.is_some_and(|vector| matches!(vector.kind, Kind::Expression(_)))
-                || values.iter().any(|value| value.is_computed()),
-            values,
-        }
-    }
-
-    /// Returns true when one of the values has all that `part` asks for.
-    fn has(&self, part: &Token) -> bool {
-        match text(part) {
-            Some(text) => self.texts.contains(&text),
-            None => self.values.iter().take(MOST_COMPARED).any(|value| has(value, part)),
-        }
-    }
-}
-
-/// So many values are compared with one that has parts; of more nothing is said.
-const MOST_COMPARED: usize = 256;
-
-/// Returns the text that scalars are compared by.
-fn text(token: &Token) -> Option<String> {
-    match &token.kind {
-        Kind::Text(_) | Kind::Bool(_) | Kind::Number(_) | Kind::Null => {
-            token.evaluate(&crate::expr::Contexts::new()).ok().map(|value| value.to_string())
-        }
-        _ => None,
-    }
+/// Returns the value, where nothing in it is computed.
+fn known(token: &Token) -> Option<Value> {
+    if token.is_computed() { None } else { token.evaluate(&Contexts::new()).ok() }
 }
 
 /// Writes a value so that equal ones are written the same.
@@ -103,24 +85,6 @@ fn form(token: &Token) -> String {
             format!("{{{}}}", parts.join(","))
         }
         Kind::List(items) => format!("[{}]", items.iter().map(form).collect::<Vec<_>>().join(",")),
-        _ => format!("{:?}", text(token)),
-    }
-}
-
-/// Returns true when `value` has all that `part` asks for; what is computed may be anything.
-fn has(value: &Token, part: &Token) -> bool {
-    let is_computed = |token: &Token| matches!(token.kind, Kind::Expression(_));
-    if is_computed(value) || is_computed(part) {
-        return true;
-    }
-    match (&value.kind, &part.kind) {
-        (Kind::Map(_), Kind::Map(pairs)) => pairs.iter().all(|pair| {
-            let name = pair.key.text().unwrap_or_default();
-            value.get(name).is_some_and(|value| has(value, &pair.value))
-        }),
-        (Kind::List(a), Kind::List(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| has(a, b))
-        }
-        _ => text(value).is_some() && text(value) == text(part),
+        _ => format!("{:?}", known(token).map(|value| value.to_string())),
     }
 }

@@ -5,9 +5,9 @@ use super::fields::{self, argument, condition, env, flag, number, template, temp
 use super::needs::Needing;
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::keys;
-use crate::matrix::MAX_LEGS;
+use crate::plan::MAX_JOBS;
 use crate::token::{Kind, Pair, Places, Token};
-use crate::workflow::{Call, CallSecrets, Job, Setting, Strategy};
+use crate::workflow::{Call, CallSecrets, Job, Setting};
 
 /// GitHub's bound where a job names none, in minutes.
 const DEFAULT_TIMEOUT: f64 = 360.0;
@@ -26,8 +26,8 @@ impl Reader {
             return Vec::new();
         }
         // A run may have no more, so what is beyond need not be read.
-        if pairs.len() > MAX_LEGS {
-            let message = format!("`jobs` has {} jobs, more than {MAX_LEGS}", pairs.len());
+        if pairs.len() > MAX_JOBS {
+            let message = format!("`jobs` has {} jobs, more than {MAX_JOBS}", pairs.len());
             self.invalid(token.span, message);
             return Vec::new();
         }
@@ -62,11 +62,7 @@ impl Reader {
             defaults: Default::default(),
             permissions: None,
             concurrency: None,
-            strategy: Strategy {
-                matrix: None,
-                fail_fast: Setting::Fixed(true),
-                max_parallel: None,
-            },
+            strategy: None,
             call: None,
             outputs: Vec::new(),
             timeout_minutes: Setting::Fixed(DEFAULT_TIMEOUT),
@@ -95,7 +91,7 @@ impl Reader {
             Some(keys::OUTPUTS) => job.outputs = templates(value),
             Some(keys::ENV) => job.env = env(value),
             Some(keys::DEFAULTS) => job.defaults = fields::defaults(value),
-            Some(keys::STRATEGY) => job.strategy = self.strategy(value),
+            Some(keys::STRATEGY) => job.strategy = Some(self.strategy(value)),
             Some(keys::CONTINUE_ON_ERROR) => job.continue_on_error = flag(value),
             Some(keys::TIMEOUT_MINUTES) => {
                 job.timeout_minutes = number(value).unwrap_or(Setting::Fixed(DEFAULT_TIMEOUT));

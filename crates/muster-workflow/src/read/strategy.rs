@@ -1,26 +1,17 @@
 //! `strategy` and its matrix.
 
 use super::Reader;
-use super::fields::{flag, number};
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::keys;
-use crate::matrix::Matrix;
+use crate::strategy::Strategy;
 use crate::token::{Kind, Token};
-use crate::workflow::{Setting, Strategy};
 
 impl Reader {
     pub(super) fn strategy(&mut self, token: &Token) -> Strategy {
-        let matrix = token.get(keys::MATRIX);
-        if let Some(matrix) = matrix {
+        if let Some(matrix) = token.get(keys::MATRIX) {
             self.matrix(matrix, token.is_computed());
         }
-        Strategy {
-            matrix: matrix
-                .filter(|matrix| !matches!(matrix.kind, Kind::Wrong))
-                .map(|matrix| Matrix::new(matrix.clone())),
-            fail_fast: token.get(keys::FAIL_FAST).map_or(Setting::Fixed(true), flag),
-            max_parallel: token.get(keys::MAX_PARALLEL).and_then(number),
-        }
+        Strategy::new(token.clone())
     }
 
     /// Checks what is written of a matrix; what is computed shows when it is.

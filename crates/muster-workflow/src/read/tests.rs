@@ -46,15 +46,15 @@ jobs:
   1st:
     steps: []
 "#), @"
-ci.yml:2:12: `pushed` is no event that starts a workflow
-ci.yml:3:14: `permissions` must be `read-all` or `write-all` or a mapping, this is `all`
-ci.yml:7:12: job `build` needs job `nothing`, which is not in this file
-ci.yml:9:23: context `secret` is not available here; did you mean `secrets`?
-ci.yml:10:9: an item of `steps` needs one of `cancel`, `run`, `uses`, `wait` or `wait-all`
-ci.yml:12:9: a step with `run` has no key `runs`
-ci.yml:13:3: `1st` is no job id: it must start with a letter or `_` (not `__`), hold only letters, digits, `-` and `_`, and have fewer than 100 characters
-ci.yml:13:3: a job needs `runs-on`
-");
+    ci.yml:2:12: `pushed` is no event that starts a workflow
+    ci.yml:3:14: `permissions` must be `read-all` or `write-all` or a mapping, this is `all`
+    ci.yml:7:12: job `build` needs job `nothing`, which is not in this file
+    ci.yml:9:23: context `secret` is not available here; did you mean `secrets`?
+    ci.yml:10:9: an item of `steps` needs one of `cancel`, `run`, `uses`, `wait` or `wait-all`
+    ci.yml:12:9: a step with `run` has no key `runs`
+    ci.yml:13:3: `1st` is no job id: it must start with a letter or `_` (not `__`), hold only letters, digits, `-` and `_`, and have fewer than 100 characters
+    ci.yml:13:3: a job needs `runs-on`
+    ");
 }
 
 #[test]
@@ -93,6 +93,12 @@ jobs:
     steps: []
   third:
     uses: ./.github/workflows/other.yml
+  fourth:
+    runs-on: x
+    strategy: ${{ fromJSON('{}') }}
+    defaults: {run: "${{ fromJSON('{}') }}"}
+    env: {"${{ github.ref_name }}": 1}
+    steps: [{uses: actions/checkout@v4, with: "${{ fromJSON('{}') }}"}]
 "#), @"
     ci.yml:3:25: key `queue` of `concurrency` is not supported yet
     ci.yml:6:14: `runs-on` with a group is not supported yet
@@ -114,6 +120,10 @@ jobs:
     ci.yml:29:11: context `needs` in `name` of a job is not supported yet
     ci.yml:30:15: a matrix that is computed from `needs` is not supported yet
     ci.yml:34:5: a job that calls a workflow is not supported yet
+    ci.yml:37:15: a `strategy` that is one expression is not supported yet
+    ci.yml:38:21: a `defaults.run` that is one expression is not supported yet
+    ci.yml:39:11: a key that is computed is not supported yet
+    ci.yml:40:47: a `with` that is one expression is not supported yet
     ");
 }
 
@@ -187,9 +197,9 @@ jobs:
     strategy: {matrix: {include: [{to: staging, keys: [1, {a: b}]}]}}
     runs-on: ubuntu-latest
     steps: [{run: a}]
-"), @r"
+"), @"
     plain on ubuntu-latest
-    test (stable, ubuntu-latest, true) on ubuntu-latest
+    test (stable, ubuntu-latest) on ubuntu-latest
     test (stable, ubuntu-22.04) on ubuntu-22.04
     test (1.8, ubuntu-latest) on ubuntu-latest
     test (nightly, ubuntu-latest) on ubuntu-latest
@@ -206,7 +216,60 @@ fn a_matrix_is_bounded() {
         (0..20).map(|n| n.to_string()).collect::<Vec<_>>().join(","),
     );
     let refused = plan(&read(&source).unwrap(), &Contexts::new()).unwrap_err();
-    assert_snapshot!(refused[0].message, @"job `a`: the matrix has 400 legs, more than 256");
+    assert_snapshot!(refused[0].message, @"job `a`: the matrix has more than 256 legs");
+    let numbers = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let excludes = (0..9_000).map(|n| format!("{{n: {n}, m: 200}}")).collect::<Vec<_>>().join(",");
+    let source = format!(
+        "on: push\njobs:\n  a:\n    runs-on: x\n    strategy: {{matrix: {{n: [{0}], m: [{0}], exclude: [{excludes}]}}}}\n    steps: [{{run: a}}]\n",
+        numbers(128),
+    );
+    let refused = plan(&read(&source).unwrap(), &Contexts::new()).unwrap_err();
+    assert_snapshot!(refused[0].message, @"job `a`: the matrix has more combinations than can be tried");
+    let source = format!(
+        "on: push\njobs:\n  a:\n    runs-on: x\n    strategy: {{matrix: {{n: [{}], m: [{}]}}}}\n    steps: [{{run: a}}]\n",
+        numbers(256),
+        "k".repeat(100_000),
+    );
+    let refused = plan(&read(&source).unwrap(), &Contexts::new()).unwrap_err();
+    assert_snapshot!(refused[0].message, @"job `a`: the legs of the matrix have more than 10485760 bytes");
+}
+
+#[test]
+fn legs_are_compared_as_githubs_own_parser_compares_them() {
+    let legs = planned(
+        r"
+on: push
+jobs:
+  loose:
+    strategy:
+      max-parallel: 2
+      matrix:
+        os: [Linux, {name: mac, arm: true}, [a, b]]
+        n: [1, '']
+        exclude:
+          - {os: LINUX, n: '1'}
+          - {os: {name: MAC}, n: null}
+          - {os: [a], n: ''}
+        include:
+          - {extra: yes, n: 1}
+          - {first: 1, n: 7, os: x}
+    runs-on: x
+    steps: [{run: a}]
+  nothing-left: {strategy: {matrix: {n: [1], exclude: [{n: 1}]}}, runs-on: x, steps: [{run: a}]}
+  empty: {name: '', strategy: {matrix: {n: [1]}}, runs-on: x, steps: [{run: a}]}
+",
+    );
+    let told = |job: &PlannedJob| {
+        format!("{} {} of {} {}\n", job.name, job.matrix.to_json(), job.max_parallel, job.legs)
+    };
+    assert_snapshot!(legs.iter().map(told).collect::<String>(), @r#"
+    loose (Linux) {"os":"Linux","n":""} of 2 4
+    loose (mac, true, 1) {"os":{"name":"mac","arm":true},"n":1,"extra":"yes"} of 2 4
+    loose (a, b, 1) {"os":["a","b"],"n":1,"extra":"yes"} of 2 4
+    loose (7, x, 1) {"n":7,"os":"x","first":1} of 2 4
+    nothing-left null of 1 1
+    empty (1) {"n":1} of 1 1
+    "#);
 }
 
 proptest! {

@@ -377,7 +377,7 @@ jobs:
     assert_snapshot!(done.out, @"
     .github/workflows/ci.yml (CI) runs:
       list                           runs
-      test (linux, 20, true)         runs
+      test (linux, 20)               runs
       test (mac, 20)                 runs
       each                           runs: its matrix is known when the jobs have ended that it needs
       shared (staging) / To staging  runs
