@@ -5,14 +5,23 @@
 //! `*` is anything but `/`, `**` is anything, `?` and `+` repeat the character before them,
 //! `[…]` is one of a set, `!` in front takes matches away again.
 
-use regex::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::diagnostic::{Problem, Rule, Span};
+use crate::text::cut;
 
 /// The longest pattern, in bytes.
 const MAX_LENGTH: usize = 1_000;
 /// The most patterns of one filter.
 const MAX_PATTERNS: usize = 1_000;
+/// How many characters of a pattern a message shows.
+const MAX_TEXT: usize = 100;
+/// How many patterns a message names.
+const MAX_TOLD: usize = 10;
+/// How many bytes a pattern may have when it is compiled.
+const MAX_COMPILED: usize = 1 << 20;
+/// How many bytes matching one pattern may keep.
+const MAX_CACHE: usize = 1 << 16;
 
 /// A list of patterns, and what it is for.
 #[derive(Debug, Clone)]
@@ -62,6 +71,7 @@ impl Patterns {
             match pattern(text) {
                 Ok(pattern) => read.push(pattern),
                 Err(why) => {
+                    let text = cut(text, MAX_TEXT);
                     let message = format!("`{text}` is no filter pattern: {why}");
                     problems.push(Problem::invalid(span, message).of(Rule::Glob));
                 }
@@ -75,7 +85,7 @@ impl Patterns {
         self.patterns
             .iter()
             .rev()
-            .find(|pattern| pattern.regex.is_match(input))
+            .find(|pattern| pattern.regex.is_match(input.as_bytes()))
             .is_some_and(|pattern| !pattern.negative)
     }
 
@@ -84,10 +94,15 @@ impl Patterns {
         self.patterns.iter().all(|pattern| pattern.negative)
     }
 
-    /// Writes the patterns as a list for a message.
+    /// Writes the patterns as a list for a message; of many the first.
     pub fn describe(&self) -> String {
-        let texts: Vec<&str> = self.patterns.iter().map(|pattern| pattern.text.as_str()).collect();
-        texts.join(", ")
+        let told = self.patterns.iter().take(MAX_TOLD);
+        let told: Vec<String> = told.map(|pattern| cut(&pattern.text, MAX_TEXT)).collect();
+        let more = match self.patterns.len().saturating_sub(MAX_TOLD) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        told.join(", ") + &more
     }
 }
 
@@ -102,11 +117,17 @@ fn pattern(text: &str) -> Result<Pattern, String> {
     if glob.is_empty() {
         return Err("it is empty".into());
     }
-    let regex = Regex::new(&translate(glob)?).map_err(|_| "it does not parse".to_owned())?;
+    let regex = RegexBuilder::new(&translate(glob)?)
+        .size_limit(MAX_COMPILED)
+        .dfa_size_limit(MAX_CACHE)
+        .build()
+        .map_err(|_| "it does not parse".to_owned())?;
     Ok(Pattern { text: text.to_owned(), negative, regex })
 }
 
 /// Translates a pattern to a regular expression over the whole input.
+///
+/// What stands for anything is read byte by byte, so that it stays small.
 fn translate(glob: &str) -> Result<String, String> {
     let mut out = String::from(r"(?s)\A");
     let mut chars = glob.chars().peekable();
@@ -116,15 +137,15 @@ fn translate(glob: &str) -> Result<String, String> {
             '*' if chars.next_if_eq(&'*').is_some() => {
                 // `**/` also stands for no folder at all.
                 if chars.next_if_eq(&'/').is_some() {
-                    out.push_str("(?:.*/)?");
+                    out.push_str("(?-u:.*/)?");
                 } else {
-                    out.push_str(".*");
+                    out.push_str("(?-u:.*)");
                 }
                 repeatable = false;
                 continue;
             }
             '*' => {
-                out.push_str("[^/]*");
+                out.push_str("(?-u:[^/]*)");
                 repeatable = false;
                 continue;
             }
@@ -190,6 +211,22 @@ mod tests {
         assert!(!releases.select("releases/beta/3-alpha"));
         assert!(releases.select("releases/10-alpha"));
         assert!(!releases.select("main"));
+    }
+
+    #[test]
+    fn of_many_patterns_the_first_are_told() {
+        let texts: Vec<String> =
+            (0..12).map(|place| format!("v{place}{}", "**/a/".repeat(90))).collect();
+        let many = patterns(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(many.select(&format!("v7{}", "b/a/".repeat(90))));
+        let told = many.describe();
+        assert!(told.len() < 1_100 && told.ends_with("... and 2 more"), "{told}");
+    }
+
+    #[test]
+    fn letters_of_several_bytes_are_one() {
+        assert!(patterns(&["é?/*/**/[à-ü]+"]).select("é/日本/語/õõ"));
+        assert!(!patterns(&["*"]).select("日/本"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::diagnostic::Problem;
 use crate::expr::{Contexts, Object, Value};
 use crate::strategy::Legs;
-use crate::text::one_line;
+use crate::text::{cut, one_line};
 use crate::workflow::{Job, Workflow};
 
 /// How many jobs a run has at most, those of workflows that are called included.
@@ -137,16 +137,6 @@ fn name(job: &Job, suffix: &str, contexts: &Contexts) -> Result<String, String> 
         _ => format!("{name} ({suffix})"),
     };
     Ok(cut(&one_line(&name), MAX_NAME))
-}
-
-/// Cuts `text` to at most `max` characters, the last three of them dots.
-fn cut(text: &str, max: usize) -> String {
-    if text.chars().count() <= max {
-        return text.to_owned();
-    }
-    let mut cut: String = text.chars().take(max - 3).collect();
-    cut.push_str("...");
-    cut
 }
 
 fn labels(job: &Job, contexts: &Contexts) -> Result<Vec<String>, String> {

@@ -10,6 +10,16 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if breaks(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// Cuts `text` to at most `max` characters, the last three of them dots.
+pub(crate) fn cut(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(max - 3).collect();
+    cut.push_str("...");
+    cut
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
