@@ -1,5 +1,8 @@
 //! Words for messages.
 
+/// Of so many words that are about as long the nearest is looked for: a hostile file has thousands.
+const MAX_WORDS: usize = 100;
+
 /// Returns the word that is most like `wrong`, where one is like it enough to be meant.
 pub(crate) fn nearest<'a>(wrong: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = wrong.to_ascii_lowercase();
@@ -7,11 +10,12 @@ pub(crate) fn nearest<'a>(wrong: &str, words: impl Iterator<Item = &'a str>) -> 
     let most = match wrong.chars().count() {
         0..=2 => return None,
         3..=5 => 1,
-        6..=64 => 2,
+        6..=32 => 2,
         _ => return None,
     };
     let near = words
         .filter(|word| word.len().abs_diff(wrong.len()) <= most)
+        .take(MAX_WORDS)
         .map(|word| (distance(&wrong, &word.to_ascii_lowercase()), word));
     near.filter(|(distance, _)| *distance <= most)
         .min_by_key(|(distance, _)| *distance)

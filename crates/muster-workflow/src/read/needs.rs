@@ -47,11 +47,12 @@ impl Reader {
             return self.stuck(jobs, &known, span);
         }
         // One cycle is one problem, not one for each job on it.
-        if let Some(cycle) = cycle(&known) {
+        for cycle in cycles(&known) {
             let names: Vec<&str> =
-                cycle.iter().map(|(place, _)| jobs[*place].id.as_str()).collect();
+                cycle.iter().map(|(place, _)| jobs[*place].id.as_str()).take(MAX_NAMED).collect();
+            let dots = if cycle.len() > MAX_NAMED { "… needs " } else { "" };
             let message = format!(
-                "job `{}` needs itself: {} needs {}",
+                "job `{}` needs itself: {} needs {dots}{}",
                 names[0],
                 names.join(" needs "),
                 names[0]
@@ -88,21 +89,27 @@ impl Reader {
     }
 }
 
-/// Returns the jobs of a cycle, each with the place of the need that leads on from it. Linear in jobs and needs,
-/// and not recursive: a chain may be as long as the file.
-fn cycle(needs: &[Vec<(usize, Span)>]) -> Option<Vec<(usize, Span)>> {
+/// So many jobs of a cycle are named.
+const MAX_NAMED: usize = 20;
+
+/// Returns the jobs of each cycle, each with the place of the need that leads on from it; of cycles that share a job
+/// the first. Not recursive: a chain may be as long as the file.
+fn cycles(needs: &[Vec<(usize, Span)>]) -> Vec<Vec<(usize, Span)>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
         Not,
-        OnPath,
+        /// At this place of the path.
+        OnPath(usize),
         Done,
     }
     let mut seen = vec![Seen::Not; needs.len()];
+    let mut is_told = vec![false; needs.len()];
+    let mut cycles = Vec::new();
     for start in 0..needs.len() {
         if seen[start] != Seen::Not {
             continue;
         }
-        seen[start] = Seen::OnPath;
+        seen[start] = Seen::OnPath(0);
         let mut path = vec![(start, 0)];
         while let Some((job, next)) = path.last_mut() {
             let Some((need, _)) = needs[*job].get(*next).copied() else {
@@ -114,16 +121,20 @@ fn cycle(needs: &[Vec<(usize, Span)>]) -> Option<Vec<(usize, Span)>> {
             match seen[need] {
                 Seen::Done => {}
                 Seen::Not => {
-                    seen[need] = Seen::OnPath;
+                    seen[need] = Seen::OnPath(path.len());
                     path.push((need, 0));
                 }
-                Seen::OnPath => {
-                    let from = path.iter().position(|(job, _)| *job == need).unwrap_or(0);
-                    let on = path[from..].iter();
-                    return Some(on.map(|(job, next)| (*job, needs[*job][next - 1].1)).collect());
+                Seen::OnPath(from) => {
+                    let on = &path[from..];
+                    if !on.iter().rev().any(|(job, _)| is_told[*job]) {
+                        on.iter().for_each(|(job, _)| is_told[*job] = true);
+                        let on = on.iter();
+                        cycles
+                            .push(on.map(|(job, next)| (*job, needs[*job][next - 1].1)).collect());
+                    }
                 }
             }
         }
     }
-    None
+    cycles
 }

@@ -155,9 +155,18 @@ fn what_is_no_yaml_is_one_problem() {
 }
 
 #[test]
-fn a_cycle_of_needs_is_one_problem() {
+fn each_cycle_of_needs_is_one_problem() {
     let source = "on: push\njobs:\n  z: {runs-on: x, steps: [{run: a}]}\n  a: {needs: b, runs-on: x, steps: [{run: a}]}\n  b: {needs: [z, a], runs-on: x, steps: [{run: a}]}\n";
     assert_snapshot!(problems(source), @"ci.yml:4:14: job `a` needs itself: a needs b needs a");
+    let jobs = [("a", "[b, c]"), ("b", "a"), ("c", "a"), ("d", "d"), ("e", "[d, f]"), ("f", "e")];
+    let jobs = jobs.map(|(id, needs)| {
+        format!("  {id}: {{needs: {needs}, runs-on: x, steps: [{{run: a}}]}}\n")
+    });
+    assert_snapshot!(problems(&format!("on: push\njobs:\n{}", jobs.concat())), @"
+    ci.yml:3:15: job `a` needs itself: a needs b needs a
+    ci.yml:6:14: job `d` needs itself: d needs d
+    ci.yml:7:18: job `e` needs itself: e needs f needs e
+    ");
 }
 
 #[test]
