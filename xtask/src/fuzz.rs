@@ -21,7 +21,7 @@ use muster_workflow::expr::{Contexts, Scope, parse};
 use muster_workflow::pattern::Patterns;
 use muster_workflow::trigger::{ChangedFiles, Event, Target as Ref, judge};
 use muster_workflow::workflow::Workflow;
-use muster_workflow::{Called, check, conformance, lint, plan, preview, read};
+use muster_workflow::{Called, Found, check, conformance, lint, plan, preview, read};
 
 /// What is read, by what, and what its texts are made of.
 struct Target {
@@ -421,8 +421,8 @@ fn workflow(input: &[u8]) {
 struct Itself(Rc<Workflow>);
 
 impl Called for Itself {
-    fn find(&self, _: &str) -> Option<Rc<Workflow>> {
-        Some(Rc::clone(&self.0))
+    fn find(&self, _: &str) -> Found {
+        Found::Workflow(Rc::clone(&self.0))
     }
 }
 

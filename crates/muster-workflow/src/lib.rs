@@ -40,6 +40,6 @@ mod yaml;
 pub use inputs::inputs;
 pub use lint::{Files, lint};
 pub use plan::{PlannedJob, plan};
-pub use preview::{Called, Preview, preview};
+pub use preview::{Called, Found, Preview, preview};
 pub use read::{check, read};
 pub use template::{Condition, Template};

@@ -10,6 +10,10 @@ use crate::trigger::{ChangedFiles, Event, Target};
 const HEADS: &str = "refs/heads/";
 const TAGS: &str = "refs/tags/";
 
+/// The events that are about the merge of a pull request with its base.
+const PULL_REQUESTS: [&str; 3] =
+    ["pull_request", "pull_request_review", "pull_request_review_comment"];
+
 /// Returns what `on` is asked about an event.
 ///
 /// `git_ref` is what the event is about, where the payload does not say: a branch by its name, or a full ref; for a
@@ -45,20 +49,32 @@ fn target_of(git_ref: &str) -> Target {
 pub fn github(name: &str, payload: &Json, git_ref: Option<&str>) -> Json {
     let text = |path: &str| payload.pointer(path).and_then(Json::as_str);
     let default = text("/repository/default_branch").unwrap_or("main");
+    let is_about_merge = PULL_REQUESTS.contains(&name);
     let (head, base) = match name {
-        "pull_request" | "pull_request_target" => {
+        _ if is_about_merge || name == "pull_request_target" => {
             (text("/pull_request/head/ref"), text("/pull_request/base/ref").or(git_ref))
         }
         _ => (None, None),
     };
+    let is_merged =
+        payload.pointer("/pull_request/merged").and_then(Json::as_bool).unwrap_or_default();
     let full = |short: &str| match short.starts_with("refs/") {
         true => short.to_owned(),
         false => format!("{HEADS}{short}"),
     };
     // What is about no branch runs on the default one.
     let git_ref = match name {
-        "push" => full(text("/ref").or(git_ref).unwrap_or(default)),
-        "pull_request" => {
+        "push" | "workflow_dispatch" => full(text("/ref").or(git_ref).unwrap_or(default)),
+        "create" => match (text("/ref_type"), text("/ref")) {
+            (Some("tag"), Some(tag)) => format!("{TAGS}{tag}"),
+            (_, branch) => full(branch.or(git_ref).unwrap_or(default)),
+        },
+        "deployment" | "deployment_status" => {
+            full(text("/deployment/ref").or(git_ref).unwrap_or(default))
+        }
+        "pull_request_target" => full(base.unwrap_or(default)),
+        _ if is_about_merge && is_merged => full(base.unwrap_or(default)),
+        _ if is_about_merge => {
             let number = payload.pointer("/pull_request/number").and_then(Json::as_i64);
             format!("refs/pull/{}/merge", number.unwrap_or(1))
         }
@@ -71,7 +87,14 @@ pub fn github(name: &str, payload: &Json, git_ref: Option<&str>) -> Json {
     };
     let short = ["refs/heads/", "refs/tags/", "refs/pull/"];
     let short = short.iter().find_map(|folder| git_ref.strip_prefix(folder)).unwrap_or(&git_ref);
-    let sha = text("/after").or(text("/pull_request/head/sha")).or(text("/merge_group/head_sha"));
+    let sha = match name {
+        "pull_request_target" => text("/pull_request/base/sha"),
+        // The commit that GitHub merges for it is known when it is made.
+        _ if is_about_merge => {
+            text("/pull_request/merge_commit_sha").or(text("/pull_request/head/sha"))
+        }
+        _ => text("/after").or(text("/merge_group/head_sha")).or(text("/deployment/sha")),
+    };
     let actor = text("/sender/login").unwrap_or_default();
     let repository = text("/repository/full_name").unwrap_or_default();
     json!({

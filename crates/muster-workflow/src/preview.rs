@@ -3,13 +3,14 @@
 //! Nothing has run yet, so what comes before a job is taken to end well; what only its outputs tell stays open.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use crate::call::MAX_NESTED;
+use crate::call::{Caller, MAX_NESTED, check_call};
 use crate::diagnostic::Problem;
 use crate::expr::{Contexts, JobStatus, Object, Value};
 use crate::inputs::{dispatched, value_of};
+use crate::permissions::{Level, Permissions};
 use crate::plan::{MAX_JOBS, PlannedJob, plan_job};
 use crate::strategy::Strategy;
 use crate::workflow::{Call, Job, Workflow};
@@ -33,14 +34,25 @@ pub struct Preview {
 
 /// Finds the workflows that are called.
 pub trait Called {
-    /// Returns the workflow that a `uses` names; `None` where it is not here.
-    fn find(&self, uses: &str) -> Option<Rc<Workflow>>;
+    /// Returns the workflow that a `uses` names.
+    fn find(&self, uses: &str) -> Found;
+}
+
+/// A workflow that is called.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// It can be read.
+    Workflow(Rc<Workflow>),
+    /// It is wrong, and this is the first that is wrong with it.
+    Wrong(String),
+    /// It may be right, but is not here.
+    NotHere,
 }
 
 /// No workflows: those that are called are not looked into.
 impl Called for () {
-    fn find(&self, _: &str) -> Option<Rc<Workflow>> {
-        None
+    fn find(&self, _: &str) -> Found {
+        Found::NotHere
     }
 }
 
@@ -55,7 +67,7 @@ pub fn preview(
     called: &dyn Called,
 ) -> Result<Vec<Preview>, Vec<Problem>> {
     let mut contexts = contexts.clone();
-    if contexts.get("inputs").is_none() {
+    if contexts.get("inputs").is_none() && is_dispatched(&contexts) {
         contexts.set("inputs", from_event(workflow, &contexts));
     }
     let calls = Calls { called, within: Vec::new(), jobs: &Cell::new(0) };
@@ -80,8 +92,14 @@ enum Lost {
 }
 
 impl<'a> Calls<'a> {
-    /// Finds a workflow that is called from here.
-    fn find(&self, uses: &str) -> Result<Rc<Workflow>, Lost> {
+    /// Finds the workflow that a job calls.
+    fn find(
+        &self,
+        job: &Job,
+        call: &Call,
+        permissions: Option<&Permissions>,
+    ) -> Result<Rc<Workflow>, Lost> {
+        let uses = call.uses.as_str();
         if self.within.contains(&uses) {
             return Err(Lost::Refused(format!("it calls `{uses}`, which calls itself")));
         }
@@ -92,14 +110,37 @@ impl<'a> Calls<'a> {
         if self.jobs.get() >= MAX_JOBS {
             return Err(Lost::Refused(format!("the run has more than {MAX_JOBS} jobs")));
         }
-        let found = self.called.find(uses);
-        found.ok_or_else(|| Lost::NotHere(format!("it calls `{uses}`, which is not here")))
+        let workflow = match self.called.find(uses) {
+            Found::Workflow(workflow) => workflow,
+            Found::Wrong(why) => {
+                return Err(Lost::Refused(format!("it calls `{uses}`, which is wrong: {why}")));
+            }
+            Found::NotHere => {
+                return Err(Lost::NotHere(format!("it calls `{uses}`, which is not here")));
+            }
+        };
+        // What the token may do at most is settled by the owner, not by the file.
+        let default = Permissions::all(Level::Write);
+        let permissions = job.permissions.as_ref().or(permissions);
+        let caller = Caller { job, permissions, default: &default };
+        match check_call(caller, &workflow).first() {
+            Some(wrong) => Err(Lost::Refused(wrong.message.clone())),
+            None => Ok(workflow),
+        }
     }
 
     fn below(&self, uses: &'a str) -> Self {
         let within = self.within.iter().copied().chain([uses]).collect();
         Calls { called: self.called, within, jobs: self.jobs }
     }
+}
+
+fn is_dispatched(contexts: &Contexts) -> bool {
+    let event = match contexts.get("github") {
+        Some(Value::Object(github)) => github.get("event_name").map(Value::to_string),
+        _ => None,
+    };
+    event.as_deref() == Some("workflow_dispatch")
 }
 
 /// Returns the inputs that the event has, else the defaults.
@@ -127,23 +168,34 @@ fn jobs(
     contexts: &Contexts,
     calls: &Calls<'_>,
 ) -> Result<Vec<Preview>, Vec<Problem>> {
-    let mut verdicts: HashMap<String, Verdict> = HashMap::new();
-    for job in in_order(workflow) {
-        let verdict = judge(job, contexts, &verdicts);
-        verdicts.insert(job.id.to_ascii_lowercase(), verdict);
-    }
+    let verdicts = verdicts(workflow, contexts);
     let mut previews = Vec::new();
     let mut problems = Vec::new();
-    for job in &workflow.jobs {
-        let verdict = &verdicts[&job.id.to_ascii_lowercase()];
-        match legs(job, contexts) {
+    let mut calling: HashMap<&str, Vec<String>> = HashMap::new();
+    for (job, verdict) in workflow.jobs.iter().zip(&verdicts) {
+        match legs(job, verdict, contexts) {
             Ok(legs) => {
+                let mut ids = Vec::new();
                 for leg in legs {
-                    previews.extend(with_called(job, &leg, verdict, contexts, calls));
+                    let told = with_called(workflow, job, &leg, verdict, contexts, calls);
+                    ids.extend(told.iter().map(|job| job.id.clone()));
+                    previews.extend(told);
+                }
+                if job.call.is_some() {
+                    let mut seen = HashSet::new();
+                    ids.retain(|id| seen.insert(id.clone()));
+                    calling.insert(&job.id, ids);
                 }
             }
             Err(problem) => problems.push(problem),
         }
+    }
+    // Who needs a job that calls needs the jobs of what it calls.
+    for preview in &mut previews {
+        let needs = std::mem::take(&mut preview.needs).into_iter();
+        preview.needs = needs
+            .flat_map(|need| calling.get(need.as_str()).cloned().unwrap_or_else(|| vec![need]))
+            .collect();
     }
     if problems.is_empty() { Ok(previews) } else { Err(problems) }
 }
@@ -157,40 +209,68 @@ enum Verdict {
     Skipped(String),
 }
 
-/// Returns the jobs so that each comes after those it needs; there is no cycle in a file that was read.
-fn in_order(workflow: &Workflow) -> Vec<&Job> {
-    let mut ordered: Vec<&Job> = Vec::new();
-    while ordered.len() < workflow.jobs.len() {
-        let is_there =
-            |ordered: &[&Job], id: &str| ordered.iter().any(|job| job.id.eq_ignore_ascii_case(id));
-        let before = ordered.len();
-        for job in &workflow.jobs {
-            let is_ready = job.needs.iter().all(|need| is_there(&ordered, need));
-            if is_ready && !is_there(&ordered, &job.id) {
-                ordered.push(job);
+/// Judges the jobs, each after those that it needs.
+fn verdicts(workflow: &Workflow, contexts: &Contexts) -> Vec<Verdict> {
+    let places: HashMap<String, usize> = workflow
+        .jobs
+        .iter()
+        .enumerate()
+        .map(|(place, job)| (job.id.to_ascii_lowercase(), place))
+        .collect();
+    let needs: Vec<Vec<usize>> = workflow
+        .jobs
+        .iter()
+        .map(|job| {
+            let places = job.needs.iter().map(|need| places.get(&need.to_ascii_lowercase()));
+            places.flatten().copied().collect()
+        })
+        .collect();
+    let mut verdicts: Vec<Option<Verdict>> = vec![None; workflow.jobs.len()];
+    // Of each job that was judged, one that does not run among it and all that came before it.
+    let mut skipped: Vec<Option<usize>> = vec![None; workflow.jobs.len()];
+    for first in 0..workflow.jobs.len() {
+        let mut path = vec![first];
+        // There is no cycle in a file that was read.
+        while let Some(place) = path.last().copied() {
+            if verdicts[place].is_some() {
+                path.pop();
+                continue;
             }
-        }
-        if ordered.len() == before {
-            break;
+            let before = path.len();
+            path.extend(needs[place].iter().copied().filter(|need| verdicts[*need].is_none()));
+            if path.len() > before {
+                continue;
+            }
+            path.pop();
+            let job = &workflow.jobs[place];
+            let blame = needs[place].iter().find_map(|need| skipped[*need]);
+            let blame = blame.map(|blame| workflow.jobs[blame].id.as_str());
+            let verdict = judge(job, contexts, blame);
+            skipped[place] = match &verdict {
+                Verdict::Skipped(_) => Some(place),
+                _ => needs[place].iter().find_map(|need| skipped[*need]),
+            };
+            verdicts[place] = Some(verdict);
         }
     }
-    ordered
+    verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Runs)).collect()
 }
 
-fn judge(job: &Job, contexts: &Contexts, verdicts: &HashMap<String, Verdict>) -> Verdict {
-    let skipped = job.needs.iter().find(|need| {
-        matches!(verdicts.get(&need.to_ascii_lowercase()), Some(Verdict::Skipped(_)) | None)
-    });
+/// Judges a job; `skipped` is one that does not run, of all that come before it.
+fn judge(job: &Job, contexts: &Contexts, skipped: Option<&str>) -> Verdict {
     let status = if skipped.is_some() { JobStatus::Skipped } else { JobStatus::Success };
-    let after_skipped =
-        |need: &String| Verdict::Skipped(format!("it needs `{need}`, which does not run"));
+    let after_skipped = |skipped: &str| {
+        let is_needed = job.needs.iter().any(|need| need.eq_ignore_ascii_case(skipped));
+        let needs = if is_needed { "it needs" } else { "what it needs comes after" };
+        Verdict::Skipped(format!("{needs} `{skipped}`, which does not run"))
+    };
     let Some(condition) = &job.condition else {
         return skipped.map_or(Verdict::Runs, after_skipped);
     };
     if condition.needs_success()
-        && let Some(need) = skipped
+        && let Some(skipped) = skipped
     {
-        return after_skipped(need);
+        return after_skipped(skipped);
     }
     let text = condition.as_expression();
     if condition.expressions().any(|expr| expr.reads_context("needs")) {
@@ -205,8 +285,16 @@ fn judge(job: &Job, contexts: &Contexts, verdicts: &HashMap<String, Verdict>) ->
     }
 }
 
-/// Returns the legs of a job; one that stands for all where they are not known yet.
-fn legs(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
+/// Returns the legs of a job; one that stands for all where they are not known yet, or are never computed.
+fn legs(job: &Job, verdict: &Verdict, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
+    if matches!(verdict, Verdict::Skipped(_)) {
+        let mut job = Job { strategy: None, ..job.clone() };
+        return plan_job(&job, contexts).or_else(|_| {
+            // Nobody computes its name either.
+            job.name = None;
+            plan_job(&job, contexts)
+        });
+    }
     if job.strategy.as_ref().is_some_and(Strategy::waits) {
         let mut job = job.clone();
         job.strategy = None;
@@ -217,6 +305,7 @@ fn legs(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
 
 /// Returns a leg, or the jobs of the workflow that it calls.
 fn with_called(
+    workflow: &Workflow,
     job: &Job,
     leg: &PlannedJob,
     verdict: &Verdict,
@@ -242,8 +331,8 @@ fn with_called(
         reason,
     };
     let Some(call) = job.call.as_ref().filter(|_| runs) else { return vec![own] };
-    let workflow = match calls.find(&call.uses) {
-        Ok(workflow) => workflow,
+    let called = match calls.find(job, call, workflow.permissions.as_ref()) {
+        Ok(called) => called,
         Err(lost) => {
             let (runs, why) = match lost {
                 Lost::NotHere(why) => (true, why),
@@ -256,9 +345,9 @@ fn with_called(
     let mut within = contexts.clone();
     within.set("matrix", leg.matrix.clone());
     within.set("strategy", leg.strategy());
-    within.set("inputs", given(&workflow, call, &within));
+    within.set("inputs", given(&called, call, &within));
     within.set("matrix", Value::Null);
-    match jobs(&workflow, &within, &calls.below(&call.uses)) {
+    match jobs(&called, &within, &calls.below(&call.uses)) {
         Ok(nested) => nested
             .into_iter()
             .map(|nested| Preview {

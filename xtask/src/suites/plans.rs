@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use muster_workflow::expr::Contexts;
 use muster_workflow::trigger::{ChangedFiles, Verdict, judge};
 use muster_workflow::workflow::Workflow;
-use muster_workflow::{Called, payload, preview, read as read_workflow};
+use muster_workflow::{Called, Found, payload, preview, read as read_workflow};
 use serde_json::{Value as Json, json};
 
 use super::{Measured, files, read, short};
@@ -30,9 +30,14 @@ const PLANS: &str = "xtask/src/suites/plans.txt";
 struct Siblings<'a>(&'a Path);
 
 impl Called for Siblings<'_> {
-    fn find(&self, uses: &str) -> Option<Rc<Workflow>> {
-        let name = uses.strip_prefix("./.github/workflows/")?;
-        read_workflow(&std::fs::read_to_string(self.0.join(name)).ok()?).ok().map(Rc::new)
+    fn find(&self, uses: &str) -> Found {
+        let name = uses.strip_prefix("./.github/workflows/");
+        let source = name.and_then(|name| std::fs::read_to_string(self.0.join(name)).ok());
+        match source.as_deref().map(read_workflow) {
+            None => Found::NotHere,
+            Some(Ok(workflow)) => Found::Workflow(Rc::new(workflow)),
+            Some(Err(problems)) => Found::Wrong(problems[0].message.clone()),
+        }
     }
 }
 

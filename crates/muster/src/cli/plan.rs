@@ -1,5 +1,7 @@
 //! `muster plan`: what of workflow files would run for an event, and why the rest would not.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -8,8 +10,7 @@ use muster_workflow::diagnostic::Problem;
 use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, is_event, judge};
-use muster_workflow::workflow::Workflow;
-use muster_workflow::{Called, Files as _, Preview, check, payload, preview, read};
+use muster_workflow::{Called, Files as _, Found, Preview, check, payload, preview, read};
 use serde_json::{Value as Json, json};
 
 use super::lint::{Repository, ours, problems, text, workflows_in};
@@ -78,7 +79,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Some(file) => {
             let text = std::fs::read_to_string(file);
             let text = text.with_context(|| format!("cannot read {}", file.display()))?;
-            ChangedFiles::Known(text.lines().map(str::to_owned).collect())
+            let files = text.lines().filter(|line| !line.is_empty());
+            ChangedFiles::Known(files.map(str::to_owned).collect())
         }
         None => ChangedFiles::Unknown,
     };
@@ -99,13 +101,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         match judge_file(&file, &event, &contexts) {
             Ok(Ok(workflow)) => judged.push(workflow),
             Ok(Err((source, problems))) => {
-                // Standard output is for what is asked; in JSON there is no place for these.
+                let path = file.to_string_lossy();
                 match arguments.format {
-                    Format::Text => text(&file.to_string_lossy(), &source, &problems),
-                    Format::Json => complain(&anyhow::anyhow!(
-                        "{}",
-                        problems[0].one_line(&file.to_string_lossy(), &source)
-                    )),
+                    Format::Text => text(&path, &source, &problems),
+                    Format::Json => judged.push(refused(&path, &source, &problems)),
                 }
                 exit = exit.max(RED);
             }
@@ -140,13 +139,40 @@ pub(super) fn payload_in(file: &Path) -> anyhow::Result<Json> {
     Ok(payload)
 }
 
-/// The workflows of a repository, as those that are called.
-struct Neighbours(Repository);
+/// The workflows of a repository, as those that are called; each is read once.
+struct Neighbours {
+    repository: Repository,
+    found: RefCell<HashMap<String, Found>>,
+}
+
+impl Neighbours {
+    fn of(file: &Path) -> Self {
+        Self { repository: Repository::of(file), found: RefCell::default() }
+    }
+
+    fn read(&self, uses: &str) -> Found {
+        let path = uses.strip_prefix("./").or_else(|| uses.strip_prefix("$/"));
+        let Some(source) = path.and_then(|path| self.repository.read(path)) else {
+            return Found::NotHere;
+        };
+        match read(&source) {
+            Ok(workflow) => Found::Workflow(Rc::new(workflow)),
+            Err(problems) => Found::Wrong(problems.first().map_or(String::new(), |first| {
+                let (line, _) = first.span.line_and_column(&source);
+                format!("line {line}: {}", first.message)
+            })),
+        }
+    }
+}
 
 impl Called for Neighbours {
-    fn find(&self, uses: &str) -> Option<Rc<Workflow>> {
-        let path = uses.strip_prefix("./").or_else(|| uses.strip_prefix("$/"))?;
-        read(&self.0.read(path)?).ok().map(Rc::new)
+    fn find(&self, uses: &str) -> Found {
+        if let Some(found) = self.found.borrow().get(uses) {
+            return found.clone();
+        }
+        let found = self.read(uses);
+        self.found.borrow_mut().insert(uses.to_owned(), found.clone());
+        found
     }
 }
 
@@ -175,12 +201,24 @@ fn judge_file(
     }
     let mut contexts = contexts.clone();
     contexts.extend("github", "workflow", judged.name.as_str());
-    match preview(&workflow, &contexts, &Neighbours(Repository::of(file))) {
+    match preview(&workflow, &contexts, &Neighbours::of(file)) {
         Ok(jobs) => {
             judged.jobs = jobs;
             Ok(Ok(judged))
         }
         Err(problems) => Ok(Err((source, problems))),
+    }
+}
+
+/// A workflow that is wrong: it does not run, and each problem is a line of the reason.
+fn refused(file: &str, source: &str, problems: &[Problem]) -> Judged {
+    let lines: Vec<String> =
+        problems.iter().map(|problem| problem.one_line(file, source)).collect();
+    Judged {
+        file: file.to_owned(),
+        name: file.to_owned(),
+        reason: Some(lines.join("\n")),
+        jobs: Vec::new(),
     }
 }
 

@@ -454,3 +454,137 @@ jobs:
     .github/workflows/deploy.yml does not run: `on` does not name `push`
     ");
 }
+
+#[test]
+fn a_plan_holds_calls_against_what_they_call_and_names_what_comes_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        ".github/workflows/ci.yml",
+        r"
+on: [push, workflow_dispatch]
+jobs:
+  ship: {needs: [build, gone], runs-on: x, steps: [{run: a}]}
+  last: {needs: build, runs-on: x, steps: [{run: a}]}
+  after: {needs: despite, runs-on: x, steps: [{run: a}]}
+  despite: {needs: gone, if: always(), runs-on: x, steps: [{run: a}]}
+  gone:
+    if: false
+    strategy: {matrix: {n: '${{ fromJSON(github.event.list) }}'}}
+    name: Gone ${{ fromJSON(matrix.n) }}
+    runs-on: x
+    steps: [{run: a}]
+  build: {uses: ./.github/workflows/called.yml, with: {to: here}}
+  unknown: {uses: ./.github/workflows/called.yml, with: {to: here, form: 1}}
+  wrong: {uses: ./.github/workflows/wrong.yml}
+  closed: {uses: ./.github/workflows/closed.yml}
+  absent: {uses: ./.github/workflows/absent.yml}
+",
+    );
+    write(
+        ".github/workflows/called.yml",
+        "on: {workflow_call: {inputs: {to: {type: string, required: true}}}}\njobs:\n  first: {runs-on: x, steps: [{run: a}]}\n  second: {needs: first, runs-on: x, steps: [{run: a}]}\n",
+    );
+    write(".github/workflows/closed.yml", "on: push\njobs: {a: {runs-on: x, steps: [{run: a}]}}\n");
+    write(".github/workflows/wrong.yml", "on: workflow_call\n");
+    write("changed.txt", "\na\n\n");
+    let muster = |arguments: &[&str]| muster(folder.path(), arguments, "");
+    let ci = ".github/workflows/ci.yml";
+    let done = muster(&["plan", ci, "--event", "push", "--changed-files", "changed.txt"]);
+    assert_snapshot!(done.out, @"
+    .github/workflows/ci.yml runs:
+      ship            does not run: it needs `gone`, which does not run
+      last            runs
+      after           does not run: what it needs comes after `gone`, which does not run
+      despite         runs
+      gone            does not run: its condition `false` does not hold
+      build / first   runs
+      build / second  runs
+      unknown         does not run: `./.github/workflows/called.yml` has no input `form`
+      wrong           does not run: it calls `./.github/workflows/wrong.yml`, which is wrong: line 1: a workflow needs `jobs`
+      closed          does not run: `./.github/workflows/closed.yml` cannot be called: its `on` has no `workflow_call`
+      absent          runs: it calls `./.github/workflows/absent.yml`, which is not here
+    ");
+    let done = muster(&["plan", ci, "--event", "push", "--format", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    let jobs = plan["workflows"][0]["jobs"].as_array().unwrap().iter();
+    let needs: Vec<String> = jobs.map(|job| format!("{} {}", job["id"], job["needs"])).collect();
+    assert_snapshot!(needs.join("\n"), @r#"
+    "ship" ["build/first","build/second","gone"]
+    "last" ["build/first","build/second"]
+    "after" ["despite"]
+    "despite" ["gone"]
+    "gone" []
+    "build/first" []
+    "build/second" ["build/first"]
+    "unknown" []
+    "wrong" []
+    "closed" []
+    "absent" []
+    "#);
+    let done =
+        muster(&["plan", ".github/workflows/wrong.yml", "--event", "push", "--format", "json"]);
+    assert_eq!((done.exit, done.err.as_str()), (Some(1), ""));
+    assert_snapshot!(done.out, @r#"
+    {
+      "workflows": [
+        {
+          "file": ".github/workflows/wrong.yml",
+          "name": ".github/workflows/wrong.yml",
+          "run": false,
+          "reason": ".github/workflows/wrong.yml:1:1: a workflow needs `jobs`",
+          "jobs": []
+        }
+      ]
+    }
+    "#);
+}
+
+#[test]
+fn the_ref_and_commit_of_an_event_are_those_that_github_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = [
+        ("workflow_dispatch", r#"{"ref": "refs/heads/topic"}"#),
+        ("create", r#"{"ref": "v1", "ref_type": "tag"}"#),
+        ("deployment", r#"{"deployment": {"ref": "topic", "sha": "d1"}}"#),
+        (
+            "pull_request",
+            r#"{"pull_request": {"number": 7, "head": {"ref": "topic", "sha": "h1"}, "base": {"ref": "main", "sha": "b1"}}}"#,
+        ),
+        (
+            "pull_request",
+            r#"{"pull_request": {"number": 7, "merged": true, "merge_commit_sha": "m1", "head": {"ref": "topic", "sha": "h1"}, "base": {"ref": "main", "sha": "b1"}}}"#,
+        ),
+        (
+            "pull_request_review",
+            r#"{"pull_request": {"number": 7, "head": {"ref": "topic", "sha": "h1"}, "base": {"ref": "main", "sha": "b1"}}}"#,
+        ),
+        (
+            "pull_request_target",
+            r#"{"pull_request": {"number": 7, "head": {"ref": "topic", "sha": "h1"}, "base": {"ref": "main", "sha": "b1"}}}"#,
+        ),
+        ("issues", r#"{"repository": {"default_branch": "trunk"}}"#),
+    ];
+    let told = events.map(|(event, payload)| {
+        let name = "${{ github.event_name }} ${{ github.ref }} ${{ github.ref_name }} ${{ github.sha }} ${{ github.head_ref }} ${{ github.base_ref }}";
+        let workflow = format!("on: {event}\njobs: {{a: {{name: '{name}', runs-on: x, steps: [{{run: a}}]}}}}\n");
+        std::fs::write(folder.path().join("ci.yml"), workflow).unwrap();
+        std::fs::write(folder.path().join("payload.json"), payload).unwrap();
+        let done = muster(folder.path(), &["plan", "ci.yml", "--event", event, "--payload", "payload.json"], "");
+        done.out.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>()
+    });
+    assert_snapshot!(told.concat(), @"
+    workflow_dispatch refs/heads/topic topic     runs
+    create refs/tags/v1 v1     runs
+    deployment refs/heads/topic topic d1    runs
+    pull_request refs/pull/7/merge 7/merge h1 topic main  runs
+    pull_request refs/heads/main main m1 topic main  runs
+    pull_request_review refs/pull/7/merge 7/merge h1 topic main  runs
+    pull_request_target refs/heads/main main b1 topic main  runs
+    issues refs/heads/trunk trunk     runs
+    ");
+}
