@@ -64,7 +64,7 @@ pub(super) fn of_workflow(workflow: &Workflow) -> Contexts {
     contexts.set(
         "runner",
         Type::object(
-            ["name", "os", "arch", "temp", "tool_cache", "debug", "environment"]
+            ["name", "os", "arch", "temp", "tool_cache", "debug", "environment", "workspace"]
                 .map(|name| (name, Type::Text)),
         ),
     );
@@ -111,10 +111,15 @@ fn job() -> Type {
             Type::map(Type::object([
                 ("id", text()),
                 ("network", text()),
-                ("ports", Type::map(text())),
+                // By number as well as by text.
+                ("ports", Type::Any),
             ])),
         ),
         ("status", text()),
+        ("workflow_ref", text()),
+        ("workflow_sha", text()),
+        ("workflow_repository", text()),
+        ("workflow_file_path", text()),
     ])
 }
 

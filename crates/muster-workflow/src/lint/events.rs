@@ -140,12 +140,16 @@ impl Lint<'_> {
             }
         }
         let Some(default) = input.value.get(keys::DEFAULT) else { return };
-        let text = default.text();
         let wrong = match kind_name {
             "choice" => {
                 let options = options.map(Token::items).unwrap_or_default();
-                let is_one =
-                    options.is_empty() || options.iter().any(|option| option.text() == text);
+                // A number or boolean is the option that is written as it is.
+                let written = |token: &Token| self.source.get(token.span.start..token.span.end);
+                let is_same = |option: &Token| {
+                    written(option) == written(default)
+                        || option.text().is_some_and(|option| default.text() == Some(option))
+                };
+                let is_one = options.is_empty() || options.iter().any(is_same);
                 (!is_one).then(|| "one of its options".to_owned())
             }
             "boolean" if !is_boolean(default) => Some("true or false".to_owned()),

@@ -10,6 +10,7 @@ use crate::call::{Caller, check_call};
 use crate::diagnostic::Rule;
 use crate::keys;
 use crate::permissions::{Level, Permissions};
+use crate::template::OPEN;
 use crate::token::{Kind, Pair, Token};
 use crate::workflow::Job;
 
@@ -140,8 +141,8 @@ impl Lint<'_> {
             return self.say(pair.key.span, Rule::Syntax, message);
         };
         // What is in quotes within an expression is written down as well, but looks after somebody who knows.
-        if password.text().is_some_and(|text| text.len() == password.span.end - password.span.start)
-        {
+        let written = self.source.get(password.span.start..password.span.end).unwrap_or_default();
+        if password.text().is_some() && !written.contains(OPEN) {
             let message = "a password is written into the file";
             let hint = "keep it as a secret, and write `${{ secrets.NAME }}`";
             self.say_with_hint(password.span, Rule::Credentials, message, hint);

@@ -223,3 +223,27 @@ proptest! {
         drop(lint(&lines.join("\n"), &()));
     }
 }
+
+#[test]
+fn what_only_looks_wrong_is_not_told_and_what_is_wrong_once() {
+    assert_snapshot!(told(r#"
+on:
+  workflow_dispatch:
+    inputs:
+      level: {type: choice, options: [1, 2], default: 1}
+jobs:
+  a:
+    runs-on: ubuntu-latest
+    services:
+      redis: {image: redis, ports: [6379], credentials: {username: a, password: "secret"}}
+    steps:
+      - run: echo ${{ job.services.redis.ports[6379] }} ${{ runner.workspace }} ${{ job.workflow_ref }}
+  b:
+    runs-on: ubuntu-latest
+    strategy: {matrix: {include: 3}}
+    steps: [{run: a}]
+"#, &()), @"
+ci.yml:10:81: a password is written into the file; keep it as a secret, and write `${{ secrets.NAME }}` [credentials]
+ci.yml:15:34: `include` must be a list, this is a number [syntax-check]
+");
+}

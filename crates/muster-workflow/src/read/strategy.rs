@@ -26,7 +26,12 @@ impl Reader {
             };
             let value = &pair.value;
             match key {
-                keys::INCLUDE => selects |= value.is_computed() || !value.items().is_empty(),
+                // What is wrong with it has been said.
+                keys::INCLUDE => {
+                    selects |= value.is_computed()
+                        || !value.items().is_empty()
+                        || matches!(value.kind, Kind::Wrong);
+                }
                 keys::EXCLUDE => {}
                 _ => {
                     selects = true;
