@@ -47,13 +47,15 @@ fn lies_on(path: &[String], listed: &str) -> bool {
         .all(|(part, listed)| part == "*" || listed == "*" || part.eq_ignore_ascii_case(listed))
 }
 
-/// Returns what of an expression in a script strangers write, where it is something on the list and nothing more.
+/// Returns what of an expression in a script strangers write: something on the list, or as JSON what holds such a thing.
 pub(crate) fn in_script(expr: &Expr) -> Option<String> {
     let is_listed = |path: &Vec<String>| {
         let of_length = |listed: &&&str| listed.split('.').count() == path.len();
         UNTRUSTED.iter().filter(of_length).any(|listed| lies_on(path, listed))
     };
-    expr.paths_in_value().iter().find(|path| is_listed(path)).map(|path| path.join("."))
+    let listed = expr.paths_in_value().into_iter().find(is_listed);
+    let as_json = || expr.paths_as_json().into_iter().find(|path| is_untrusted(path));
+    listed.or_else(as_json).map(|path| path.join("."))
 }
 
 /// Returns true for text that no shell takes for more than a word.

@@ -1,5 +1,7 @@
 //! From tokens to a tree, with names and parameter counts checked.
 
+use std::cell::RefCell;
+
 use super::functions::{Function, by_name};
 use super::lex::{Operator, Token, TokenKind, lex};
 use super::value::{Value, eq_ignore_case};
@@ -139,6 +141,18 @@ impl Expr {
         let mut paths = Vec::new();
         self.node.collect_paths(&mut paths, &|function| !searches(function));
         paths
+    }
+
+    /// Returns the paths of which `toJSON` writes all that they hold.
+    pub(crate) fn paths_as_json(&self) -> Vec<Vec<String>> {
+        let paths = RefCell::new(Vec::new());
+        self.node.any(&|node| {
+            if let Node::Call { function: Function::ToJson, arguments } = node {
+                paths.borrow_mut().extend(arguments.iter().filter_map(Node::path));
+            }
+            false
+        });
+        paths.into_inner()
     }
 }
 

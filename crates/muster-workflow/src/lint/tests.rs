@@ -237,6 +237,7 @@ jobs:
     services:
       redis: {image: redis, ports: [6379], credentials: {username: a, password: "secret"}}
     steps:
+      - run: echo '${{ toJSON(github.event) }}' '${{ toJSON(github.sha) }}' ${{ github.event.issue && 1 }}
       - run: echo ${{ job.services.redis.ports[6379] }} ${{ runner.workspace }} ${{ job.workflow_ref }}
   b:
     runs-on: ubuntu-latest
@@ -244,6 +245,7 @@ jobs:
     steps: [{run: a}]
 "#, &()), @"
 ci.yml:10:81: a password is written into the file; keep it as a secret, and write `${{ secrets.NAME }}` [credentials]
-ci.yml:15:34: `include` must be a list, this is a number [syntax-check]
+ci.yml:12:20: `github.event` is written by strangers, and becomes part of the script; give it to the script as an environment variable [expression]
+ci.yml:16:34: `include` must be a list, this is a number [syntax-check]
 ");
 }
