@@ -181,11 +181,29 @@ impl Problem {
         self.span.line_and_column(source).0
     }
 
-    /// Writes the problem on one line: `path:line:column: message`.
+    /// Writes the problem on one line: `path:line:column: message`. No place but its own is in it: what the message
+    /// repeats of the file, such as `a:1:2`, becomes `a:1 :2`.
     pub fn one_line(&self, path: &str, source: &str) -> String {
         let (line, column) = self.span.line_and_column(source);
-        format!("{path}:{line}:{column}: {}", self.message)
+        format!("{path}:{line}:{column}: {}", without_places(&self.message))
     }
+}
+
+/// Puts a space before each colon that would go on with a place.
+fn without_places(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    // Whether what was read last is a colon and numbers, where they began.
+    let (mut after_colon, mut after_number) = (false, false);
+    let mut chars = message.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == ':' && after_number && chars.peek().is_some_and(char::is_ascii_digit) {
+            out.push(' ');
+        }
+        after_number = c.is_ascii_digit() && (after_colon || after_number);
+        after_colon = c == ':';
+        out.push(c);
+    }
+    out
 }
 
 /// Draws the problems with the lines they stand on and a caret below each.

@@ -148,6 +148,16 @@ fn a_problem_is_drawn_with_a_caret_and_a_hint() {
 }
 
 #[test]
+fn a_line_has_one_place_whatever_the_file_says() {
+    let source = "on: [a:1:2:3, 'x:10', '12:30:45']\njobs: {a: {runs-on: x, steps: [{run: a}]}}\n";
+    assert_snapshot!(problems(source), @"
+    ci.yml:1:6: `a:1 :2 :3` is no event that starts a workflow
+    ci.yml:1:15: `x:10` is no event that starts a workflow
+    ci.yml:1:23: `12:30 :45` is no event that starts a workflow
+    ");
+}
+
+#[test]
 fn what_is_no_yaml_is_one_problem() {
     assert_snapshot!(problems("on: push\njobs:\n  a: [\n"), @"ci.yml:3:6: not YAML: unclosed bracket '['");
     assert_snapshot!(problems("a: *b\n"), @"ci.yml:1:4: not YAML: while parsing node, found unknown anchor");
