@@ -3,7 +3,7 @@
 //! From text to plan, in this order: `yaml` reads the file with places, `token` holds its values against the
 //! `grammar` and reads their expressions, [`read`](read()) makes a typed [`workflow::Workflow`] or says all that
 //! is wrong ([`diagnostic`]), [`trigger`] decides whether an event starts it, [`call`] checks the workflows that
-//! it calls, [`plan`](plan()) makes the jobs of a run out of its [`matrix`]es, and [`expr`] evaluates what is
+//! it calls, [`plan`](plan()) makes the jobs of a run out of its [`strategy`], and [`expr`] evaluates what is
 //! computed. What cannot be run yet is one list, in `support`; [`conformance`] answers the cases of others.
 //!
 //! Never does I/O, never asks the time, knows no environment.
