@@ -383,8 +383,8 @@ jobs:
     ");
     assert_snapshot!(server.verdict(&many), @"muster error: it has more than 500 workflow files");
     assert_snapshot!(server.verdict(&chain), @"
-    muster error: .github/workflows/ci.yml: line 3, column 3: `jobs` has 2500 jobs, more than 256
-    .github/workflows/ci.yml refused: line 3, column 3: `jobs` has 2500 jobs, more than 256
+    muster error: .github/workflows/ci.yml: line 3, column 3: `jobs` has 2500 jobs, more than 2000
+    .github/workflows/ci.yml refused: line 3, column 3: `jobs` has 2500 jobs, more than 2000
     ");
     assert_snapshot!(server.muster(&["runs"]).out, @"1 failure �[31mred� (CI�all: success #1) team/app refs/heads/forged");
 }
