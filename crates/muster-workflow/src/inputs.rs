@@ -1,20 +1,28 @@
 //! The `inputs` of a run: what people filled in, or a caller gave, by what the workflow asks for.
 
+use crate::events;
 use crate::expr::{Contexts, Object, Value};
 use crate::words::nearest;
 use crate::workflow::{Details, Input, InputKind, Workflow};
 
-/// Returns the `inputs` context of a run that people started, with what they filled in.
+/// Returns the `inputs` context of a run that an event starts: what people filled in, else what the event in `github`
+/// says that they did. Null unless the event is `workflow_dispatch`.
 ///
 /// # Errors
 ///
 /// All that is wrong with what was given, a sentence each: an input that there is not, one that is required and
-/// absent, a value of another type.
+/// absent, a value of another type, anything at all for another event.
 pub fn inputs(
     workflow: &Workflow,
     given: &[(String, String)],
     contexts: &Contexts,
 ) -> Result<Value, Vec<String>> {
+    let Some(event) = dispatch(contexts) else {
+        return match given {
+            [] => Ok(Value::Null),
+            _ => Err(vec!["inputs are filled in for event `workflow_dispatch` alone".into()]),
+        };
+    };
     let asked = dispatched(workflow);
     let mut wrong = Vec::new();
     for (name, _) in given {
@@ -33,29 +41,55 @@ pub fn inputs(
     let mut values = Object::new();
     for input in asked {
         let given = given.iter().find(|(name, _)| name.eq_ignore_ascii_case(&input.name));
-        let given = given.map(|(_, value)| value.as_str());
-        if let Some(why) = refusal(input, given) {
+        let given = given.map(|(_, value)| Value::from(value.as_str()));
+        let given = given.or_else(|| event.get(&input.name).cloned());
+        if let Some(why) = refusal(input, given.as_ref()) {
             wrong.push(why);
         }
-        values.insert(input.name.as_str(), value_of(input, given.map(Value::from), contexts));
+        values.insert(input.name.as_str(), value_of(input, given, contexts));
     }
     if wrong.is_empty() { Ok(values.into()) } else { Err(wrong) }
 }
 
-fn refusal(input: &Input, given: Option<&str>) -> Option<String> {
+/// Returns the `inputs` context that the event in `github` alone gives, whatever is wrong with it; null unless it is
+/// `workflow_dispatch`.
+pub(crate) fn from_event(workflow: &Workflow, contexts: &Contexts) -> Value {
+    let Some(event) = dispatch(contexts) else { return Value::Null };
+    let value = |input: &Input| value_of(input, event.get(&input.name).cloned(), contexts);
+    let values = dispatched(workflow).iter().map(|input| (input.name.as_str(), value(input)));
+    values.collect::<Object>().into()
+}
+
+/// Returns what was filled in, where the event in `github` is `workflow_dispatch`.
+fn dispatch(contexts: &Contexts) -> Option<Object> {
+    let Some(Value::Object(github)) = contexts.get("github") else { return None };
+    if github.get("event_name")?.to_string() != events::WORKFLOW_DISPATCH {
+        return None;
+    }
+    let inputs = match github.get("event") {
+        Some(Value::Object(event)) => event.get("inputs"),
+        _ => None,
+    };
+    match inputs {
+        Some(Value::Object(inputs)) => Some(Object::clone(inputs)),
+        _ => Some(Object::new()),
+    }
+}
+
+fn refusal(input: &Input, given: Option<&Value>) -> Option<String> {
     let name = &input.name;
-    let Some(given) = given else {
+    let Some(given) = given.map(Value::to_string) else {
         let is_absent = input.required && input.default.is_none();
         return is_absent.then(|| format!("input `{name}` is required"));
     };
     match &input.kind {
-        InputKind::Boolean if !matches!(given, "true" | "false") => {
+        InputKind::Boolean if !matches!(given.as_str(), "true" | "false") => {
             Some(format!("input `{name}` must be true or false, this is `{given}`"))
         }
         InputKind::Number if given.parse::<f64>().is_err() => {
             Some(format!("input `{name}` must be a number, this is `{given}`"))
         }
-        InputKind::Choice(options) if !options.iter().any(|option| option == given) => {
+        InputKind::Choice(options) if !options.contains(&given) => {
             let options = options.join(", ");
             Some(format!("input `{name}` must be one of {options}, this is `{given}`"))
         }
@@ -64,7 +98,7 @@ fn refusal(input: &Input, given: Option<&str>) -> Option<String> {
 }
 
 /// Returns the inputs that people fill in.
-pub(crate) fn dispatched(workflow: &Workflow) -> &[Input] {
+fn dispatched(workflow: &Workflow) -> &[Input] {
     let inputs = workflow.triggers.iter().find_map(|trigger| match &trigger.details {
         Details::Dispatch(inputs) => Some(inputs.as_slice()),
         _ => None,

@@ -6,8 +6,8 @@ use crate::strategy::Legs;
 use crate::text::{cut, one_line};
 use crate::workflow::{Job, Workflow};
 
-/// How many jobs a run has at most, those of workflows that are called included.
-pub(crate) const MAX_JOBS: usize = 2_000;
+/// How many jobs a run has at most. GitHub bounds those of one matrix alone; whoever runs them looks at each for each.
+const MAX_JOBS: usize = 256;
 
 /// GitHub's bound on a job's display name, in characters.
 const MAX_NAME: usize = 100;

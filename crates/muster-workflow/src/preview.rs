@@ -9,9 +9,9 @@ use std::rc::Rc;
 use crate::call::{Caller, MAX_NESTED, check_call};
 use crate::diagnostic::Problem;
 use crate::expr::{Contexts, JobStatus, Object, Value};
-use crate::inputs::{dispatched, value_of};
+use crate::inputs::{from_event, value_of};
 use crate::permissions::{Level, Permissions};
-use crate::plan::{MAX_JOBS, PlannedJob, plan_job};
+use crate::plan::{PlannedJob, plan_job};
 use crate::strategy::Strategy;
 use crate::workflow::{Call, Job, Workflow};
 
@@ -67,12 +67,15 @@ pub fn preview(
     called: &dyn Called,
 ) -> Result<Vec<Preview>, Vec<Problem>> {
     let mut contexts = contexts.clone();
-    if contexts.get("inputs").is_none() && is_dispatched(&contexts) {
+    if contexts.get("inputs").is_none() {
         contexts.set("inputs", from_event(workflow, &contexts));
     }
     let calls = Calls { called, within: Vec::new(), jobs: &Cell::new(0) };
     jobs(workflow, &contexts, &calls)
 }
+
+/// How many jobs are told at most, of one file and of all that call each other: these multiply.
+pub(crate) const MAX_JOBS: usize = 2_000;
 
 /// The calls that led to a workflow.
 struct Calls<'a> {
@@ -133,34 +136,6 @@ impl<'a> Calls<'a> {
         let within = self.within.iter().copied().chain([uses]).collect();
         Calls { called: self.called, within, jobs: self.jobs }
     }
-}
-
-fn is_dispatched(contexts: &Contexts) -> bool {
-    let event = match contexts.get("github") {
-        Some(Value::Object(github)) => github.get("event_name").map(Value::to_string),
-        _ => None,
-    };
-    event.as_deref() == Some("workflow_dispatch")
-}
-
-/// Returns the inputs that the event has, else the defaults.
-fn from_event(workflow: &Workflow, contexts: &Contexts) -> Value {
-    let given = match contexts.get("github") {
-        Some(Value::Object(github)) => match github.get("event") {
-            Some(Value::Object(event)) => event.get("inputs").cloned(),
-            _ => None,
-        },
-        _ => None,
-    };
-    let mut values = Object::new();
-    for input in dispatched(workflow) {
-        let given = match &given {
-            Some(Value::Object(given)) => given.get(&input.name).cloned(),
-            _ => None,
-        };
-        values.insert(input.name.as_str(), value_of(input, given, contexts));
-    }
-    values.into()
 }
 
 fn jobs(

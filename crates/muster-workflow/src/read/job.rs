@@ -5,7 +5,7 @@ use super::fields::{self, argument, condition, env, flag, number, template, temp
 use super::needs::Needing;
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::keys;
-use crate::plan::MAX_JOBS;
+use crate::preview::MAX_JOBS;
 use crate::token::{Kind, Pair, Places, Token};
 use crate::workflow::{Call, CallSecrets, Job, Setting};
 
@@ -25,7 +25,7 @@ impl Reader {
             }
             return Vec::new();
         }
-        // A run may have no more, so what is beyond need not be read.
+        // A plan tells no more, so what is beyond need not be read.
         if pairs.len() > MAX_JOBS {
             let message = format!("`jobs` has {} jobs, more than {MAX_JOBS}", pairs.len());
             self.invalid(token.span, message);

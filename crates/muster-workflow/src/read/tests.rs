@@ -254,6 +254,18 @@ fn a_matrix_is_bounded() {
 }
 
 #[test]
+fn a_file_may_have_more_jobs_than_a_run() {
+    let jobs = |count: usize| {
+        let job = |place| format!("  j{place}: {{runs-on: x, steps: [{{run: a}}]}}\n");
+        format!("on: push\njobs:\n{}", (0..count).map(job).collect::<String>())
+    };
+    let refused = plan(&read(&jobs(257)).unwrap(), &Contexts::new()).unwrap_err();
+    assert_snapshot!(refused[0].message, @"the run has 257 jobs, more than 256");
+    assert_eq!(plan(&read(&jobs(256)).unwrap(), &Contexts::new()).unwrap().len(), 256);
+    assert_snapshot!(problems(&jobs(2_001)), @"ci.yml:3:3: `jobs` has 2001 jobs, more than 2000");
+}
+
+#[test]
 fn legs_are_compared_as_githubs_own_parser_compares_them() {
     let legs = planned(
         r"

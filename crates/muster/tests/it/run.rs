@@ -509,13 +509,42 @@ jobs:
     .github/workflows/deploy.yml: under the server these events start nothing yet: workflow_dispatch
     .github/workflows/deploy.yml
     isolation: none; the steps run as this user, with this machine's files and network.
-    ▸ Run echo "staging 2  mac v1"
-    │ staging 2  mac v1
-    ✓ Run echo "staging 2  mac v1" [time]
+    ▸ Run echo "   mac v1"
+    │    mac v1
+    ✓ Run echo "   mac v1" [time]
     .github/workflows/deploy.yml: success
       go (mac, 20)  success  [time]
     exit 0
     "#);
+    scene.file("filled.json", r#"{"inputs": {"to": "production", "force": "true", "times": "3"}}"#);
+    let payload = [&dispatch[..], &["--payload", "filled.json"]].concat();
+    assert_snapshot!(story(&payload), @r#"
+    .github/workflows/deploy.yml: under the server these events start nothing yet: release
+    .github/workflows/deploy.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
+    ▸ Run echo "production 3  mac "
+    │ production 3  mac 
+    ✓ Run echo "production 3  mac " [time]
+    .github/workflows/deploy.yml: success
+      go (mac, 20)  success  [time]
+    exit 0
+    "#);
+    assert_snapshot!(story(&[&payload[..], &["--input", "times=4"]].concat()), @r#"
+    .github/workflows/deploy.yml: under the server these events start nothing yet: release
+    .github/workflows/deploy.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
+    ▸ Run echo "production 4  mac "
+    │ production 4  mac 
+    ✓ Run echo "production 4  mac " [time]
+    .github/workflows/deploy.yml: success
+      go (mac, 20)  success  [time]
+    exit 0
+    "#);
+    assert_snapshot!(story(&["--event", "release", "--input", "to=staging"]), @"
+    .github/workflows/deploy.yml: under the server these events start nothing yet: workflow_dispatch
+    error: .github/workflows/deploy.yml: inputs are filled in for event `workflow_dispatch` alone
+    exit 2
+    ");
     let wrong = ["--input", "to=moon", "--input", "froce=true", "--input", "times=often"];
     assert_snapshot!(story(&[&dispatch[..], &wrong].concat()), @"
     .github/workflows/deploy.yml: under the server these events start nothing yet: release

@@ -290,8 +290,10 @@ fn plan_one(
     contexts.set("vars", arguments.var.iter().cloned().collect::<Object>());
     match inputs(&workflow, &arguments.input, &contexts) {
         Ok(inputs) => {
-            if event.name == "workflow_dispatch" && payload.is_none() {
-                github["event"]["inputs"] = inputs.to_json();
+            if let Value::Object(filled) = &inputs {
+                // The payload has texts; `inputs` alone has types.
+                let texts = filled.iter().map(|(name, value)| (name, value.to_string()));
+                github["event"]["inputs"] = Value::from(texts.collect::<Object>()).to_json();
                 contexts.set("github", &github);
             }
             contexts.set("inputs", inputs);
