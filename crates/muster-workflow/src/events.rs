@@ -104,19 +104,11 @@ pub(crate) static EVENTS: [Event; 37] = [
     Event::new("project_card", &["created", "moved", "converted", "edited", "deleted"], &[]),
     Event::new("project_column", &["created", "updated", "moved", "deleted"], &[]),
     Event::new("public", &[], &[]),
-    Event::new(
-        "pull_request",
-        PULL_REQUEST_TYPES,
-        &[keys::BRANCHES, keys::BRANCHES_IGNORE, keys::PATHS, keys::PATHS_IGNORE],
-    ),
+    Event::new("pull_request", PULL_REQUEST_TYPES, PULL_REQUEST_FILTERS),
     Event::new("pull_request_comment", &["created", "edited", "deleted"], &[]),
     Event::new("pull_request_review", &["submitted", "edited", "dismissed"], &[]),
     Event::new("pull_request_review_comment", &["created", "edited", "deleted"], &[]),
-    Event::new(
-        "pull_request_target",
-        PULL_REQUEST_TYPES,
-        &[keys::BRANCHES, keys::BRANCHES_IGNORE, keys::PATHS, keys::PATHS_IGNORE],
-    ),
+    Event::new("pull_request_target", PULL_REQUEST_TYPES, PULL_REQUEST_FILTERS),
     Event::new(
         "push",
         &[],
@@ -147,6 +139,10 @@ pub(crate) static EVENTS: [Event; 37] = [
         &[keys::WORKFLOWS, keys::BRANCHES, keys::BRANCHES_IGNORE],
     ),
 ];
+
+/// The filters of events that are about a pull request.
+const PULL_REQUEST_FILTERS: &[&str] =
+    &[keys::BRANCHES, keys::BRANCHES_IGNORE, keys::PATHS, keys::PATHS_IGNORE];
 
 /// The activities of a pull request.
 const PULL_REQUEST_TYPES: &[&str] = &[

@@ -249,27 +249,35 @@ impl<'a> Reader<'a> {
                         }
                         _ => None,
                     };
-                    let at = self.source.place(self.tab(&error.info(), at));
+                    let (at, what) = match self.tab(&error.info(), at) {
+                        Some(tab) => (tab, "a tab cannot indent; use spaces".to_owned()),
+                        None => (at, error.info()),
+                    };
+                    let at = self.source.place(at);
                     let span = Span { start: at, end: at };
-                    return Err(Problem::invalid(span, format!("not YAML: {}", error.info())));
+                    return Err(Problem::invalid(span, format!("not YAML: {what}")));
                 }
             }
         }
     }
 
-    /// An error about a tab stands at the text before it; the tab that begins a line is what is wrong.
-    fn tab(&self, error: &str, at: usize) -> usize {
+    /// Returns the tab that indents a line, where an error comes of one: it stands at the text before it, or after it
+    /// where it ended a block.
+    fn tab(&self, error: &str, at: usize) -> Option<usize> {
         let text = &self.source.text;
-        let rest = text.get(at..).filter(|_| error.contains("tab")).unwrap_or_default();
-        let mut line = at;
-        for part in rest.split_inclusive('\n') {
-            line += part.len();
+        let line_of = |at: usize| text[..at].rfind('\n').map_or(0, |end| end + 1);
+        let indents = |line: usize| {
             let indent = text[line..].len() - text[line..].trim_start_matches(' ').len();
-            if text[line + indent..].starts_with('\t') {
-                return line + indent;
-            }
+            text[line + indent..].starts_with('\t').then_some(line + indent)
+        };
+        if error.contains("did not find expected") {
+            return indents(line_of(text[..line_of(at)].trim_end().len()));
         }
-        at
+        if !error.contains("tab") {
+            return None;
+        }
+        let after = text[at..].match_indices('\n').map(|(end, _)| at + end + 1);
+        std::iter::once(line_of(at)).chain(after).find_map(indents)
     }
 
     /// Returns the place of a mark in the source.

@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// Where the suites are.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
-    /// Only suites whose name contains this, with each case that is missed.
+    /// Only suites whose name contains this.
     only: Option<String>,
     /// Say how many of the real files muster can run whole, and what keeps it from the others.
     #[arg(long)]
@@ -58,7 +58,7 @@ const SUITES: [Suite; 12] = [
     Suite {
         name: "differential",
         folder: "expressions",
-        floor: 4_998,
+        floor: 5_000,
         counts: "generated expressions: what GitHub's evaluator in npm gives (`--all`: 100,000)",
         measure: differential::slice,
     },
@@ -114,7 +114,7 @@ const SUITES: [Suite; 12] = [
     Suite {
         name: "real/faults",
         folder: "real",
-        floor: 990,
+        floor: 996,
         counts: "a thousand files made of them, with one fault each, of 57 kinds: each is refused on its line, and nothing else is said",
         measure: planted::found,
     },
@@ -140,6 +140,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         crate::say(covered.trim_end());
         missed.iter().take(50).for_each(|miss| crate::say(&format!("  {miss}")));
         crate::say(&format!("differential: {} of {cases}", cases - missed.len()));
+        if missed.len() * 1_000 > cases {
+            bail!("more than one in a thousand is not as GitHub's evaluator has it");
+        }
         return Ok(());
     }
     let folder = arguments.dir.clone().unwrap_or_else(|| crate::top().join("../shared/suites"));
@@ -169,9 +172,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .with_context(|| format!("suite {}", suite.name))?;
         let right = cases - missed.len();
         crate::say(&format!("{}: {right} of {cases}", suite.name));
-        if arguments.only.is_some() || right < suite.floor {
-            missed.iter().for_each(|miss| crate::say(&format!("  {miss}")));
-        }
+        missed.iter().for_each(|miss| crate::say(&format!("  {miss}")));
         let _ = writeln!(table, "| `{}` | {right} of {cases} | {} |", suite.name, suite.counts);
         if right < suite.floor {
             below.push(format!("{}: {right}, it was {}", suite.name, suite.floor));

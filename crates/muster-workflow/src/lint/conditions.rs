@@ -35,17 +35,8 @@ fn is_constant(node: &Node) -> bool {
         Node::All(nodes) | Node::Any(nodes) => nodes.iter().all(is_constant),
         Node::Compare { left, right, .. } => is_constant(left) && is_constant(right),
         Node::Call { function, arguments } => {
-            let is_pure = matches!(
-                function,
-                Function::Contains
-                    | Function::StartsWith
-                    | Function::EndsWith
-                    | Function::Format
-                    | Function::Join
-                    | Function::ToJson
-                    | Function::Case
-            );
-            is_pure && arguments.iter().all(is_constant)
+            let asks = function.is_status() || *function == Function::HashFiles;
+            !asks && arguments.iter().all(is_constant)
         }
     }
 }

@@ -12,26 +12,19 @@ use crate::token::{Kind, Pair, Token};
 /// GitHub's bound on the inputs that people fill in.
 const MAX_INPUTS: usize = 25;
 
-/// The lists that must have items.
-const LISTS: [&str; 10] = [
-    keys::TYPES,
-    keys::BRANCHES,
-    keys::BRANCHES_IGNORE,
-    keys::TAGS,
-    keys::TAGS_IGNORE,
-    keys::PATHS,
-    keys::PATHS_IGNORE,
-    keys::WORKFLOWS,
-    keys::NAMES,
-    keys::VERSIONS,
-];
-
 /// Filters that exclude each other.
 const PAIRS: [(&str, &str); 3] = [
     (keys::BRANCHES, keys::BRANCHES_IGNORE),
     (keys::TAGS, keys::TAGS_IGNORE),
     (keys::PATHS, keys::PATHS_IGNORE),
 ];
+
+/// The other lists that must have items.
+const LISTS: [&str; 4] = [keys::TYPES, keys::WORKFLOWS, keys::NAMES, keys::VERSIONS];
+
+fn must_have_items(key: &str) -> bool {
+    LISTS.contains(&key) || PAIRS.iter().any(|(one, other)| [*one, *other].contains(&key))
+}
 
 impl Lint<'_> {
     pub(super) fn events(&mut self) {
@@ -53,7 +46,9 @@ impl Lint<'_> {
     fn event(&mut self, pair: &Pair) {
         let (Some(name), value) = (pair.key.text(), &pair.value) else { return };
         for filter in value.pairs() {
-            let Some(key) = filter.key.text().filter(|key| LISTS.contains(key)) else { continue };
+            let Some(key) = filter.key.text().filter(|key| must_have_items(key)) else {
+                continue;
+            };
             self.not_empty(&filter.value, &format!("`{key}`"));
             self.patterns(key, &filter.value);
         }

@@ -148,6 +148,17 @@ fn a_problem_is_drawn_with_a_caret_and_a_hint() {
 }
 
 #[test]
+fn a_tab_that_indents_is_told_where_it_is() {
+    let steps = |tab: &str| {
+        format!(
+            "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n{tab}- run: a\n\n      - run: b\n"
+        )
+    };
+    assert_snapshot!(problems(&steps("      \t")), @"ci.yml:6:7: not YAML: a tab cannot indent; use spaces");
+    assert_snapshot!(problems(&steps("\t")), @"ci.yml:6:1: not YAML: a tab cannot indent; use spaces");
+}
+
+#[test]
 fn a_line_has_one_place_whatever_the_file_says() {
     let source = "on: [a:1:2:3, 'x:10', '12:30:45']\njobs: {a: {runs-on: x, steps: [{run: a}]}}\n";
     assert_snapshot!(problems(source), @"

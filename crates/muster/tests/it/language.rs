@@ -18,6 +18,12 @@ fn muster(folder: &Path, args: &[&str], input: &str) -> Done {
     Done::of(&output)
 }
 
+fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
 const WRONG: &str = "name: CI
 on:
   pull_requets: {types: [opened]}
@@ -260,11 +266,7 @@ fn expressions_are_evaluated_and_filters_judged() {
 #[test]
 fn what_a_workflow_names_in_its_repository_is_looked_at() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = folder.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
+    let write = |path: &str, text: &str| write(folder.path(), path, text);
     write("tools/action.yml", "inputs: {level: {required: true}}\n");
     write(
         ".github/workflows/ci.yml",
@@ -319,11 +321,7 @@ fn a_case_of_others_is_answered_in_their_form() {
 #[test]
 fn what_would_run_for_an_event_is_told_and_why_the_rest_would_not() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = folder.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
+    let write = |path: &str, text: &str| write(folder.path(), path, text);
     write(
         ".github/workflows/ci.yml",
         r"
@@ -458,11 +456,7 @@ jobs:
 #[test]
 fn a_plan_holds_calls_against_what_they_call_and_names_what_comes_after() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = folder.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
+    let write = |path: &str, text: &str| write(folder.path(), path, text);
     write(
         ".github/workflows/ci.yml",
         r"
