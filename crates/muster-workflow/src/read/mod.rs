@@ -77,7 +77,7 @@ pub(crate) fn convert(
     places: Places,
     is_well_formed: bool,
 ) -> (Workflow, Vec<Problem>) {
-    let mut reader = Reader { problems: Vec::new(), places, is_well_formed };
+    let mut reader = Reader { problems: Vec::new(), places, is_well_formed, pattern_bytes: 0 };
     let workflow = reader.workflow(root);
     (workflow, reader.problems)
 }
@@ -88,6 +88,8 @@ struct Reader {
     places: Places,
     /// Whether every value stands where it may; else what is absent may have been refused.
     is_well_formed: bool,
+    /// How many bytes of filter patterns were read.
+    pattern_bytes: usize,
 }
 
 impl Reader {

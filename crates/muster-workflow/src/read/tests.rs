@@ -265,6 +265,16 @@ fn a_matrix_is_bounded() {
 }
 
 #[test]
+fn the_filters_of_a_file_are_bounded_together() {
+    let patterns = (0..300).map(|place| format!("{place}{}", "**/a".repeat(200)));
+    let patterns = patterns.collect::<Vec<_>>().join(", ");
+    let source = format!(
+        "on:\n  push: {{branches: [a], paths: [{patterns}]}}\n  pull_request: {{paths: [{patterns}], branches: [b]}}\njobs: {{a: {{runs-on: x, steps: [{{run: a}}]}}}}\n"
+    );
+    assert_snapshot!(problems(&source), @"ci.yml:2:25: the filters of a file have 200000 bytes at most");
+}
+
+#[test]
 fn a_file_may_have_more_jobs_than_a_run() {
     let jobs = |count: usize| {
         let job = |place| format!("  j{place}: {{runs-on: x, steps: [{{run: a}}]}}\n");

@@ -3,12 +3,15 @@
 use super::Reader;
 use super::fields::{argument, template, texts};
 use crate::cron;
-use crate::diagnostic::{Problem, Rule};
+use crate::diagnostic::{Problem, Rule, Span};
 use crate::events;
 use crate::keys;
 use crate::pattern::{Filter, Patterns};
 use crate::token::{Kind, Pair, Token};
 use crate::workflow::{Details, Input, InputKind, Interface, Schedule, Trigger};
+
+/// How many bytes the patterns of all filters may have: each becomes a hundred when it is compiled.
+const MAX_PATTERN_BYTES: usize = 200_000;
 
 impl Reader {
     pub(super) fn triggers(&mut self, token: &Token) -> Vec<Trigger> {
@@ -44,6 +47,15 @@ impl Reader {
     fn filter(&mut self, pair: &Pair) -> Filter {
         let tokens = pair.value.one_or_more().iter();
         let given = tokens.filter_map(|token| Some((token.text()?, token.span)));
+        let given: Vec<(&str, Span)> = given.collect();
+        let was_too_many = self.pattern_bytes > MAX_PATTERN_BYTES;
+        self.pattern_bytes += given.iter().map(|(text, _)| text.len()).sum::<usize>();
+        let is_too_many = self.pattern_bytes > MAX_PATTERN_BYTES;
+        if is_too_many && !was_too_many {
+            let message = format!("the filters of a file have {MAX_PATTERN_BYTES} bytes at most");
+            self.problems.push(Problem::invalid(pair.key.span, message).of(Rule::Glob));
+        }
+        let given = if is_too_many { Vec::new() } else { given };
         let patterns = Patterns::read(given, &mut self.problems);
         match pair.key.text() {
             Some(keys::BRANCHES_IGNORE | keys::TAGS_IGNORE | keys::PATHS_IGNORE) => {

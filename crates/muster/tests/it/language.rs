@@ -1,4 +1,4 @@
-//! The commands of the language: `lint`, `plan --check`, `eval`, `filter`.
+//! The commands of the language: `lint`, `plan`, `eval`, `filter`, `conformance`.
 
 use std::path::Path;
 use std::time::Duration;
