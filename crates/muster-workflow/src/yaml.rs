@@ -42,6 +42,13 @@ pub(crate) struct Entry {
     pub(crate) value: Node,
 }
 
+impl Entry {
+    /// Returns true for what is a merge key elsewhere in YAML: `<<` before a mapping, or a list of them.
+    pub(crate) fn merges(&self) -> bool {
+        self.key == "<<" && matches!(self.value.yaml, Yaml::Mapping(_) | Yaml::Sequence(_))
+    }
+}
+
 impl Node {
     /// Names the kind of the value, with its article, for messages.
     pub(crate) fn kind(&self) -> &'static str {

@@ -4,18 +4,20 @@
 //! texts of the workflows that it calls, and what is expected. The answer is the template that the parser of
 //! GitHub's server prints, or the errors that it refuses the file with.
 
+mod print;
+
 use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::call::{Caller, MAX_NESTED, check_call};
+use self::print::{Printer, events, granted, input_types};
+use crate::call::{Caller, MAX_FILES, MAX_NESTED, check_call};
 use crate::diagnostic::{Problem, Span};
 use crate::keys;
 use crate::permissions::{Level, Permissions};
 use crate::read;
-use crate::template::ALONE;
-use crate::token::{self, Kind, Places, Token};
-use crate::workflow::{Job, Step, Workflow};
+use crate::token::{self, Places, Token};
+use crate::workflow::{Job, Workflow};
 use crate::yaml::{self, Node};
 
 /// Answers one case; `file` is the name of its file.
@@ -34,7 +36,7 @@ pub fn reader(file: &str, case: &str) -> Result<Json, String> {
     let called = rest.len().saturating_sub(1) / 2;
     let pairs = rest.chunks_exact(2).take(called);
     let mut run = Run {
-        options: Options::read(&options),
+        options: Options::read(&options)?,
         files: pairs.map(|pair| (pair[0].trim().to_owned(), pair[1].clone())).collect(),
         table: Vec::new(),
         errors: Vec::new(),
@@ -45,7 +47,8 @@ pub fn reader(file: &str, case: &str) -> Result<Json, String> {
     Ok(if run.errors.is_empty() {
         template.unwrap_or_default()
     } else {
-        let errors = run.errors.iter().map(|message| json!({ "Message": message }));
+        let errors =
+            run.errors.iter().take(MAX_ERRORS).map(|message| json!({ "Message": message }));
         json!({ "errors": errors.collect::<Vec<_>>() })
     })
 }
@@ -64,11 +67,21 @@ fn documents(case: &str) -> Vec<String> {
 /// How many jobs a case may come to, whatever it asks for: workflows that call each other multiply.
 const MAX_JOBS: usize = 10_000;
 
+/// The parser of the server stops at so many errors.
+const MAX_ERRORS: usize = 10;
+
 struct Options {
     with_source: bool,
     /// As the parser of GitHub's editors reads `on`: by the letter, and it prints what it found.
     strict_events: bool,
     default: Permissions,
+    /// Whether workflows that are called are left alone.
+    skip_called: bool,
+    /// Whether the table of files is made of those that an earlier run has read, which are sorted.
+    is_partial_rerun: bool,
+    max_files: usize,
+    /// In characters of UTF-16, one file.
+    max_file_size: usize,
     max_height: usize,
     max_bytes: usize,
     max_jobs: usize,
@@ -76,7 +89,7 @@ struct Options {
 }
 
 impl Options {
-    fn read(options: &Node) -> Self {
+    fn read(options: &Node) -> Result<Self, String> {
         let options = options.to_value().to_json();
         let number = |key: &str, default: usize| {
             options[key]
@@ -86,27 +99,35 @@ impl Options {
         let skips = |parser: &str| {
             options["skip"].as_array().is_some_and(|skip| skip.iter().any(|name| name == parser))
         };
-        Self {
+        let policy = options["permissions-policy"].as_str();
+        Ok(Self {
             with_source: options["include-source"] == true,
             strict_events: skips("C#") && skips("Go"),
-            default: match options["permissions-policy"].as_str() {
+            default: match policy {
                 Some("LimitedRead") => {
                     let mut read = Permissions::default();
                     read.grant("contents", Level::Read);
                     read.grant("packages", Level::Read);
                     read
                 }
-                _ => {
+                None | Some("Write") => {
                     let mut write = Permissions::all(Level::Write);
                     write.grant("id-token", Level::None);
                     write
                 }
+                Some(policy) => {
+                    return Err(format!("there is no `permissions-policy: {policy}`"));
+                }
             },
+            skip_called: options["skip-reusable-workflows"] == true,
+            is_partial_rerun: options["is-partial-rerun"] == true,
+            max_files: number("max-files", MAX_FILES),
+            max_file_size: number("max-file-size", 1 << 20),
             max_height: number("max-depth", 50),
             max_bytes: number("max-result-size", 10 << 20),
             max_jobs: number("max-job-limit", usize::MAX),
             max_nested: number("max-nested-reusable-workflows-depth", MAX_NESTED),
-        }
+        })
     }
 }
 
@@ -172,6 +193,9 @@ impl Run {
             template.insert(keys::JOBS.into(), Json::Array(jobs));
         }
         if self.options.with_source {
+            if self.options.is_partial_rerun {
+                self.table.sort();
+            }
             template.insert("file-table".into(), json!(self.table));
         }
         Some(Json::Object(template))
@@ -184,6 +208,17 @@ impl Run {
         source: &'s str,
         by: Option<&Calling<'_>>,
     ) -> Option<File<'s>> {
+        let is_new = !self.table.iter().any(|known| known == name);
+        if is_new && self.table.len() >= self.options.max_files {
+            let max = self.options.max_files;
+            self.errors.push(format!("more than {max} files are read"));
+            return None;
+        }
+        if source.encode_utf16().count() > self.options.max_file_size {
+            let max = self.options.max_file_size;
+            self.errors.push(format!("{name}: larger than {max} characters"));
+            return None;
+        }
         let number = match self.table.iter().position(|known| known == name) {
             Some(place) => place + 1,
             None => {
@@ -271,6 +306,9 @@ impl Run {
         depth: usize,
     ) -> Option<Map<String, Json>> {
         let call = job.call.as_ref()?;
+        if self.options.skip_called {
+            return Some(Map::from_iter([(keys::JOBS.to_owned(), Json::Array(Vec::new()))]));
+        }
         if depth > self.options.max_nested {
             let max = self.options.max_nested;
             self.errors.push(format!("workflows call each other deeper than {max}"));
@@ -335,259 +373,49 @@ fn is_only_the_editors(on: Option<&Token>, problem: &Problem) -> bool {
     !is_expression && !on.get("workflow_call").is_some_and(within)
 }
 
-/// Prints the parts of a file.
-struct Printer<'f, 's> {
-    file: &'f File<'s>,
-    with_source: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Printer<'_, '_> {
-    /// Adds where something stands.
-    fn at(&self, kind: u8, span: Span) -> Map<String, Json> {
-        let mut object = Map::new();
-        object.insert("type".into(), kind.into());
-        if self.with_source {
-            let (line, column) = span.line_and_column(self.file.source);
-            object.insert("file".into(), self.file.number.into());
-            object.insert("line".into(), line.into());
-            object.insert("col".into(), column.into());
-        }
-        object
+    const CALLS: &str = "\
+on: push
+jobs:
+  a:
+    uses: o/r/.github/workflows/b.yml@v1
+  c:
+    runs-on: x
+    steps: [{run: echo}]
+    timeout-minutes: 1e999";
+
+    const CALLED: &str = "o/r/.github/workflows/b.yml@v1";
+
+    fn answer(options: &str) -> Result<Json, String> {
+        let called = "on: workflow_call\njobs: {d: {runs-on: x, steps: [{run: echo}]}}";
+        reader(
+            "z.yml",
+            &format!("{options}\n---\n{CALLS}\n---\n{CALLED}\n---\n{called}\n---\n{{}}"),
+        )
     }
 
-    fn scalar(&self, kind: u8, span: Span, name: &str, value: Json) -> Json {
-        if !self.with_source {
-            return value;
-        }
-        let mut object = self.at(kind, span);
-        if kind != 7 {
-            object.insert(name.into(), value);
-        }
-        Json::Object(object)
-    }
-
-    fn expression(&self, span: Span, text: String) -> Json {
-        let mut object = self.at(3, span);
-        object.insert("expr".into(), text.into());
-        Json::Object(object)
-    }
-
-    fn text(&self, token: &Token, text: &str) -> Json {
-        self.scalar(0, token.span, "lit", text.into())
-    }
-
-    fn token(&self, token: &Token) -> Json {
-        let span = token.span;
-        match &token.kind {
-            Kind::Wrong | Kind::Null => self.scalar(7, span, "", Json::Null),
-            Kind::Bool(flag) => self.scalar(5, span, "bool", (*flag).into()),
-            Kind::Number(number) => {
-                self.scalar(6, span, "num", crate::expr::Value::Number(*number).to_json())
-            }
-            Kind::Text(text) => self.text(token, text),
-            Kind::Expression(template) => self.expression(span, template.as_expression()),
-            // A condition that stands in something else is printed as it is written.
-            Kind::Condition(condition) if condition.is_bare => {
-                self.text(token, &condition.as_expression())
-            }
-            Kind::Condition(condition) => self.expression(span, condition.as_expression()),
-            Kind::Insert => {
-                let mut object = self.at(4, span);
-                object.insert("directive".into(), "insert".into());
-                Json::Object(object)
-            }
-            Kind::List(items) => {
-                let mut object = self.at(1, span);
-                if !items.is_empty() {
-                    let items = items.iter().map(|item| self.token(item)).collect();
-                    object.insert("seq".into(), Json::Array(items));
-                }
-                Json::Object(object)
-            }
-            Kind::Map(pairs) => {
-                let mut object = self.at(2, span);
-                let pairs: Vec<Json> = pairs
-                    .iter()
-                    .map(|pair| json!({ "Key": self.token(&pair.key), "Value": self.token(&pair.value) }))
-                    .collect();
-                if !pairs.is_empty() {
-                    object.insert("map".into(), Json::Array(pairs));
-                }
-                Json::Object(object)
-            }
-        }
-    }
-
-    fn condition(&self, of: &Token) -> Json {
-        match of.get(keys::IF) {
-            None => json!({ "type": 3, "expr": ALONE }),
-            Some(token) => match &token.kind {
-                Kind::Condition(condition) => self.expression(token.span, condition.written()),
-                _ => self.expression(token.span, ALONE.to_owned()),
-            },
-        }
-    }
-
-    fn job(&self, id: &Token, token: &Token, job: &Job) -> Map<String, Json> {
-        let is_call = job.call.is_some();
-        let mut printed = Map::new();
-        let kind = if is_call { "reusableWorkflowJob" } else { "job" };
-        printed.insert("type".into(), kind.into());
-        printed.insert("id".into(), self.token(id));
-        let name = token.get(keys::NAME).filter(|name| name.text() != Some(""));
-        printed.insert("name".into(), self.token(name.unwrap_or(id)));
-        let needs = token.get(keys::NEEDS).map(Token::one_or_more).unwrap_or_default();
-        if is_call || !needs.is_empty() {
-            let needs = needs.iter().map(|need| self.token(need)).collect();
-            printed.insert("needs".into(), Json::Array(needs));
-        }
-        printed.insert("if".into(), self.condition(token));
-        let mut copy = |key: &str, name: &str| {
-            printed.extend(token.get(key).map(|value| (name.to_owned(), self.token(value))));
+    #[test]
+    fn options_bound_and_change_what_is_read() {
+        let files = |options: &str| answer(options).unwrap()["file-table"].clone();
+        assert_eq!(files("include-source: true"), json!([".github/workflows/z.yml", CALLED]));
+        let only = "include-source: true\nskip-reusable-workflows: true";
+        assert_eq!(files(only), json!([".github/workflows/z.yml"]));
+        let error = |options: &str| {
+            let answer = answer(options).unwrap();
+            answer["errors"][0]["Message"].as_str().unwrap_or_default().to_owned()
         };
-        copy(keys::STRATEGY, "strategy");
-        copy(keys::CONCURRENCY, "concurrency");
-        if is_call {
-            copy(keys::USES, "ref");
-            copy(keys::WITH, "input-values");
-            if let Some(Token { kind: Kind::Map(_), .. }) = token.get(keys::SECRETS) {
-                copy(keys::SECRETS, "secret-values");
-            } else if token.get(keys::SECRETS).is_some() {
-                printed.insert("inherit-secrets".into(), true.into());
-            }
-            return printed;
-        }
-        for key in [
-            keys::CONTINUE_ON_ERROR,
-            keys::TIMEOUT_MINUTES,
-            keys::CANCEL_TIMEOUT_MINUTES,
-            keys::ENV,
-            keys::ENVIRONMENT,
-            keys::DEFAULTS,
-            keys::RUNS_ON,
-            keys::CONTAINER,
-            keys::SERVICES,
-            keys::OUTPUTS,
-            keys::SNAPSHOT,
-        ] {
-            copy(key, key);
-        }
-        let steps = self.steps(token.get(keys::STEPS), &job.steps);
-        if !steps.is_empty() {
-            printed.insert("steps".into(), Json::Array(steps));
-        }
-        printed
+        let larger = ".github/workflows/z.yml: larger than 20 characters";
+        assert_eq!(error("max-file-size: 20"), larger);
+        assert_eq!(error("max-files: 1"), "more than 1 files are read");
+        let unknown = answer("permissions-policy: Wrong").unwrap_err();
+        assert_eq!(unknown, "there is no `permissions-policy: Wrong`");
     }
 
-    fn steps(&self, tokens: Option<&Token>, steps: &[Step]) -> Vec<Json> {
-        let tokens = tokens.map(Token::items).unwrap_or_default();
-        tokens.iter().zip(steps).map(|(token, step)| self.step(token, step)).collect()
-    }
-
-    fn step(&self, token: &Token, step: &Step) -> Json {
-        use crate::workflow::Action;
-        let mut printed = Map::new();
-        printed.insert("id".into(), step.id.as_str().into());
-        let default = match &step.action {
-            Action::Run { .. } | Action::Uses { .. } => {
-                printed.insert("if".into(), self.condition(token));
-                None
-            }
-            Action::Wait(_) => Some("Wait"),
-            Action::WaitAll => Some("Wait for all"),
-            Action::Cancel(_) => Some("Cancel"),
-            Action::Parallel(_) => Some("Parallel group"),
-        };
-        printed.extend(default.map(|name| ("name".to_owned(), name.into())));
-        for key in [
-            keys::NAME,
-            keys::CONTINUE_ON_ERROR,
-            keys::TIMEOUT_MINUTES,
-            keys::ENV,
-            keys::WORKING_DIRECTORY,
-            keys::SHELL,
-            keys::RUN,
-            keys::USES,
-            keys::WITH,
-            keys::CANCEL,
-        ] {
-            printed.extend(token.get(key).map(|value| (key.to_owned(), self.token(value))));
-        }
-        if let Some(Token { kind: Kind::Bool(true), .. }) = token.get(keys::BACKGROUND) {
-            printed.insert(keys::BACKGROUND.into(), true.into());
-        }
-        if let Some(targets) = token.get(keys::WAIT) {
-            let targets = targets.one_or_more().iter().map(|target| self.token(target)).collect();
-            printed.insert(keys::WAIT.into(), Json::Array(targets));
-        }
-        if token.get(keys::WAIT_ALL).is_some() {
-            printed.insert(keys::WAIT_ALL.into(), true.into());
-        }
-        if let Action::Parallel(steps) = &step.action {
-            let steps = self.steps(token.get(keys::PARALLEL), steps);
-            printed.insert(keys::PARALLEL.into(), Json::Array(steps));
-        }
-        Json::Object(printed)
-    }
-}
-
-fn granted(permissions: &Permissions) -> Json {
-    let granted = permissions.iter().filter(|(_, level)| *level > Level::None);
-    // The parser of the server knows these; what came later it does not print.
-    Json::Object(granted.map(|(scope, level)| (scope.to_owned(), level.as_str().into())).collect())
-}
-
-fn input_types(on: &Token) -> Map<String, Json> {
-    let inputs = on.get("workflow_dispatch").and_then(|dispatch| dispatch.get(keys::INPUTS));
-    let pairs = inputs.map(Token::pairs).unwrap_or_default().iter();
-    pairs
-        .filter_map(|pair| {
-            let kind = pair.value.get(keys::TYPE).and_then(Token::text).unwrap_or("string");
-            Some((pair.key.text()?.to_owned(), kind.into()))
-        })
-        .collect()
-}
-
-/// Prints `on` as the parser of GitHub's editors does.
-fn events(on: Option<&Token>) -> Json {
-    let Some(on) = on else { return json!({}) };
-    let mut events = Map::new();
-    if !matches!(on.kind, Kind::Map(_)) {
-        let names = on.one_or_more().iter().filter_map(Token::text);
-        events.extend(names.map(|name| (name.to_owned(), json!({}))));
-        return Json::Object(events);
-    }
-    for pair in on.pairs() {
-        let mut printed = Map::new();
-        for entry in pair.value.pairs() {
-            let Some(key) = entry.key.text() else { continue };
-            let value = match key {
-                keys::INPUTS | keys::SECRETS | keys::OUTPUTS => plain(&entry.value),
-                _ => Json::Array(entry.value.one_or_more().iter().map(plain).collect()),
-            };
-            printed.insert(key.to_owned(), value);
-        }
-        let value = match &pair.value.kind {
-            Kind::List(_) => plain(&pair.value),
-            _ => Json::Object(printed),
-        };
-        events.insert(pair.key.text().unwrap_or_default().to_owned(), value);
-    }
-    Json::Object(events)
-}
-
-fn plain(token: &Token) -> Json {
-    match &token.kind {
-        Kind::Map(pairs) => {
-            let pairs = pairs
-                .iter()
-                .filter_map(|pair| Some((pair.key.text()?.to_owned(), plain(&pair.value))));
-            Json::Object(pairs.collect())
-        }
-        Kind::List(items) => Json::Array(items.iter().map(plain).collect()),
-        Kind::Bool(flag) => (*flag).into(),
-        Kind::Number(number) => crate::expr::Value::Number(*number).to_json(),
-        Kind::Text(text) => text.as_str().into(),
-        _ => Json::Null,
+    #[test]
+    fn what_json_has_no_number_for_is_a_text() {
+        assert_eq!(answer("").unwrap()["jobs"][1]["timeout-minutes"], json!("Infinity"));
     }
 }

@@ -18,5 +18,5 @@ pub use eval::{Contexts, EvalError, JobStatus};
 pub(crate) use functions::{Function, push};
 pub(crate) use lex::Operator;
 pub use parse::{Expr, ParseError, ParseErrorKind, Scope, parse};
-pub(crate) use parse::{MAX_LENGTH, Node};
+pub(crate) use parse::{Node, TOO_LONG, is_too_long};
 pub use value::{Object, Value};

@@ -7,11 +7,20 @@ use super::lex::{Operator, Token, TokenKind, lex};
 use super::value::{Value, eq_ignore_case};
 use crate::words::nearest;
 
-/// The longest expression, in bytes, and the deepest tree: GitHub's bounds.
-pub(crate) const MAX_LENGTH: usize = 21_000;
+/// The longest expression, in characters of UTF-16, and the deepest tree: GitHub's bounds.
+const MAX_LENGTH: usize = 21_000;
 const MAX_DEPTH: usize = 50;
 /// Bounds the parser's own recursion: a group nests the parser but not the tree.
 const MAX_NESTING: usize = 200;
+
+/// What is said of an expression that is longer.
+pub(crate) const TOO_LONG: &str =
+    "an expression has at most 21,000 characters, with the text around it";
+
+/// Returns true for an expression that is longer than GitHub's bound.
+pub(crate) fn is_too_long(text: &str) -> bool {
+    text.len() > MAX_LENGTH && text.encode_utf16().count() > MAX_LENGTH
+}
 
 /// Which names an expression may use at its place in the file.
 #[derive(Debug, Clone, Copy)]
@@ -230,8 +239,8 @@ impl Node {
 ///
 /// Says what stands where it must not: a symbol, a name, a number of parameters.
 pub fn parse(text: &str, scope: Scope<'_>) -> Result<Expr, ParseError> {
-    if text.len() > MAX_LENGTH {
-        return Err(error(0, 0, format!("expression is longer than {MAX_LENGTH} bytes")));
+    if is_too_long(text) {
+        return Err(error(0, 0, TOO_LONG.to_owned()));
     }
     let tokens = lex(text)?;
     if tokens.is_empty() {

@@ -7,6 +7,7 @@ use crate::cron;
 use crate::diagnostic::{Rule, Span};
 use crate::events;
 use crate::keys;
+use crate::pattern::Patterns;
 use crate::token::{Kind, Pair, Token};
 
 /// GitHub's bound on the inputs that people fill in.
@@ -199,6 +200,14 @@ impl Lint<'_> {
         }
         for item in value.one_or_more() {
             let Some(text) = item.text() else { continue };
+            if key == keys::VERSIONS {
+                // The others are read with the file.
+                Patterns::read([(text, item.span)], &mut self.problems);
+            }
+            if let Some(letter) = set_of_one(text) {
+                let message = format!("`[{letter}]` is `{letter}` alone, a set of one");
+                self.say(item.span, Rule::Glob, message);
+            }
             let glob = text.strip_prefix('!').unwrap_or(text);
             let why = if is_path { no_path(text, glob) } else { no_ref(glob) };
             if let Some(why) = why {
@@ -238,6 +247,26 @@ fn no_path(text: &str, glob: &str) -> Option<&'static str> {
     is_relative.then_some("changed paths are written from the top of the repository, without `./`")
 }
 
+/// Returns the letter that stands alone in brackets.
+fn set_of_one(glob: &str) -> Option<char> {
+    let mut chars = glob.chars();
+    while let Some(c) = chars.next() {
+        let mut inside = chars.clone();
+        match c {
+            '\\' => drop(chars.next()),
+            '[' => {
+                let (letter, end) = (inside.next()?, inside.next()?);
+                if end == ']' && letter != ']' {
+                    return Some(letter);
+                }
+                chars.find(|c| *c == ']')?;
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Says why no branch or tag is like this.
 fn no_ref(glob: &str) -> Option<&'static str> {
     let mut chars = glob.chars();
@@ -246,9 +275,17 @@ fn no_ref(glob: &str) -> Option<&'static str> {
             ' ' | '\t' | '~' | '^' | ':' => {
                 return Some("branches and tags have no ` `, `~`, `^` or `:`");
             }
-            '\\' if matches!(chars.next(), Some('[' | '?' | '*')) => {
-                return Some("branches and tags have no `[`, `?` or `*`");
-            }
+            '\\' => match chars.next() {
+                Some('[' | '?' | '*') => {
+                    return Some("branches and tags have no `[`, `?` or `*`");
+                }
+                Some(']' | '+' | '\\' | '!') | None => {}
+                Some(_) => {
+                    return Some(
+                        "branches and tags have no `\\`; a pattern is no regular expression",
+                    );
+                }
+            },
             _ => {}
         }
     }

@@ -4,12 +4,14 @@ use super::contexts::{self, of_input, of_job, of_step, of_workflow};
 use super::types::{Contexts, Type};
 use super::{Lint, conditions};
 use crate::diagnostic::{Rule as Broken, Span};
+use crate::events;
 use crate::grammar::{self, Rule, Shape};
 use crate::keys;
 use crate::template::Part;
-use crate::token::{Kind, Token};
+use crate::token::{Kind, Pair, Token};
 use crate::untrusted;
 use crate::uses::Uses;
+use crate::words::list;
 use crate::workflow::{Argument, Job};
 use crate::{Condition, Template};
 
@@ -24,9 +26,63 @@ impl Lint<'_> {
                 self.values(&pair.value, rule, &all);
             }
         }
+        if let Some(call) = self.root.get(keys::ON).and_then(|on| on.get(events::WORKFLOW_CALL)) {
+            self.defaults_of_inputs(
+                call.get(keys::INPUTS).map(Token::pairs).unwrap_or_default(),
+                &all,
+            );
+        }
         for (pair, job) in self.jobs_with_tokens() {
             let contexts = of_job(self, &all, job, &pair.value);
             self.job(&pair.value, job, contexts);
+        }
+    }
+
+    /// The default of an input sees those before it, and is of its type.
+    fn defaults_of_inputs(&mut self, inputs: &[Pair], all: &Contexts) {
+        let mut contexts = all.clone();
+        contexts.set("inputs", Type::object([]));
+        for input in inputs {
+            let kind = input.value.get(keys::TYPE).and_then(Token::text);
+            let of = match kind {
+                Some("boolean") => Type::Bool,
+                Some("number") => Type::Number,
+                _ => Type::Text,
+            };
+            let name = input.key.text().unwrap_or_default();
+            if let Some(Kind::Expression(default)) =
+                input.value.get(keys::DEFAULT).map(|default| &default.kind)
+            {
+                self.default_of_input(name, default, &of, [&contexts, all]);
+            }
+            contexts.add("inputs", name, of);
+        }
+    }
+
+    fn default_of_input(
+        &mut self,
+        name: &str,
+        default: &Template,
+        of: &Type,
+        [before, all]: [&Contexts; 2],
+    ) {
+        for (expr, span) in default.placed() {
+            let [mut faults, mut more] = [Vec::new(), Vec::new()];
+            all.infer(&expr.node, &mut faults);
+            before.infer(&expr.node, &mut more);
+            // What is wrong wherever it stands has been said.
+            if faults.is_empty() && !more.is_empty() {
+                return self.faults(more, span);
+            }
+        }
+        let is = contexts::of_template(default, before);
+        let fits = match of {
+            Type::Bool => matches!(is, Type::Bool | Type::Any),
+            of => of.takes(&is),
+        };
+        if !fits && is.is_scalar() {
+            let message = format!("the default of input `{name}` must be {of}, and is {is}");
+            self.say(default.span, Broken::Expression, message);
         }
     }
 
@@ -158,6 +214,12 @@ impl Lint<'_> {
             if !fits {
                 let message = match wanted(rule).filter(|_| is_alone) {
                     Some(wanted) => format!("this must be {wanted}, and is {of}"),
+                    None if is_alone && !keys_of(rule).is_empty() => {
+                        format!(
+                            "this is an object without one of the keys {}",
+                            list(&keys_of(rule))
+                        )
+                    }
                     None => format!("{of} cannot be part of a text; `toJSON()` makes one of it"),
                 };
                 return self.say(span, Broken::Expression, message);
@@ -183,8 +245,25 @@ fn holds(shape: Shape, of: &Type) -> bool {
             of.is_scalar()
         }
         Shape::List(_) => matches!(of, Type::List { .. } | Type::Any),
-        Shape::Mapping(_) | Shape::Events => matches!(of, Type::Object(_) | Type::Any),
+        Shape::Mapping(mapping) => match of {
+            Type::Object(fields) => {
+                let mut names = fields.iter().map(|(name, _)| name).peekable();
+                let is_open = mapping.others.is_some() || fields.has_others();
+                is_open || names.peek().is_none() || names.any(|name| mapping.key(name).is_some())
+            }
+            of => *of == Type::Any,
+        },
+        Shape::Events => matches!(of, Type::Object(_) | Type::Any),
     }
+}
+
+/// Returns the keys that a mapping may have at a place.
+fn keys_of(rule: &Rule) -> Vec<&'static str> {
+    let mappings = rule.shapes.iter().filter_map(|shape| match shape {
+        Shape::Mapping(mapping) => Some(mapping.keys),
+        _ => None,
+    });
+    mappings.flatten().map(|key| key.name).collect()
 }
 
 /// Names the only type that fits, where there is one and it is no text.

@@ -16,7 +16,7 @@ impl Lint<'_> {
         for pair in vectors {
             let mut seen = HashSet::new();
             for item in pair.value.items() {
-                if !item.is_computed() && !seen.insert(form(item)) {
+                if is_written(item) && !seen.insert(form(item)) {
                     let name = pair.key.text().unwrap_or_default();
                     let message = format!("this value is already in matrix vector `{name}`");
                     self.say(item.span, Rule::Matrix, message);
@@ -68,7 +68,19 @@ fn row(matrix: &Token, include: Option<&Token>, name: &str) -> Option<Vec<Value>
 
 /// Returns the value, where nothing in it is computed.
 fn known(token: &Token) -> Option<Value> {
-    if token.is_computed() { None } else { token.evaluate(&Contexts::new()).ok() }
+    if is_written(token) { token.evaluate(&Contexts::new()).ok() } else { None }
+}
+
+/// Returns true where nothing in a value is computed, or wrong.
+fn is_written(token: &Token) -> bool {
+    match &token.kind {
+        Kind::List(items) => items.iter().all(is_written),
+        Kind::Map(pairs) => {
+            pairs.iter().all(|pair| is_written(&pair.value)) && !token.is_computed()
+        }
+        Kind::Wrong => false,
+        _ => !token.is_computed(),
+    }
 }
 
 /// Writes a value so that equal ones are written the same.

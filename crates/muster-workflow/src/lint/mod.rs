@@ -41,7 +41,7 @@ impl Files for () {
 
 /// Returns all that is wrong with a workflow file, in the order of the places.
 pub fn lint(source: &str, files: &dyn Files) -> Vec<Problem> {
-    let (read, mut problems) = read::parse(source, Places::Words);
+    let (read, mut problems) = read::parse(source, Places::Linted);
     let Some((root, workflow)) = &read else { return problems };
     let mut lint = Lint {
         source,

@@ -249,3 +249,70 @@ ci.yml:12:20: `github.event` is written by strangers, and becomes part of the sc
 ci.yml:16:34: `include` must be a list, this is a number [syntax-check]
 ");
 }
+
+#[test]
+fn one_fault_is_one_problem() {
+    assert_snapshot!(told(r"
+on:
+  workflow_dispatch:
+    inputs: &inputs
+      a: {type: string}
+  workflow_call:
+    inputs:
+      <<: *inputs
+  image_version: {versions: ['!', '[v]1', 'v\d+']}
+jobs:
+  a:
+    needs: c
+    runs-on: ${{ matrix.x }}
+    strategy: {matrix: {x: [{foo: 1}], y: ['${{ always() }}', '${{ success() }}']}}
+    snapshot: {image-name: a, version: '+1.*'}
+    steps:
+      - &step {run: a}
+      - <<: *step
+        shell: sh
+      - run: a
+        env: {<<: *inputs}
+  b:
+    needs: a
+    runs-on: {labels: '${{ fromJSON(github.event.inputs.a) }}'}
+    steps: [{run: a}]
+  c:
+    needs: b
+    runs-on: '${{ fromJSON(github.event.inputs.a) }}'
+    steps: [{run: a}]
+", &()), @r"
+    ci.yml:8:7: GitHub knows no merge keys; write the keys down, or alias the whole value [syntax-check]
+    ci.yml:9:30: `!` is no filter pattern: it is empty [glob]
+    ci.yml:9:35: `[v]` is `v` alone, a set of one [glob]
+    ci.yml:9:43: `v\d+` selects nothing: branches and tags have no `\`; a pattern is no regular expression [glob]
+    ci.yml:11:3: job `a` needs itself: a needs c needs b needs a [job-needs]
+    ci.yml:13:14: this is an object without one of the keys `group` or `labels` [expression]
+    ci.yml:14:49: function `always` is not available here [expression]
+    ci.yml:14:68: function `success` is not available here [expression]
+    ci.yml:15:40: version `+1.*` of a snapshot must be like `1.*` [glob]
+    ci.yml:18:9: GitHub knows no merge keys; write the keys down, or alias the whole value [syntax-check]
+    ci.yml:21:15: GitHub knows no merge keys; write the keys down, or alias the whole value [syntax-check]
+    ");
+}
+
+#[test]
+fn the_default_of_an_input_sees_those_before_it() {
+    assert_snapshot!(told(r"
+on:
+  workflow_call:
+    inputs:
+      first: {type: string, default: '${{ inputs.second }}'}
+      second: {type: boolean, default: '${{ inputs.first }}'}
+      third: {type: number, default: '${{ inputs.second && 1 || 2 }}'}
+      fourth: {type: string, default: '${{ inputs.third }} ${{ inputs.none }}'}
+jobs:
+  a:
+    runs-on: ubuntu-latest
+    steps: [{run: 'echo ${{ inputs.fourth }}'}]
+", &()), @"
+    ci.yml:5:39: `inputs` has no `second`; it has nothing [expression]
+    ci.yml:6:40: the default of input `second` must be a boolean, and is a string [expression]
+    ci.yml:8:60: `inputs` has no `none`; it has: first, fourth, second, third [expression]
+    ");
+}

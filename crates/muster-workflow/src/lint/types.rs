@@ -155,6 +155,11 @@ impl Fields {
         }
     }
 
+    /// Returns whether it has fields that are not known.
+    pub(super) fn has_others(&self) -> bool {
+        self.others.is_some()
+    }
+
     fn names(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)
     }

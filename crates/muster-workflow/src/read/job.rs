@@ -38,7 +38,8 @@ impl Reader {
                 let needs = pair.value.get(keys::NEEDS).map(Token::one_or_more).unwrap_or_default();
                 let needs =
                     needs.iter().filter_map(|need| Some((need.text()?.to_owned(), need.span)));
-                Some(Needing { id: pair.key.text()?.to_owned(), needs: needs.collect() })
+                let id = pair.key.text()?.to_owned();
+                Some(Needing { id, span: pair.key.span, needs: needs.collect() })
             })
             .collect();
         self.needs(&needing, token.span);
@@ -160,19 +161,26 @@ impl Reader {
     fn without_image(&mut self, container: &Pair) {
         let at = container.value.span.start;
         let span = match self.places {
-            Places::Words => container.key.span,
-            _ => Span { start: at, end: at },
+            Places::Words | Places::Linted => container.key.span,
+            Places::Texts => Span { start: at, end: at },
         };
         self.invalid(span, "a container needs an `image`");
     }
 
     /// The version of an image is `1.*`: what comes after the first number is counted by GitHub.
     fn snapshot(&mut self, token: &Token) {
-        let Some(version) = token.get(keys::VERSION).and_then(Token::text) else { return };
-        let major = version.strip_suffix(".*");
-        if !major.is_some_and(|major| major.parse::<i32>().is_ok_and(|major| major >= 0)) {
+        let Some(value) = token.get(keys::VERSION) else { return };
+        let Some(version) = value.text() else { return };
+        let is_right = version.strip_suffix(".*").is_some_and(|major| {
+            major.bytes().all(|digit| digit.is_ascii_digit()) && major.parse::<i32>().is_ok()
+        });
+        if !is_right {
             let message = format!("version `{version}` of a snapshot must be like `1.*`");
-            self.invalid(Span { start: token.span.start, end: token.span.start }, message);
+            let span = match self.places {
+                Places::Words | Places::Linted => value.span,
+                Places::Texts => Span { start: token.span.start, end: token.span.start },
+            };
+            self.problems.push(Problem::invalid(span, message).of(Rule::Glob));
         }
     }
 

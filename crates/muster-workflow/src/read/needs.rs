@@ -10,6 +10,7 @@ use crate::words::nearest;
 /// A job and what it needs, each with its place.
 pub(super) struct Needing {
     pub(super) id: String,
+    pub(super) span: Span,
     pub(super) needs: Vec<(String, Span)>,
 }
 
@@ -57,7 +58,9 @@ impl Reader {
                 names.join(" needs "),
                 names[0]
             );
-            self.problems.push(Problem::invalid(cycle[0].1, message).of(Rule::JobNeeds));
+            let (job, need) = cycle[0];
+            let span = if self.places == Places::Linted { jobs[job].span } else { need };
+            self.problems.push(Problem::invalid(span, message).of(Rule::JobNeeds));
         }
     }
 

@@ -350,3 +350,16 @@ proptest! {
         drop(problems(&source));
     }
 }
+
+#[test]
+fn a_text_with_expressions_is_one_expression_to_github() {
+    let long = |length: usize| {
+        let text = "é".repeat(length);
+        format!(
+            "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: {text} ${{{{ github.sha }}}}\n"
+        )
+    };
+    // `format('… {0}', github.sha)`
+    assert_eq!(problems(&long(20_974)), "");
+    assert_snapshot!(problems(&long(20_975)), @"ci.yml:6:14: an expression has at most 21,000 characters, with the text around it");
+}

@@ -6,7 +6,7 @@ use std::fmt;
 use super::{Kind, Pair, Token};
 use crate::diagnostic::{Problem, Rule as Broken, Span};
 use crate::events::{self, EVENTS};
-use crate::expr::{MAX_LENGTH, ParseError, Scope, parse};
+use crate::expr::{ParseError, Scope, TOO_LONG, is_too_long, parse};
 use crate::grammar::{self, Mapping, Rule, Shape};
 use crate::keys;
 use crate::read::MAX_PROBLEMS;
@@ -20,6 +20,8 @@ pub(crate) enum Places {
     /// Where it is to be mended: an expression at its own place in the text, something missing at the key of what
     /// needs it.
     Words,
+    /// As [`Self::Words`], but a cycle of jobs at the job that it begins with: where people know it from actionlint.
+    Linted,
     /// Where the text that holds it begins, and one a text: as GitHub says it.
     Texts,
 }
@@ -133,6 +135,8 @@ impl Reader<'_> {
                 self.report(entry.key_span, format!("`{}` is already defined", entry.key));
                 continue;
             }
+            let before = self.problems.len();
+            let merges = (self.places != Places::Texts && entry.merges()).then_some(entry.key_span);
             let pair = if is_events {
                 self.event(entry)
             } else if is_any {
@@ -141,9 +145,19 @@ impl Reader<'_> {
                 self.entry(entry, &mut candidates, scope, &mut told)
             };
             pairs.extend(pair);
+            if let Some(span) = merges
+                && self.problems.len() > before
+            {
+                self.problems.truncate(before);
+                let problem = Problem::invalid(span, "GitHub knows no merge keys").of(self.breaks);
+                self.problems
+                    .push(problem.with_hint("write the keys down, or alias the whole value"));
+                // What is meant to be merged may have any key.
+                told.computed = true;
+            }
         }
         let start = match under {
-            Some(key) if self.places == Places::Words => key,
+            Some(key) if self.places != Places::Texts => key,
             _ => Span { start: span.start, end: span.start },
         };
         match candidates.as_slice() {
@@ -382,7 +396,7 @@ impl Reader<'_> {
             rest = &inside[close + 2..];
             // A text in quotes is that text, wherever it stands.
             if is_alone
-                && expr.len() <= MAX_LENGTH
+                && !is_too_long(expr)
                 && let Some(text) = literal(expr)
             {
                 return Kind::Text(text);
@@ -400,7 +414,13 @@ impl Reader<'_> {
         if !rest.is_empty() {
             parts.push(Part::Text(rest.to_owned()));
         }
-        Kind::Expression(Template::of(span, parts))
+        let template = Template::of(span, parts);
+        // A text that holds expressions is one itself, with all that is around them.
+        if is_too_long(&template.as_expression()) {
+            self.problems.push(Problem::invalid(span, TOO_LONG).of(Broken::Expression));
+            return Kind::Wrong;
+        }
+        Kind::Expression(template)
     }
 
     /// Reads one expression; `span` is where it stands, with what is around it.
