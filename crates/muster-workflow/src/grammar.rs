@@ -9,6 +9,10 @@ use crate::diagnostic::Rule as Broken;
 use crate::expr::Scope;
 use crate::keys;
 
+mod action;
+
+pub(crate) use action::ACTION;
+
 /// What may stand at a place.
 #[derive(Debug)]
 pub(crate) struct Rule {

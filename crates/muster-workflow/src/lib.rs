@@ -19,6 +19,7 @@ mod grammar;
 mod inputs;
 mod keys;
 mod lint;
+pub mod manifest;
 pub mod pattern;
 pub mod payload;
 pub mod permissions;

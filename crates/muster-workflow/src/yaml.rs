@@ -62,16 +62,6 @@ impl Node {
         }
     }
 
-    /// Returns what a mapping has under `key`.
-    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
-        match &self.yaml {
-            Yaml::Mapping(entries) => {
-                entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
-            }
-            _ => None,
-        }
-    }
-
     /// Returns the value without its places.
     pub(crate) fn to_value(&self) -> Value {
         match &self.yaml {

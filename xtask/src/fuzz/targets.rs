@@ -8,6 +8,7 @@ use muster_forge::github::{Payload, Signature, decode, sign, verify};
 use muster_runner::spool::Record;
 use muster_workflow::diagnostic::Span;
 use muster_workflow::expr::{Contexts, Scope, parse};
+use muster_workflow::manifest::Manifest;
 use muster_workflow::pattern::Patterns;
 use muster_workflow::trigger::{ChangedFiles, Event, Target as Ref, judge};
 use muster_workflow::workflow::Workflow;
@@ -266,6 +267,7 @@ pub(super) const TARGETS: [Target; 8] = [
 
 fn workflow(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
+    drop(Manifest::read(text));
     let told = lint(text, &());
     assert_eq!(check(text).is_empty(), read(text).is_ok(), "it is right and wrong");
     assert!(told.len() >= check(text).len().min(1), "lint says less than check");

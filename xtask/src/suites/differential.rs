@@ -279,6 +279,7 @@ pub(super) fn all() -> anyhow::Result<(usize, Vec<String>, String)> {
     compare(ALL)
 }
 
+/// Returns how many were compared, those that differ, as short as they still do, and what was covered.
 fn compare(count: usize) -> anyhow::Result<(usize, Vec<String>, String)> {
     let mut generator = Generator { random: Rng::with_seed(1) };
     let contexts: Json = serde_json::from_str(CONTEXTS)?;
@@ -298,15 +299,14 @@ fn compare(count: usize) -> anyhow::Result<(usize, Vec<String>, String)> {
         expressions.push(expression);
     }
     let answers = theirs(&expressions)?;
-    let mut different: Vec<&String> = expressions
+    let different: Vec<String> = expressions
         .iter()
         .zip(&answers)
         .filter(|(expression, theirs)| !same(&ours(expression, &known), theirs))
-        .map(|(expression, _)| expression)
+        .map(|(expression, _)| expression.clone())
         .collect();
-    // The shortest of those that differ say most.
-    different.sort_by_key(|expression| expression.len());
-    let shown: Vec<String> = different.iter().map(|text| (*text).clone()).collect();
+    let mut shown = shrunk(different, &known)?;
+    shown.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
     let again = theirs(&shown)?;
     let missed = shown.iter().zip(again).map(|(expression, theirs)| {
         format!("{expression}: {} here, {theirs} there", ours(expression, &known))
@@ -316,4 +316,98 @@ fn compare(count: usize) -> anyhow::Result<(usize, Vec<String>, String)> {
         writeln!(table, "{times:7}  {feature}")?;
     }
     Ok((count, missed.collect(), table))
+}
+
+/// How many expressions that differ are made shorter; the others are shown as they are.
+const MOST_SHRUNK: usize = 100;
+
+/// Makes expressions that differ as short as they can be by taking parts out, and differ still.
+fn shrunk(mut expressions: Vec<String>, known: &Contexts) -> anyhow::Result<Vec<String>> {
+    loop {
+        let mut candidates: Vec<(usize, String)> = Vec::new();
+        for (place, expression) in expressions.iter().take(MOST_SHRUNK).enumerate() {
+            candidates.extend(shorter(expression).into_iter().map(|text| (place, text)));
+        }
+        let texts = candidates.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>();
+        let (answers, kinds) = (theirs(&texts)?, kinds(&expressions, known)?);
+        let mut changed = false;
+        for ((place, text), theirs) in candidates.into_iter().zip(&answers) {
+            let ours = ours(&text, known);
+            let is_alike = kind(&ours) == kinds[place].0 && kind(theirs) == kinds[place].1;
+            if text.len() < expressions[place].len() && is_alike && !same(&ours, theirs) {
+                expressions[place] = text;
+                changed = true;
+            }
+        }
+        if !changed {
+            return Ok(expressions);
+        }
+    }
+}
+
+/// Names the kind of the value here, and there.
+type Kinds = (String, String);
+
+fn kinds(expressions: &[String], known: &Contexts) -> anyhow::Result<Vec<Kinds>> {
+    let theirs = theirs(expressions)?;
+    let pairs = expressions.iter().zip(&theirs);
+    Ok(pairs.map(|(text, theirs)| (kind(&ours(text, known)), kind(theirs))).collect())
+}
+
+/// Names the kind of a value, or of an error.
+fn kind(answer: &Json) -> String {
+    answer.as_str().or(answer[0].as_str()).unwrap_or_default().to_owned()
+}
+
+/// Returns an expression without each run of its words and signs.
+fn shorter(expression: &str) -> Vec<String> {
+    let pieces = pieces(expression);
+    let mut all = Vec::new();
+    for from in 0..pieces.len() {
+        for to in from + 1..=pieces.len() {
+            if to - from < pieces.len() {
+                all.push([&pieces[..from], &pieces[to..]].concat().concat());
+            }
+        }
+    }
+    all
+}
+
+/// Splits an expression into words, quoted texts and signs.
+fn pieces(expression: &str) -> Vec<&str> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut pieces = Vec::new();
+    let mut rest = expression;
+    while let Some(first) = rest.chars().next() {
+        let end = match first {
+            '\'' => rest[1..].find('\'').map(|end| end + 2),
+            c if is_word(c) => rest.find(|c: char| !is_word(c)),
+            c => Some(c.len_utf8()),
+        };
+        let (piece, after) = rest.split_at(end.unwrap_or(rest.len()));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_taken_out() {
+        assert_eq!(pieces("!a.b == 'c d'"), ["!", "a", ".", "b", " ", "=", "=", " ", "'c d'"]);
+        let shorter = shorter("a.b");
+        assert_eq!(shorter, [".b", "b", "ab", "a", "a."]);
+    }
+
+    #[test]
+    fn what_differs_is_made_short() {
+        let mut known = Contexts::new();
+        known.set("github", &serde_json::json!({}));
+        // Here the context is empty, and GitHub's evaluator is asked with one that is not.
+        let differs = "contains('a', 'b') || github.list[0] == 1".to_owned();
+        assert_eq!(shrunk(vec![differs], &known).unwrap(), ["github.list[0]==1"]);
+    }
 }

@@ -136,11 +136,14 @@ const SUITES: [Suite; 12] = [
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.all {
-        let (cases, missed, covered) = differential::all()?;
+        let (cases, mut missed, covered) = differential::all()?;
         crate::say(covered.trim_end());
+        let different = missed.len();
+        // Made short, many are the same.
+        missed.dedup();
         missed.iter().take(50).for_each(|miss| crate::say(&format!("  {miss}")));
-        crate::say(&format!("differential: {} of {cases}", cases - missed.len()));
-        if missed.len() * 1_000 > cases {
+        crate::say(&format!("differential: {} of {cases}", cases - different));
+        if different * 1_000 > cases {
             bail!("more than one in a thousand is not as GitHub's evaluator has it");
         }
         return Ok(());

@@ -3,80 +3,14 @@
 use std::rc::Rc;
 
 use super::Lint;
+use super::popular::{Interface, popular};
 use super::types::Type;
 use crate::diagnostic::Rule;
 use crate::keys;
+use crate::manifest::Manifest;
 use crate::token::{Kind, Token};
 use crate::uses::Uses;
 use crate::words::nearest;
-use crate::yaml::{self, Node, Yaml};
-
-/// What an action takes and gives.
-#[derive(Debug, Default)]
-pub(super) struct Manifest {
-    inputs: Vec<Input>,
-    /// `None` where it gives whatever it likes.
-    outputs: Option<Vec<String>>,
-}
-
-#[derive(Debug)]
-struct Input {
-    name: String,
-    required: bool,
-    deprecated: bool,
-}
-
-/// An action that many use: `owner/repository@ref`, its inputs (`!` for one that is required, `~` for one that is
-/// deprecated; no list where it takes any) and its outputs (no list where it gives any).
-struct Popular {
-    uses: &'static str,
-    inputs: Option<&'static str>,
-    outputs: Option<&'static str>,
-}
-
-/// From the manifests of the actions.
-const POPULAR: [Popular; 6] = [
-    Popular {
-        uses: "actions/checkout@v4",
-        inputs: Some(
-            "clean fetch-depth fetch-tags filter github-server-url lfs path persist-credentials ref repository \
-             set-safe-directory show-progress sparse-checkout sparse-checkout-cone-mode ssh-key ssh-known-hosts \
-             ssh-strict ssh-user submodules token",
-        ),
-        outputs: Some("commit ref"),
-    },
-    Popular {
-        uses: "actions/cache@v4",
-        inputs: Some(
-            "!key !path enableCrossOsArchive fail-on-cache-miss lookup-only restore-keys ~save-always \
-             upload-chunk-size",
-        ),
-        outputs: Some("cache-hit"),
-    },
-    Popular {
-        uses: "actions/github-script@v7",
-        inputs: Some(
-            "!script base-url debug github-token previews result-encoding retries retry-exempt-status-codes \
-             user-agent",
-        ),
-        outputs: None,
-    },
-    Popular {
-        uses: "octokit/request-action@v2.x",
-        inputs: None,
-        outputs: Some("data headers status"),
-    },
-    Popular {
-        uses: "octokit/request-action@v3.x",
-        inputs: None,
-        outputs: Some("data headers status"),
-    },
-    Popular {
-        uses: "rhysd/action-setup-vim@v1",
-        inputs: Some("configure-args neovim token version"),
-        outputs: Some("executable vim-dir"),
-    },
-];
 
 /// Versions of actions whose runtime (Node.js 12 or 16) GitHub's runners do not have any more: the name, and the
 /// versions of it.
@@ -152,18 +86,6 @@ const OUTDATED: &[(&str, &[&str])] = &[
     ("wearerequired/lint-action", &["v1", "v2"]),
 ];
 
-impl Popular {
-    fn manifest(&self) -> Manifest {
-        let inputs = self.inputs.unwrap_or_default().split_whitespace().map(|input| Input {
-            name: input.trim_start_matches(['!', '~']).to_owned(),
-            required: input.starts_with('!'),
-            deprecated: input.starts_with('~'),
-        });
-        let outputs = self.outputs.map(|of| of.split_whitespace().map(str::to_owned).collect());
-        Manifest { inputs: inputs.collect(), outputs }
-    }
-}
-
 impl Lint<'_> {
     pub(super) fn action(&mut self, token: &Token, step: &Token) {
         let Some(text) = token.text() else { return };
@@ -182,35 +104,33 @@ impl Lint<'_> {
             );
             self.say_with_hint(token.span, Rule::Action, message, "use a newer version");
         }
-        let manifest = match &uses {
-            Uses::Local(_) | Uses::OwnRepository(_) => self.manifest(&uses),
-            _ => POPULAR
-                .iter()
-                .find(|popular| popular.uses == text && popular.inputs.is_some())
-                .map(|popular| Rc::new(popular.manifest())),
-        };
-        if let Some(manifest) = manifest {
-            self.inputs(&manifest, text, token, step);
+        let action = self.interface(&uses);
+        for wrong in action.iter().flat_map(|action| &action.wrong) {
+            self.say(token.span, Rule::Action, format!("`{text}` is wrong: {wrong}"));
+        }
+        if let Some(action) = action {
+            self.inputs(&action, text, token, step);
         }
     }
 
-    fn inputs(&mut self, manifest: &Manifest, uses: &str, token: &Token, step: &Token) {
+    fn inputs(&mut self, action: &Interface, uses: &str, token: &Token, step: &Token) {
         let given = step.get(keys::WITH).filter(|with| !matches!(with.kind, Kind::Wrong));
         let given = given.map(Token::pairs).unwrap_or_default();
-        let same = |input: &Input, name: &str| input.name.eq_ignore_ascii_case(name);
         for pair in given {
             let Some(name) = pair.key.text() else { continue };
-            match manifest.inputs.iter().find(|input| same(input, name)) {
+            match action.inputs.iter().find(|input| input.is(name)) {
                 Some(input) if input.deprecated && !input.required => {
                     let message = format!("input `{name}` of `{uses}` is deprecated");
                     self.say(pair.key.span, Rule::Action, message);
                 }
                 Some(_) => {}
+                None if action.takes_others => {}
                 None => {
                     let message = format!("`{uses}` has no input `{name}`");
-                    let names = || manifest.inputs.iter().map(|input| input.name.as_str());
+                    let names = || action.inputs.iter().map(|input| input.name.as_str());
                     let hint = match nearest(name, names()) {
                         Some(near) => format!("did you mean `{near}`?"),
+                        None if action.inputs.is_empty() => "it has none".to_owned(),
                         None => {
                             format!("its inputs are: {}", names().collect::<Vec<_>>().join(", "))
                         }
@@ -219,9 +139,9 @@ impl Lint<'_> {
                 }
             }
         }
-        for input in manifest.inputs.iter().filter(|input| input.required) {
+        for input in action.inputs.iter().filter(|input| input.required) {
             let is_given =
-                given.iter().any(|pair| pair.key.text().is_some_and(|name| same(input, name)));
+                given.iter().any(|pair| pair.key.text().is_some_and(|name| input.is(name)));
             if !is_given {
                 self.say(
                     token.span,
@@ -232,66 +152,62 @@ impl Lint<'_> {
         }
     }
 
-    /// Reads the manifest of an action of the same repository; `None` where there is none that can be read.
-    fn manifest(&self, uses: &Uses) -> Option<Rc<Manifest>> {
+    /// Returns what an action takes and gives, where that is known.
+    fn interface(&self, uses: &Uses) -> Option<Rc<Interface>> {
         let folder = match uses {
             Uses::Local(path) => path.trim_start_matches("./"),
             Uses::OwnRepository(path) => path,
-            _ => return None,
+            _ => return popular(uses).map(Rc::new),
         };
         let folder = folder.trim_matches('/');
         if let Some(known) = self.actions.borrow().get(folder) {
             return known.clone();
         }
-        let at = |file: &str| {
-            if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
-        };
-        let source =
-            self.files.read(&at("action.yml")).or_else(|| self.files.read(&at("action.yaml")));
-        let manifest = source.and_then(|source| read(&source)).map(Rc::new);
-        self.actions.borrow_mut().insert(folder.to_owned(), manifest.clone());
-        manifest
+        let read = ["action.yml", "action.yaml"].into_iter().find_map(|file| {
+            let at = if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };
+            Some(of_manifest(file, &self.files.read(&at)?))
+        });
+        let read = read.map(Rc::new);
+        self.actions.borrow_mut().insert(folder.to_owned(), read.clone());
+        read
+    }
+}
+
+/// Returns what an action takes and gives that has this manifest.
+fn of_manifest(file: &str, source: &str) -> Interface {
+    match Manifest::read(source) {
+        Ok(manifest) => {
+            let mut interface = Interface::from(&manifest);
+            let is_there = [
+                (keys::NAME, !manifest.name.is_empty()),
+                (keys::DESCRIPTION, manifest.description.is_some()),
+            ];
+            for (key, _) in is_there.iter().filter(|(_, is_there)| !is_there) {
+                interface.wrong.push(format!("{file} has no `{key}`"));
+            }
+            interface
+        }
+        Err(problems) => {
+            let wrong = problems.iter().map(|problem| {
+                let line = problem.line(source);
+                format!("line {line} of {file}: {}", problem.message)
+            });
+            Interface {
+                wrong: wrong.collect(),
+                takes_others: true,
+                gives_others: true,
+                ..Interface::default()
+            }
+        }
     }
 }
 
 /// Returns the type of what an action gives.
 pub(super) fn outputs(lint: &Lint<'_>, uses: &Uses) -> Type {
-    let manifest = match uses {
-        Uses::Local(_) | Uses::OwnRepository(_) => lint.manifest(uses),
-        _ => {
-            let text = uses.to_string();
-            POPULAR
-                .iter()
-                .find(|popular| popular.uses == text)
-                .map(|popular| Rc::new(popular.manifest()))
+    match lint.interface(uses) {
+        Some(action) if !action.gives_others => {
+            Type::object(action.outputs.iter().map(|name| (name.as_str(), Type::Text)))
         }
-    };
-    match manifest.as_deref() {
-        Some(Manifest { outputs: Some(outputs), .. }) => {
-            Type::object(outputs.iter().map(|name| (name.as_str(), Type::Text)))
-        }
-        Some(_) => Type::loose([]),
-        None => Type::map(Type::Text),
+        _ => Type::map(Type::Text),
     }
-}
-
-/// Reads a manifest; `None` where it is no YAML.
-fn read(source: &str) -> Option<Manifest> {
-    let root = yaml::read(source).0?;
-    let names = |key: &str| match root.get(key).map(|node| &node.yaml) {
-        Some(Yaml::Mapping(entries)) => entries.as_slice(),
-        _ => &[],
-    };
-    let inputs = names(keys::INPUTS).iter().map(|entry| {
-        let flag =
-            |key: &str| matches!(entry.value.get(key), Some(Node { yaml: Yaml::Bool(true), .. }));
-        let has = |key: &str| entry.value.get(key).is_some();
-        Input {
-            name: entry.key.clone(),
-            required: flag(keys::REQUIRED) && !has(keys::DEFAULT),
-            deprecated: has("deprecationMessage"),
-        }
-    });
-    let outputs = names(keys::OUTPUTS).iter().map(|entry| entry.key.clone()).collect();
-    Some(Manifest { inputs: inputs.collect(), outputs: Some(outputs) })
 }

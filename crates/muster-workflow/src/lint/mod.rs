@@ -1,7 +1,8 @@
 //! Mistakes in workflow files: all that GitHub refuses, and what it takes but nobody means.
 //!
 //! The rules have the names that people know from actionlint. One file a subject: `expressions` with their `types`
-//! and `contexts`, `conditions`, `events`, `jobs` with their `matrix` and `runners`, `actions`.
+//! and `contexts`, `conditions`, `events`, `jobs` with their `matrix` and `runners`, `actions`
+//! with those that are `popular`.
 
 mod actions;
 mod conditions;
@@ -10,6 +11,7 @@ mod events;
 mod expressions;
 mod jobs;
 mod matrix;
+mod popular;
 mod runners;
 #[cfg(test)]
 mod tests;
@@ -75,7 +77,7 @@ struct Lint<'a> {
     /// The workflows that this one calls, by their `uses`.
     called: RefCell<HashMap<String, Option<Rc<Workflow>>>>,
     /// The local actions that it uses, by their folders.
-    actions: RefCell<HashMap<String, Option<Rc<actions::Manifest>>>>,
+    actions: RefCell<HashMap<String, Option<Rc<popular::Interface>>>>,
     problems: Vec<Problem>,
 }
 

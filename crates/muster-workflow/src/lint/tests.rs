@@ -98,8 +98,10 @@ fn what_a_workflow_names_is_looked_at() {
     let files = Tree(HashMap::from([
         (
             "tools/action.yml",
-            "inputs: {level: {required: true}, old: {deprecationMessage: gone}}\noutputs: {made: {value: a}}\n",
+            "name: a\ndescription: b\ninputs: {level: {required: true}, old: {deprecationMessage: gone}}\noutputs: {made: {value: a}}\nruns: {using: composite, steps: []}\n",
         ),
+        ("wrong/action.yaml", "name: a\nruns: {using: node14, main: a.js, env: {A: b}}\n"),
+        ("bare/action.yml", "runs: {using: node24, main: a.js}\n"),
         (
             ".github/workflows/called.yml",
             "on:\n  workflow_call:\n    inputs: {number: {type: number, required: true}}\n    secrets: {token: {required: true}}\n    outputs: {url: {value: a}}\njobs:\n  a: {runs-on: ubuntu-latest, permissions: {packages: write}, steps: [{run: a}]}\n",
@@ -131,20 +133,30 @@ jobs:
       - uses: actions/checkout@v2
       - uses: ./absent
         with: {anything: goes}
+      - uses: ./wrong
+      - uses: ./bare
+        with: {given: a}
+      - {uses: pypa/gh-action-pypi-publish@release/v1, with: {packages_dir: a, new-one: b}}
 ", &files), @"
-ci.yml:5:3: `./.github/workflows/called.yml` asks for more than it may have: its job `a` for packages write (it may none) [workflow-call]
-ci.yml:6:11: `./.github/workflows/called.yml` needs input `number` [workflow-call]
-ci.yml:6:11: `./.github/workflows/called.yml` needs secret `token` [workflow-call]
-ci.yml:7:20: `./.github/workflows/called.yml` has no input `nubmer` [workflow-call]
-ci.yml:8:22: `./.github/workflows/called.yml` has no secret `other` [workflow-call]
-ci.yml:12:20: input `number` must be a number [workflow-call]
-ci.yml:19:15: `./tools` needs input `level` [action]
-ci.yml:20:16: `./tools` has no input `levl`; did you mean `level`? [action]
-ci.yml:20:25: input `old` of `./tools` is deprecated [action]
-ci.yml:21:19: `steps.tool.outputs` has no `mad`; did you mean `made`? [expression]
-ci.yml:22:15: `actions/cache@v4` needs input `key` [action]
-ci.yml:24:15: `actions/checkout@v2` is too old for GitHub's runners, which have no Node.js 16 any more; use a newer version [action]
-");
+    ci.yml:5:3: `./.github/workflows/called.yml` asks for more than it may have: its job `a` for packages write (it may none) [workflow-call]
+    ci.yml:6:11: `./.github/workflows/called.yml` needs input `number` [workflow-call]
+    ci.yml:6:11: `./.github/workflows/called.yml` needs secret `token` [workflow-call]
+    ci.yml:7:20: `./.github/workflows/called.yml` has no input `nubmer` [workflow-call]
+    ci.yml:8:22: `./.github/workflows/called.yml` has no secret `other` [workflow-call]
+    ci.yml:12:20: input `number` must be a number [workflow-call]
+    ci.yml:19:15: `./tools` needs input `level` [action]
+    ci.yml:20:16: `./tools` has no input `levl`; did you mean `level`? [action]
+    ci.yml:20:25: input `old` of `./tools` is deprecated [action]
+    ci.yml:21:19: `steps.tool.outputs` has no `mad`; did you mean `made`? [expression]
+    ci.yml:22:15: `actions/cache@v4` needs input `key` [action]
+    ci.yml:24:15: `actions/checkout@v2` is too old for GitHub's runners, which have no Node.js 16 any more; use a newer version [action]
+    ci.yml:27:15: `./wrong` is wrong: line 2 of action.yaml: `node14` is nothing that runs an action [action]
+    ci.yml:27:15: `./wrong` is wrong: line 2 of action.yaml: a JavaScript action has no key `env` [action]
+    ci.yml:28:15: `./bare` is wrong: action.yml has no `description` [action]
+    ci.yml:28:15: `./bare` is wrong: action.yml has no `name` [action]
+    ci.yml:29:16: `./bare` has no input `given`; it has none [action]
+    ci.yml:30:63: input `packages_dir` of `pypa/gh-action-pypi-publish@release/v1` is deprecated [action]
+    ");
 }
 
 #[test]

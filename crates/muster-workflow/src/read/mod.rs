@@ -6,6 +6,7 @@
 
 mod fields;
 mod job;
+mod manifest;
 mod needs;
 mod step;
 mod strategy;
@@ -15,6 +16,7 @@ mod trigger;
 
 use crate::diagnostic::Problem;
 use crate::keys;
+use crate::manifest::Manifest;
 use crate::support;
 use crate::token::{self, Places, Token};
 use crate::workflow::Workflow;
@@ -80,6 +82,14 @@ pub(crate) fn convert(
     let mut reader = Reader { problems: Vec::new(), places, is_well_formed, pattern_bytes: 0 };
     let workflow = reader.workflow(root);
     (workflow, reader.problems)
+}
+
+/// Makes the typed manifest of an action, and says what is wrong that no value shows by itself.
+pub(crate) fn manifest(root: &Token, is_well_formed: bool) -> (Option<Manifest>, Vec<Problem>) {
+    let places = Places::Words;
+    let mut reader = Reader { problems: Vec::new(), places, is_well_formed, pattern_bytes: 0 };
+    let manifest = reader.manifest(root);
+    (manifest, reader.problems)
 }
 
 /// Collects problems while it reads.

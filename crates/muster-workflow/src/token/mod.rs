@@ -8,7 +8,7 @@ use crate::diagnostic::Span;
 use crate::expr::{Contexts, EvalError, Object, Value};
 use crate::template::{Condition, Template};
 
-pub(crate) use read::{Places, read};
+pub(crate) use read::{Places, read, read_as};
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]

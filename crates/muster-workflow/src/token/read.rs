@@ -28,9 +28,20 @@ pub(crate) enum Places {
 
 /// Reads a tree by the grammar of a workflow file.
 pub(crate) fn read(source: &str, root: Node, places: Places) -> (Token, Vec<Problem>) {
+    read_as(source, root, places, &grammar::WORKFLOW, "a workflow")
+}
+
+/// Reads a tree by a rule; `what` says what it is, with its article, for messages.
+pub(crate) fn read_as(
+    source: &str,
+    root: Node,
+    places: Places,
+    rule: &Rule,
+    what: &'static str,
+) -> (Token, Vec<Problem>) {
     let mut reader =
         Reader { source, places, problems: Vec::new(), under: None, breaks: Broken::Syntax };
-    let token = reader.value(root, &grammar::WORKFLOW, None, &What::Said("a workflow"));
+    let token = reader.value(root, rule, None, &What::Said(what));
     (token, reader.problems)
 }
 
@@ -264,6 +275,10 @@ impl Reader<'_> {
             })
             .map(|key| key.name)
             .collect();
+        if deciding.is_empty() {
+            // A value decides, and whoever reads it tells.
+            return;
+        }
         deciding.sort_unstable();
         self.report(span, format!("{what} needs one of {}", list(&deciding)));
     }
