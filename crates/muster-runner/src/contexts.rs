@@ -53,6 +53,30 @@ pub(crate) struct JobContexts {
     runner: Object,
     env: Object,
     steps: Object,
+    /// The variables of the steps around, within a composite action.
+    around: Object,
+    /// Whether a step of a composite action runs.
+    is_inside: bool,
+}
+
+/// What the steps of a composite action have.
+pub(crate) struct Inside {
+    /// The context `inputs`.
+    pub(crate) inputs: Object,
+    /// The folder of the action, as the steps see it.
+    pub(crate) action_path: String,
+    /// The variables of the step that uses it.
+    pub(crate) env: Vec<(String, String)>,
+}
+
+/// What is around a composite action whose steps run.
+pub(crate) struct Outside {
+    github: Object,
+    inputs: Value,
+    steps: Object,
+    around: Object,
+    is_inside: bool,
+    status: JobStatus,
 }
 
 impl JobContexts {
@@ -83,7 +107,15 @@ impl JobContexts {
         ] {
             contexts.set(name, json);
         }
-        let mut this = Self { contexts, github, runner, env: Object::new(), steps: Object::new() };
+        let mut this = Self {
+            contexts,
+            github,
+            runner,
+            env: Object::new(),
+            steps: Object::new(),
+            around: Object::new(),
+            is_inside: false,
+        };
         this.set_status(JobStatus::Success);
         this
     }
@@ -95,13 +127,68 @@ impl JobContexts {
 
     /// Returns what an expression of a step can see, whose own variables are `env`.
     pub(crate) fn with_env(&self, env: &[(String, String)]) -> Contexts {
-        let mut all = self.env.clone();
+        let mut all = self.all_env();
         for (name, value) in env {
             all.insert(name.as_str(), value.as_str());
         }
         let mut contexts = self.contexts.clone();
         contexts.set("env", all);
         contexts
+    }
+
+    /// Returns the variables that all steps here have.
+    fn all_env(&self) -> Object {
+        let mut all = self.env.clone();
+        for (name, value) in self.around.iter() {
+            all.insert(name, value.clone());
+        }
+        all
+    }
+
+    /// Goes into a composite action: its steps have their own inputs and know of no others.
+    pub(crate) fn enter(&mut self, inside: Inside) -> Outside {
+        let outside = Outside {
+            github: self.github.clone(),
+            inputs: self.contexts.get("inputs").cloned().unwrap_or(Value::Null),
+            steps: std::mem::take(&mut self.steps),
+            around: self.around.clone(),
+            is_inside: self.is_inside,
+            status: self.contexts.status,
+        };
+        self.github.insert("action_path", inside.action_path);
+        for (name, value) in inside.env {
+            self.around.insert(name.as_str(), value);
+        }
+        self.contexts.set("inputs", inside.inputs);
+        self.is_inside = true;
+        // How it goes is a matter of its own steps.
+        if self.contexts.status != JobStatus::Cancelled {
+            self.contexts.status = JobStatus::Success;
+        }
+        self.show();
+        outside
+    }
+
+    /// Comes out of a composite action, and returns how its steps went.
+    pub(crate) fn leave(&mut self, outside: Outside) -> JobStatus {
+        let status = self.contexts.status;
+        self.github = outside.github;
+        self.steps = outside.steps;
+        self.around = outside.around;
+        self.is_inside = outside.is_inside;
+        self.contexts.set("inputs", outside.inputs);
+        if status != JobStatus::Cancelled {
+            self.contexts.status = outside.status;
+        }
+        self.show();
+        status
+    }
+
+    /// Shows to expressions what has changed.
+    fn show(&mut self) {
+        self.contexts.set("github", self.github.clone());
+        self.contexts.set("steps", self.steps.clone());
+        self.contexts.set("env", self.all_env());
     }
 
     /// Evaluates variables, each of which sees those before it in outer levels only.
@@ -114,11 +201,14 @@ impl JobContexts {
         for (name, value) in env {
             self.env.insert(name.as_str(), value.as_str());
         }
-        self.contexts.set("env", self.env.clone());
+        self.contexts.set("env", self.all_env());
     }
 
     pub(crate) fn set_status(&mut self, status: JobStatus) {
         self.contexts.status = status;
+        if self.is_inside && status != JobStatus::Cancelled {
+            return;
+        }
         let word = match status {
             JobStatus::Success | JobStatus::Skipped => "success",
             JobStatus::Failure => "failure",
@@ -168,7 +258,7 @@ impl JobContexts {
         for (name, value) in self.runner.iter() {
             variables.push((format!("RUNNER_{}", name.to_uppercase()), value.to_string()));
         }
-        for (name, value) in self.env.iter() {
+        for (name, value) in self.all_env().iter() {
             variables.push((name.to_owned(), value.to_string()));
         }
         variables

@@ -12,6 +12,7 @@ use crate::ground::Ground;
 const ENV: &str = "GITHUB_ENV";
 const OUTPUT: &str = "GITHUB_OUTPUT";
 const PATH: &str = "GITHUB_PATH";
+const STATE: &str = "GITHUB_STATE";
 const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
 /// The most bytes that one of these files may hold.
@@ -31,6 +32,8 @@ pub(crate) struct CommandFiles {
 pub(crate) struct Said {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) outputs: Vec<(String, String)>,
+    /// What an action keeps for its end.
+    pub(crate) state: Vec<(String, String)>,
     pub(crate) paths: Vec<String>,
     pub(crate) summary: String,
 }
@@ -63,7 +66,7 @@ impl CommandFiles {
                 make(ENV, "set_env")?,
                 make(OUTPUT, "set_output")?,
                 make(PATH, "add_path")?,
-                make("GITHUB_STATE", "save_state")?,
+                make(STATE, "save_state")?,
                 make(SUMMARY, "step_summary")?,
             ],
         })
@@ -92,13 +95,14 @@ impl CommandFiles {
             return Err(FileError::Forbidden { file: ENV, name: name.clone() });
         }
         let outputs = assignments(OUTPUT, &text(OUTPUT, MAX_BYTES)?)?;
+        let state = assignments(STATE, &text(STATE, MAX_BYTES)?)?;
         let paths = text(PATH, MAX_BYTES)?;
         let paths = paths.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
         let summary = text(SUMMARY, MAX_SUMMARY_BYTES)?;
         for (_, name, _) in &self.files {
             ground.remove(name);
         }
-        Ok(Said { env, outputs, paths, summary })
+        Ok(Said { env, outputs, state, paths, summary })
     }
 
     /// Reads a file that a step wrote; it may have taken it away, or put something else there.

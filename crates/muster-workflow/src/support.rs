@@ -29,7 +29,7 @@ enum When {
     Mapping,
     /// Where it reads what other jobs gave: the run is planned before they have.
     ReadsNeeds,
-    /// Where it is an action that muster does not do itself.
+    /// Where it is an action that muster does not do itself, and that is not in the workspace.
     Action,
 }
 
@@ -123,7 +123,8 @@ fn find(token: &Token, path: &[&str], lack: &Lack, problems: &mut Vec<Problem>) 
         When::ReadsNeeds => (value.reads_context("needs"), value.span, lack.what.to_owned()),
         When::Action => {
             let uses = value.text().and_then(Uses::read);
-            let applies = uses.is_some_and(|uses| !uses.is(CHECKOUT));
+            let is_here = |uses: &Uses| uses.is(CHECKOUT) || matches!(uses, Uses::Local(_));
+            let applies = uses.is_some_and(|uses| !is_here(&uses));
             (applies, value.span, format!("action `{}`", value.text().unwrap_or_default()))
         }
     };

@@ -17,6 +17,8 @@ use muster_sys::process::{ProcessError, Program, Running, own_program};
 use muster_sys::sandbox::{
     self, Bind, Guest, InForce, Layers, Layout, Limits, Sandbox, SandboxError, Stay,
 };
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::spec::{Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, Source, Tool};
 
@@ -82,6 +84,8 @@ pub(crate) struct Ground {
     pub(crate) description: String,
     /// The folder that the workspace lies in, as the runner sees it.
     work: PathBuf,
+    /// The workspace, as the runner sees it.
+    workspace: PathBuf,
     /// The folder of scripts and command files, as the runner sees it.
     temp: PathBuf,
     /// Who owns what the steps may change, when that is not us.
@@ -188,6 +192,7 @@ impl Ground {
                 .map_err(|error| format!("cannot prepare {}: {error}", folder.display()))?;
         }
         Ok(Self {
+            workspace: workspace.clone(),
             places: Places {
                 workspace,
                 event: temp.join("event.json"),
@@ -232,7 +237,7 @@ impl Ground {
             "none; the steps run as a user of their own, with this machine's files and network; \
              {bounds}.{why}"
         );
-        Ok(Some(Self::on(footing, &GUEST, Some(user), furnished, description)))
+        Ok(Some(Self::on(footing, &GUEST, spec, Some(user), furnished, description)))
     }
 
     /// A sandbox: the steps see what they need and own what they may change.
@@ -267,19 +272,32 @@ impl Ground {
         let sandbox = Sandbox::start(&layout)?;
         let description = describe(sandbox.layers(), cage);
         let footing = Footing::Sandbox { sandbox, fixed: std::mem::take(&mut furnished.fixed) };
-        Ok(Self::on(footing, &SANDBOX, user, furnished, description))
+        Ok(Self::on(footing, &SANDBOX, spec, user, furnished, description))
     }
 
     fn on(
         footing: Footing,
         map: &Map,
+        spec: &JobSpec,
         user: Option<u32>,
         furnished: Furnished,
         description: String,
     ) -> Self {
         let Furnished { work, temp, places, source, environment, .. } = furnished;
         let program = map.muster.into();
-        Self { places, source, environment, program, description, work, temp, user, footing }
+        let workspace = spec.in_place.clone().unwrap_or_else(|| in_work(&work, spec));
+        Self {
+            workspace,
+            places,
+            source,
+            environment,
+            program,
+            description,
+            work,
+            temp,
+            user,
+            footing,
+        }
     }
 
     /// Starts a program of the job.
@@ -333,6 +351,31 @@ impl Ground {
         Ok(Some(content))
     }
 
+    /// Reads a file of the workspace, by its path from there; `None` when it is not there. At most `max + 1` bytes are
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// When the path leads out of the workspace, or to what is no regular file, or it cannot be read.
+    pub(crate) fn read_in_workspace(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // A step may have put links anywhere: none leads out.
+        let workspace = rustix::fs::open(&self.workspace, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let file = match rustix::fs::openat2(&workspace, path, flags, Mode::empty(), within) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(Errno::XDEV) => return Err(io::Error::other("it leads out of the workspace")),
+            opened => fs::File::from(opened?),
+        };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut content = Vec::new();
+        file.take(max + 1).read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
     /// Takes a temporary file of the job away.
     pub(crate) fn remove(&self, name: &str) {
         // One that stays only takes room until the job's folder goes.
@@ -358,7 +401,7 @@ impl Ground {
     }
 
     /// Returns where a path of the steps is for us, if it is in what no step changes.
-    fn outside(&self, path: &Path) -> Option<PathBuf> {
+    pub(crate) fn outside(&self, path: &Path) -> Option<PathBuf> {
         let (fixed, hidden) = match &self.footing {
             Footing::Own | Footing::Gone => return Some(path.to_owned()),
             Footing::Guest { fixed, hidden, .. } => (fixed, Some(hidden)),

@@ -78,6 +78,11 @@ impl Scene {
     pub(crate) fn muster(&self, args: &[&str]) -> Done {
         muster_in(self.path(), args)
     }
+
+    /// Runs muster in the repository, with these variables besides.
+    pub(crate) fn muster_with(&self, args: &[&str], more: &[(&str, &str)]) -> Done {
+        muster_in_with(self.path(), args, more)
+    }
 }
 
 /// Puts a copy of muster somewhere. Another process writes it: what a test has open for writing, a program
@@ -108,12 +113,17 @@ pub(crate) fn git_in(folder: &Path, args: &[&str]) -> String {
 
 /// Runs muster in `folder`, with an environment that holds a secret of the caller's.
 pub(crate) fn muster_in(folder: &Path, args: &[&str]) -> Done {
+    muster_in_with(folder, args, &[])
+}
+
+fn muster_in_with(folder: &Path, args: &[&str], more: &[(&str, &str)]) -> Done {
     let output = Program::new(env!("CARGO_BIN_EXE_muster"))
         .args(args)
         .dir(folder)
         .env("HOME", folder)
         .env("USER", "ana")
         .env("CALLERS_SECRET", "hunter2")
+        .envs(more.iter().copied())
         .output(LIMIT, 16 << 20)
         .unwrap();
     Done::of(&output)

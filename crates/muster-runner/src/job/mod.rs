@@ -1,5 +1,8 @@
 //! A job from beginning to end.
 
+mod action;
+mod script;
+
 use std::io::{self, ErrorKind, PipeReader, Read as _};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,18 +11,21 @@ use std::time::{Duration, Instant};
 use muster_sys::process::{Program, Running};
 use muster_sys::{clock, tree};
 use muster_workflow::expr::{Contexts, JobStatus};
+use muster_workflow::read;
+use muster_workflow::uses::Uses;
 use muster_workflow::workflow::{self, Action, Step, Workflow};
-use muster_workflow::{Template, read};
 
+use crate::Listener;
 use crate::cancel::{Cancel, End};
-use crate::checkout::{CheckoutOrder, Inputs};
+use crate::checkout::Inputs;
 use crate::contexts::JobContexts;
 use crate::disk::DiskWatch;
 use crate::files::CommandFiles;
 use crate::follow::{Bounds, Stop, follow};
 use crate::ground::Ground;
 use crate::spec::{JobConclusion, JobResult, JobSpec, StepConclusion, StepEvent};
-use crate::{Listener, shell};
+
+use self::action::{Post, Use, earlier};
 
 /// What runs although the job was told to stop has so long, GitHub's bound.
 const AFTER_CANCEL: Duration = Duration::from_secs(300);
@@ -68,20 +74,13 @@ pub fn run(
             break;
         }
     }
+    job.run_posts(definition.steps.len() + 1);
     let failed_by = job.failed_by.take();
     let result = job.finish(definition);
     match failed_by {
         Some(error) => Err(error),
         None => Ok(result),
     }
-}
-
-/// Why a step does not start.
-enum Unprepared {
-    /// It is wrong.
-    Wrong(String),
-    /// What it needs could not be written.
-    Unwritten(io::Error),
 }
 
 /// Returns whether an error is the disk's, and none that a job has made for itself.
@@ -132,6 +131,14 @@ fn lock(written: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
 struct Done {
     outcome: StepConclusion,
     outputs: Vec<(String, String)>,
+    /// What it keeps for its end.
+    state: Vec<(String, String)>,
+}
+
+impl Done {
+    fn of(outcome: StepConclusion) -> Self {
+        Self { outcome, outputs: Vec::new(), state: Vec::new() }
+    }
 }
 
 struct RunningJob<'a> {
@@ -147,6 +154,16 @@ struct RunningJob<'a> {
     /// Output of what ended steps left running.
     left_open: Vec<Background>,
     deadline: Option<Instant>,
+    /// How many programs were started: their files bear the number.
+    number: usize,
+    /// How many composite actions the step is in that runs.
+    depth: usize,
+    /// The bound of the step whose action runs.
+    within: Option<Instant>,
+    /// Whether strangers have written an input of the composite action that runs.
+    hostile_inputs: bool,
+    /// What actions have left for the end of the job.
+    posts: Vec<Post>,
     /// Why the job as a whole was stopped, once it was.
     stopped: Option<(JobConclusion, String)>,
     /// How often the kernel has killed something of it for want of memory, and why it is red then.
@@ -189,6 +206,11 @@ impl<'a> RunningJob<'a> {
             paths: Vec::new(),
             left_open: Vec::new(),
             deadline: deadline(minutes),
+            number: 0,
+            depth: 0,
+            within: None,
+            hostile_inputs: false,
+            posts: Vec::new(),
             stopped: None,
             memory_kills: 0,
             out_of_memory: None,
@@ -231,11 +253,13 @@ impl<'a> RunningJob<'a> {
             self.end_step(place, step, name, outcome, outcome, &[]);
             return;
         }
-        self.listener.step(StepEvent::Started {
-            step: place,
-            name: name.clone(),
-            at: clock::now_ms(),
-        });
+        if self.depth > 0 {
+            // The log of an action is that of the step that uses it.
+            self.say(place, &name);
+        } else {
+            let at = clock::now_ms();
+            self.listener.step(StepEvent::Started { step: place, name: name.clone(), at });
+        }
         let done = match (holds, env) {
             (Err(error), _) => self.refuse(place, &format!("`if` has no value: {error}")),
             (_, Err(error)) => self.refuse(place, &format!("`env`: {error}")),
@@ -263,8 +287,16 @@ impl<'a> RunningJob<'a> {
             self.contexts.set_status(JobStatus::Failure);
         }
         self.contexts.end_step(&step.id, outcome, conclusion, outputs);
-        let at = clock::now_ms();
-        self.listener.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
+        if self.depth == 0 {
+            let at = clock::now_ms();
+            self.listener.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
+        }
+    }
+
+    /// Returns the number of the next program.
+    fn next_number(&mut self) -> usize {
+        self.number += 1;
+        self.number
     }
 
     fn perform(
@@ -305,62 +337,23 @@ impl<'a> RunningJob<'a> {
                     }
                 }
             }
-            // A workflow with any of these is refused before a job starts.
+            Action::Uses { uses: Uses::Local(folder), with } => {
+                let minutes = step.timeout_minutes.as_ref();
+                match minutes.map(|minutes| minutes.get(view)).transpose() {
+                    Ok(minutes) => {
+                        let deadline = minutes.and_then(deadline);
+                        self.local_action(folder, &Use { place, step, with, env, view, deadline })
+                    }
+                    Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
+                }
+            }
+            // A workflow with any of these is refused before a job starts; an action may have them.
             Action::Uses { uses, .. } => {
                 self.refuse(place, &format!("action `{uses}` is not supported yet"))
             }
             Action::Wait(_) | Action::WaitAll | Action::Cancel(_) | Action::Parallel(_) => {
                 self.refuse(place, "steps in the background are not supported yet")
             }
-        }
-    }
-
-    fn checkout(&mut self, place: usize, inputs: Inputs, deadline: Option<Instant>) -> Done {
-        if self.spec.in_place.is_some() {
-            self.say(place, "Running in place: the work tree is used as it is.");
-            return Done { outcome: StepConclusion::Success, outputs: Vec::new() };
-        }
-        let order = CheckoutOrder {
-            source: self.ground.source.clone(),
-            inputs,
-            workspace: self.ground.places.workspace.clone(),
-        };
-        let prepared = serde_json::to_vec(&order).map_err(io::Error::from).and_then(|order| {
-            let files = CommandFiles::create(&self.ground, place)?;
-            Ok((self.ground.write(&format!("checkout_{place}.json"), &order)?, files))
-        });
-        let (order, files) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return self.unwritten(place, error),
-        };
-        let path = self.ground.environment.iter().find(|(name, _)| name == "PATH").cloned();
-        let program = Program::new(&self.ground.program)
-            .arg("checkout")
-            .arg(order)
-            .dir(&self.ground.places.workspace)
-            .envs(path)
-            .envs(files.variables());
-        self.perform_program(place, program, &files, deadline)
-    }
-
-    fn script(
-        &mut self,
-        place: usize,
-        step: &Step,
-        env: &[(String, String)],
-        view: &Contexts,
-        [script, shell, folder]: [Option<&Template>; 3],
-    ) -> Done {
-        let prepared = self.prepare_script(place, view, env, [script, shell, folder]);
-        let (program, files) = match prepared {
-            Ok(prepared) => prepared,
-            Err(Unprepared::Wrong(why)) => return self.refuse(place, &why),
-            Err(Unprepared::Unwritten(error)) => return self.unwritten(place, error),
-        };
-        let minutes = step.timeout_minutes.as_ref().map(|minutes| minutes.get(view)).transpose();
-        match minutes {
-            Ok(minutes) => self.perform_program(place, program, &files, minutes.and_then(deadline)),
-            Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
         }
     }
 
@@ -373,7 +366,7 @@ impl<'a> RunningJob<'a> {
         deadline: Option<Instant>,
     ) -> Done {
         let bounds = Bounds {
-            step: deadline,
+            step: earlier(deadline, self.within),
             job: self.deadline,
             idle: self.spec.idle_timeout_s.map(Duration::from_secs),
             tick: if self.left_open.is_empty() { None } else { Some(BACKGROUND_TICK) },
@@ -386,72 +379,6 @@ impl<'a> RunningJob<'a> {
         self.left_open.extend(running.into_output().map(|pipe| Background::read(place, pipe)));
         self.drain_left_open();
         self.take_files(place, outcome, files)
-    }
-
-    /// Writes the script and builds the command that runs it.
-    fn prepare_script(
-        &mut self,
-        place: usize,
-        view: &Contexts,
-        env: &[(String, String)],
-        [script, shell, folder]: [Option<&Template>; 3],
-    ) -> Result<(Program, CommandFiles), Unprepared> {
-        let wrong = Unprepared::Wrong;
-        let defaults = [&self.definition.defaults, &self.workflow.defaults];
-        let shell = shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell.as_ref()));
-        let folder = folder
-            .or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
-        let text = |what: &str, template: Option<&Template>| {
-            let text = template.map(|template| template.text(view)).transpose();
-            text.map_err(|error| wrong(format!("`{what}`: {error}")))
-        };
-        for template in [script, shell, folder].into_iter().flatten().filter(|_| self.spec.guarded)
-        {
-            if let Ok(Some(path)) = template.hostile(view) {
-                return Err(wrong(format!(
-                    "`${{{{ {path} }}}}` holds text of a stranger that a shell could take for commands. \
-                     Hand it over as a variable: `env: {{TEXT: ${{{{ {path} }}}}}}`, and \"$TEXT\" in the script"
-                )));
-            }
-        }
-        let script = text("run", script)?.unwrap_or_default();
-        let shell = text("shell", shell)?;
-        let folder = text("working-directory", folder)?.unwrap_or_default();
-        let folder = self.ground.places.workspace.join(folder);
-        if self.ground.lacks_folder(&folder) {
-            let text = format!("`working-directory`: {} does not exist", folder.display());
-            return Err(wrong(text));
-        }
-        let files = CommandFiles::create(&self.ground, place).map_err(Unprepared::Unwritten)?;
-        let name = format!("step_{place}.{}", shell::extension(shell.as_deref()));
-        let script = shell::prepare(shell.as_deref(), &script);
-        let path = self.ground.write(&name, script.as_bytes());
-        let path = path.map_err(Unprepared::Unwritten)?;
-        let variables = self.variables(env, &files);
-        let search_path = variables.iter().rev().find(|(name, _)| name == "PATH");
-        let search_path = search_path.map(|(_, value)| value.as_str()).unwrap_or_default();
-        let find = |name: &str| self.ground.find(name, search_path);
-        let invocation = shell::invocation(shell.as_deref(), &path, find)
-            .map_err(|error| wrong(error.to_string()))?;
-        let program =
-            Program::new(invocation.program).args(invocation.args).dir(&folder).envs(variables);
-        Ok((program, files))
-    }
-
-    /// Returns the variables of a step, the later ones overriding.
-    fn variables(&self, env: &[(String, String)], files: &CommandFiles) -> Vec<(String, String)> {
-        let mut variables = self.ground.environment.clone();
-        variables.extend(self.contexts.variables());
-        variables.extend(env.iter().cloned());
-        for (name, path) in files.variables() {
-            variables.push((name.to_owned(), path.to_string_lossy().into_owned()));
-        }
-        let path =
-            variables.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
-        let mut paths = self.paths.clone();
-        paths.extend(path);
-        variables.push(("PATH".to_owned(), paths.join(":")));
-        variables
     }
 
     fn follow(&mut self, place: usize, running: &mut Running, bounds: Bounds) -> StepConclusion {
@@ -508,7 +435,7 @@ impl<'a> RunningJob<'a> {
         if !said.summary.is_empty() {
             self.listener.step(StepEvent::Summary { step: place, markdown: said.summary });
         }
-        Done { outcome, outputs: said.outputs }
+        Done { outcome, outputs: said.outputs, state: said.state }
     }
 
     /// Ends a step whose files cannot be written, and the job with it where that is the disk's fault.
@@ -525,7 +452,7 @@ impl<'a> RunningJob<'a> {
     /// Ends a step that could not run, saying why in its log.
     fn refuse(&mut self, place: usize, why: &str) -> Done {
         self.say(place, &format!("Error: {why}"));
-        Done { outcome: StepConclusion::Failure, outputs: Vec::new() }
+        Done::of(StepConclusion::Failure)
     }
 
     fn notice_cancel(&mut self) {

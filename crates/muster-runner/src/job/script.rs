@@ -1,0 +1,160 @@
+//! Steps that are one program: a script in its shell, a checkout.
+
+use std::io;
+use std::time::Instant;
+
+use muster_sys::process::Program;
+use muster_workflow::Template;
+use muster_workflow::expr::Contexts;
+use muster_workflow::workflow::{Defaults, Step};
+
+use super::{Done, RunningJob, deadline};
+use crate::checkout::{CheckoutOrder, Inputs};
+use crate::files::CommandFiles;
+use crate::shell;
+use crate::spec::StepConclusion;
+
+/// Why a step does not start.
+enum Unprepared {
+    /// It is wrong.
+    Wrong(String),
+    /// What it needs could not be written.
+    Unwritten(io::Error),
+}
+
+impl RunningJob<'_> {
+    pub(super) fn checkout(
+        &mut self,
+        place: usize,
+        inputs: Inputs,
+        deadline: Option<Instant>,
+    ) -> Done {
+        if self.spec.in_place.is_some() {
+            self.say(place, "Running in place: the work tree is used as it is.");
+            return Done::of(StepConclusion::Success);
+        }
+        let order = CheckoutOrder {
+            source: self.ground.source.clone(),
+            inputs,
+            workspace: self.ground.places.workspace.clone(),
+        };
+        let prepared = serde_json::to_vec(&order).map_err(io::Error::from).and_then(|order| {
+            let number = self.next_number();
+            let files = CommandFiles::create(&self.ground, number)?;
+            Ok((self.ground.write(&format!("checkout_{number}.json"), &order)?, files))
+        });
+        let (order, files) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return self.unwritten(place, error),
+        };
+        let path = self.ground.environment.iter().find(|(name, _)| name == "PATH").cloned();
+        let program = Program::new(&self.ground.program)
+            .arg("checkout")
+            .arg(order)
+            .dir(&self.ground.places.workspace)
+            .envs(path)
+            .envs(files.variables());
+        self.perform_program(place, program, &files, deadline)
+    }
+
+    pub(super) fn script(
+        &mut self,
+        place: usize,
+        step: &Step,
+        env: &[(String, String)],
+        view: &Contexts,
+        [script, shell, folder]: [Option<&Template>; 3],
+    ) -> Done {
+        let prepared = self.prepare_script(view, env, [script, shell, folder]);
+        let (program, files) = match prepared {
+            Ok(prepared) => prepared,
+            Err(Unprepared::Wrong(why)) => return self.refuse(place, &why),
+            Err(Unprepared::Unwritten(error)) => return self.unwritten(place, error),
+        };
+        let minutes = step.timeout_minutes.as_ref().map(|minutes| minutes.get(view)).transpose();
+        match minutes {
+            Ok(minutes) => self.perform_program(place, program, &files, minutes.and_then(deadline)),
+            Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
+        }
+    }
+
+    /// Writes the script and builds the command that runs it.
+    fn prepare_script(
+        &mut self,
+        view: &Contexts,
+        env: &[(String, String)],
+        [script, shell, folder]: [Option<&Template>; 3],
+    ) -> Result<(Program, CommandFiles), Unprepared> {
+        let wrong = Unprepared::Wrong;
+        // A step of an action says itself what it needs.
+        let defaults: &[&Defaults] = match self.depth {
+            0 => &[&self.definition.defaults, &self.workflow.defaults],
+            _ => &[],
+        };
+        let shell = shell.or_else(|| defaults.iter().find_map(|defaults| defaults.shell.as_ref()));
+        let folder = folder
+            .or_else(|| defaults.iter().find_map(|defaults| defaults.working_directory.as_ref()));
+        let text = |what: &str, template: Option<&Template>| {
+            let text = template.map(|template| template.text(view)).transpose();
+            text.map_err(|error| wrong(format!("`{what}`: {error}")))
+        };
+        for template in [script, shell, folder].into_iter().flatten().filter(|_| self.spec.guarded)
+        {
+            if self.hostile_inputs && template.reads_context("inputs") {
+                let why = "an input of the action holds text of a stranger that a shell could take for commands. \
+                           The action has to hand it over as a variable: `env: {TEXT: ${{ inputs.NAME }}}`, and \
+                           \"$TEXT\" in the script";
+                return Err(wrong(why.to_owned()));
+            }
+            if let Ok(Some(path)) = template.hostile(view) {
+                return Err(wrong(format!(
+                    "`${{{{ {path} }}}}` holds text of a stranger that a shell could take for commands. \
+                     Hand it over as a variable: `env: {{TEXT: ${{{{ {path} }}}}}}`, and \"$TEXT\" in the script"
+                )));
+            }
+        }
+        let script = text("run", script)?.unwrap_or_default();
+        let shell = text("shell", shell)?;
+        let folder = text("working-directory", folder)?.unwrap_or_default();
+        let folder = self.ground.places.workspace.join(folder);
+        if self.ground.lacks_folder(&folder) {
+            let text = format!("`working-directory`: {} does not exist", folder.display());
+            return Err(wrong(text));
+        }
+        let number = self.next_number();
+        let files = CommandFiles::create(&self.ground, number).map_err(Unprepared::Unwritten)?;
+        let name = format!("step_{number}.{}", shell::extension(shell.as_deref()));
+        let script = shell::prepare(shell.as_deref(), &script);
+        let path = self.ground.write(&name, script.as_bytes());
+        let path = path.map_err(Unprepared::Unwritten)?;
+        let variables = self.variables(env, &files);
+        let search_path = variables.iter().rev().find(|(name, _)| name == "PATH");
+        let search_path = search_path.map(|(_, value)| value.as_str()).unwrap_or_default();
+        let find = |name: &str| self.ground.find(name, search_path);
+        let invocation = shell::invocation(shell.as_deref(), &path, find)
+            .map_err(|error| wrong(error.to_string()))?;
+        let program =
+            Program::new(invocation.program).args(invocation.args).dir(&folder).envs(variables);
+        Ok((program, files))
+    }
+
+    /// Returns the variables of a step, the later ones overriding.
+    pub(super) fn variables(
+        &self,
+        env: &[(String, String)],
+        files: &CommandFiles,
+    ) -> Vec<(String, String)> {
+        let mut variables = self.ground.environment.clone();
+        variables.extend(self.contexts.variables());
+        variables.extend(env.iter().cloned());
+        for (name, path) in files.variables() {
+            variables.push((name.to_owned(), path.to_string_lossy().into_owned()));
+        }
+        let path =
+            variables.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
+        let mut paths = self.paths.clone();
+        paths.extend(path);
+        variables.push(("PATH".to_owned(), paths.join(":")));
+        variables
+    }
+}

