@@ -206,7 +206,7 @@ fn of_job(job: &JobFact) -> Status {
         JobState::Waiting if job.held => {
             (State::Pending, "Waiting for another run of its concurrency group".to_owned())
         }
-        JobState::Waiting => (State::Pending, "Waiting for the jobs that it needs".to_owned()),
+        JobState::Waiting => (State::Pending, "Waiting for other jobs".to_owned()),
         JobState::Queued { .. } => (State::Pending, "Waiting for a runner".to_owned()),
         JobState::Running { stopping: Some(reason), .. } => {
             (State::Pending, format!("Stopping: {reason}"))

@@ -80,17 +80,29 @@ impl Strategy {
             Some(Value::Bool(flag)) => *flag,
             Some(other) => return Err(wrong("`fail-fast`", "a boolean", other)),
         };
-        found.max_parallel = match strategy.get(keys::MAX_PARALLEL) {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a bound that is larger than any number of legs bounds nothing"
-            )]
-            Some(Value::Number(most)) if *most >= 1.0 => *most as usize,
-            None | Some(Value::Number(_)) => found.legs.len(),
-            Some(other) => return Err(wrong("`max-parallel`", "a number", other)),
-        };
+        found.max_parallel = most(strategy.get(keys::MAX_PARALLEL))?.unwrap_or(found.legs.len());
         Ok(found)
+    }
+
+    /// Returns how many legs may run at a time; `None` where nothing bounds them.
+    pub fn max_parallel(&self, contexts: &Contexts) -> Option<usize> {
+        let value = self.0.get(keys::MAX_PARALLEL)?.evaluate(contexts).ok();
+        // What is wrong with it was said when the legs were made.
+        most(value.as_ref()).ok().flatten()
+    }
+}
+
+/// Reads `max-parallel`.
+fn most(value: Option<&Value>) -> Result<Option<usize>, String> {
+    match value {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a bound that is larger than any number of legs bounds nothing"
+        )]
+        Some(Value::Number(most)) if *most >= 1.0 => Ok(Some(*most as usize)),
+        None | Some(Value::Number(_)) => Ok(None),
+        Some(other) => Err(wrong("`max-parallel`", "a number", other)),
     }
 }
 

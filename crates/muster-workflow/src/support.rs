@@ -68,7 +68,6 @@ static LACKS: &[Lack] = &[
     ),
     lack(&[JOBS, ANY, STRATEGY], Computed, "a `strategy` that is one expression"),
     lack(&[JOBS, ANY, STRATEGY], ReadsNeeds, "a matrix that is computed from `needs`"),
-    lack(&[JOBS, ANY, STRATEGY, keys::MAX_PARALLEL], There, "key `max-parallel` of `strategy`"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::WITH], Computed, "a `with` that is one expression"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::BACKGROUND], There, "key `background` of a step"),

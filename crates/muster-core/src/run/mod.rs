@@ -325,6 +325,7 @@ impl Run {
             }
             let Some(definition) = workflow.job(&self.jobs[place].id) else { continue };
             match self.may_start(place, definition, contexts) {
+                Ok(()) if !self.has_room(place, definition, contexts) => {}
                 Ok(()) => {
                     self.jobs[place].state = JobState::Queued { attempt: Attempt::FIRST };
                     self.jobs[place].despite_cancel = self.cancel.is_some();
@@ -336,6 +337,21 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Returns whether another leg of a matrix may run beside those that do.
+    fn has_room(&self, place: usize, definition: &workflow::Job, contexts: &Contexts) -> bool {
+        let mut contexts = contexts.clone();
+        contexts.set("needs", self.needs_context(place));
+        let most = definition.strategy.as_ref().and_then(|of| of.max_parallel(&contexts));
+        most.is_none_or(|most| {
+            let is_busy = |job: &&Job| {
+                let goes_on =
+                    matches!(job.state, JobState::Queued { .. } | JobState::Running { .. });
+                goes_on && job.id == self.jobs[place].id
+            };
+            self.jobs.iter().filter(is_busy).count() < most
+        })
     }
 
     /// Judges the `if` of a job whose needs are over.

@@ -233,3 +233,36 @@ fn a_rerun_of_what_failed_takes_what_needs_it_along_and_leaves_the_rest() {
     assert_eq!(story.run.again(true), 0);
     assert_eq!(story.run.again(false), 4);
 }
+
+#[test]
+fn of_a_matrix_only_so_many_legs_run_at_a_time() {
+    let jobs = "  a:\n    runs-on: x\n    strategy: {max-parallel: 2, fail-fast: false, matrix: {n: [1, 2, 3, 4]}}\n    steps: [{run: a}]\n  b: {needs: a, runs-on: x, steps: [{run: b}]}\n";
+    let mut story = Story::new(jobs);
+    assert_eq!(story.said.len(), 2, "more than two began");
+    story.start("a (1)").end("a (1)", Conclusion::Failure, &[]);
+    assert_eq!(story.said.len(), 3, "not one began for the one that ended");
+    story.start("a (2)").start("a (3)").end("a (3)", Conclusion::Success, &[]);
+    story.end("a (2)", Conclusion::Success, &[]).start("a (4)");
+    story.end("a (4)", Conclusion::Success, &[]);
+    assert_snapshot!(story.said.join("\n"), @"
+    a (1) queued
+    a (2) queued
+    a (3) queued
+    a (4) queued
+    b skipped: it needs `a (1)`, which ended as failure
+    run failure
+    ");
+    let mut story = Story::new(jobs);
+    story.run.cancel = Some(Reason::new("cancelled", "cancelled by Ana"));
+    story.settle();
+    assert_snapshot!(story.said.join("\n"), @"
+    a (1) queued
+    a (2) queued
+    a (1) cancelled: cancelled by Ana
+    a (2) cancelled: cancelled by Ana
+    a (3) cancelled: cancelled by Ana
+    a (4) cancelled: cancelled by Ana
+    b cancelled: cancelled by Ana
+    run cancelled
+    ");
+}
