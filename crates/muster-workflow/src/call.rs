@@ -13,6 +13,16 @@ pub const MAX_NESTED: usize = 9;
 /// GitHub's bound on the different files of a run, the first included.
 pub const MAX_FILES: usize = 51;
 
+/// How many parts all calls of a run may have together: what each calls is looked at for each call.
+pub(crate) const MAX_PARTS: usize = 200_000;
+
+/// Returns how much there is to look at in a workflow that is called.
+pub(crate) fn parts(called: &Workflow) -> usize {
+    let interface = called.interface();
+    let asked = interface.map_or(0, |interface| interface.inputs.len() + interface.secrets.len());
+    1 + asked + called.jobs.len()
+}
+
 /// What the caller of a workflow is.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {

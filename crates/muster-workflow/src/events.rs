@@ -170,13 +170,13 @@ const PULL_REQUEST_TYPES: &[&str] = &[
     "stacked",
 ];
 
-/// Returns the activities of an event that start a workflow which names none; `None` where all do.
-pub(crate) fn default_types(event: &str) -> Option<&'static [&'static str]> {
-    matches!(event, "pull_request" | "pull_request_target").then_some(&[
-        "opened",
-        "synchronize",
-        "reopened",
-    ])
+/// Returns the activities of an event that start a workflow which names none; none where it has no activities.
+pub(crate) fn default_types(name: &str) -> &'static [&'static str] {
+    match name {
+        "pull_request" | "pull_request_target" => &["opened", "synchronize", "reopened"],
+        // All that can be named; of some events GitHub sends others, which start nothing.
+        name => event(name).map(|event| event.types).unwrap_or_default(),
+    }
 }
 
 /// Returns the event called `name`.

@@ -17,7 +17,7 @@ pub fn inputs(
     given: &[(String, String)],
     contexts: &Contexts,
 ) -> Result<Value, Vec<String>> {
-    let Some(event) = dispatch(contexts) else {
+    let Some(event) = given_by(contexts, events::WORKFLOW_DISPATCH) else {
         return match given {
             [] => Ok(Value::Null),
             _ => Err(vec!["inputs are filled in for event `workflow_dispatch` alone".into()]),
@@ -52,18 +52,26 @@ pub fn inputs(
 }
 
 /// Returns the `inputs` context that the event in `github` alone gives, whatever is wrong with it; null unless it is
-/// `workflow_dispatch`.
+/// `workflow_dispatch` or `workflow_call`.
 pub(crate) fn from_event(workflow: &Workflow, contexts: &Contexts) -> Value {
-    let Some(event) = dispatch(contexts) else { return Value::Null };
+    let (event, asked) = match (given_by(contexts, events::WORKFLOW_DISPATCH), workflow.interface())
+    {
+        (Some(event), _) => (event, dispatched(workflow)),
+        (None, Some(interface)) => match given_by(contexts, events::WORKFLOW_CALL) {
+            Some(event) => (event, interface.inputs.as_slice()),
+            None => return Value::Null,
+        },
+        (None, None) => return Value::Null,
+    };
     let value = |input: &Input| value_of(input, event.get(&input.name).cloned(), contexts);
-    let values = dispatched(workflow).iter().map(|input| (input.name.as_str(), value(input)));
+    let values = asked.iter().map(|input| (input.name.as_str(), value(input)));
     values.collect::<Object>().into()
 }
 
-/// Returns what was filled in, where the event in `github` is `workflow_dispatch`.
-fn dispatch(contexts: &Contexts) -> Option<Object> {
+/// Returns the inputs that the event in `github` gives, where it is `name`.
+fn given_by(contexts: &Contexts, name: &str) -> Option<Object> {
     let Some(Value::Object(github)) = contexts.get("github") else { return None };
-    if github.get("event_name")?.to_string() != events::WORKFLOW_DISPATCH {
+    if github.get("event_name")?.to_string() != name {
         return None;
     }
     let inputs = match github.get("event") {

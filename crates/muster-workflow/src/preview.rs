@@ -2,12 +2,12 @@
 //!
 //! Nothing has run yet, so what comes before a job is taken to end well; what only its outputs tell stays open.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use crate::call::{Caller, MAX_NESTED, check_call};
-use crate::diagnostic::Problem;
+use crate::call::{Caller, MAX_FILES, MAX_NESTED, MAX_PARTS, check_call, parts};
+use crate::diagnostic::{Problem, Rule};
 use crate::expr::{Contexts, JobStatus, Object, Value};
 use crate::inputs::{from_event, value_of};
 use crate::permissions::{Level, Permissions};
@@ -70,7 +70,9 @@ pub fn preview(
     if contexts.get("inputs").is_none() {
         contexts.set("inputs", from_event(workflow, &contexts));
     }
-    let calls = Calls { called, within: Vec::new(), jobs: &Cell::new(0) };
+    let (told, files, parts) = (Cell::new(0), RefCell::default(), Cell::new(0));
+    let within = Vec::new();
+    let calls = Calls { called, within, jobs: &told, files: &files, parts: &parts };
     jobs(workflow, &contexts, &calls)
 }
 
@@ -84,14 +86,18 @@ struct Calls<'a> {
     within: Vec<&'a str>,
     /// How many jobs there are already, in all workflows.
     jobs: &'a Cell<usize>,
+    /// What all of them name.
+    files: &'a RefCell<HashSet<String>>,
+    /// What was looked at for all of them, see [`parts`].
+    parts: &'a Cell<usize>,
 }
 
 /// Why a workflow that is called is not looked into.
 enum Lost {
     /// It may be right, but is not here.
     NotHere(String),
-    /// The call is wrong.
-    Refused(String),
+    /// The call is wrong: nothing of the workflow runs.
+    Refused(Problem),
 }
 
 impl<'a> Calls<'a> {
@@ -103,38 +109,49 @@ impl<'a> Calls<'a> {
         permissions: Option<&Permissions>,
     ) -> Result<Rc<Workflow>, Lost> {
         let uses = call.uses.as_str();
+        let refused = |why: String| {
+            Err(Lost::Refused(Problem::invalid(call.span, why).of(Rule::WorkflowCall)))
+        };
         if self.within.contains(&uses) {
-            return Err(Lost::Refused(format!("it calls `{uses}`, which calls itself")));
+            return refused(format!("`{uses}` calls itself"));
         }
         if self.within.len() >= MAX_NESTED {
-            let why = format!("workflows call each other deeper than {MAX_NESTED}");
-            return Err(Lost::Refused(why));
+            return refused(format!("workflows call each other deeper than {MAX_NESTED}"));
         }
         if self.jobs.get() >= MAX_JOBS {
-            return Err(Lost::Refused(format!("the run has more than {MAX_JOBS} jobs")));
+            return refused(format!("the run has more than {MAX_JOBS} jobs"));
+        }
+        let is_new = self.files.borrow_mut().insert(uses.to_owned());
+        // The first file is one of them.
+        if is_new && self.files.borrow().len() >= MAX_FILES {
+            return refused(format!("more than {MAX_FILES} workflow files call each other"));
         }
         let workflow = match self.called.find(uses) {
             Found::Workflow(workflow) => workflow,
-            Found::Wrong(why) => {
-                return Err(Lost::Refused(format!("it calls `{uses}`, which is wrong: {why}")));
-            }
+            Found::Wrong(why) => return refused(format!("`{uses}` is wrong: {why}")),
             Found::NotHere => {
                 return Err(Lost::NotHere(format!("it calls `{uses}`, which is not here")));
             }
         };
+        self.parts.set(self.parts.get() + parts(&workflow));
+        if self.parts.get() > MAX_PARTS {
+            return refused(
+                "the calls of the run have too many inputs and jobs together".to_owned(),
+            );
+        }
         // What the token may do at most is settled by the owner, not by the file.
         let default = Permissions::all(Level::Write);
         let permissions = job.permissions.as_ref().or(permissions);
         let caller = Caller { job, permissions, default: &default };
         match check_call(caller, &workflow).first() {
-            Some(wrong) => Err(Lost::Refused(wrong.message.clone())),
+            Some(wrong) => Err(Lost::Refused(wrong.clone())),
             None => Ok(workflow),
         }
     }
 
     fn below(&self, uses: &'a str) -> Self {
         let within = self.within.iter().copied().chain([uses]).collect();
-        Calls { called: self.called, within, jobs: self.jobs }
+        Calls { called: self.called, within, jobs: self.jobs, files: self.files, parts: self.parts }
     }
 }
 
@@ -152,9 +169,17 @@ fn jobs(
             Ok(legs) => {
                 let mut ids = Vec::new();
                 for leg in legs {
-                    let told = with_called(workflow, job, &leg, verdict, contexts, calls);
-                    ids.extend(told.iter().map(|job| job.id.clone()));
-                    previews.extend(told);
+                    match with_called(workflow, job, &leg, verdict, contexts, calls) {
+                        Ok(told) => {
+                            ids.extend(told.iter().map(|job| job.id.clone()));
+                            previews.extend(told);
+                        }
+                        Err(wrong) => {
+                            // It is the same for each leg.
+                            problems.push(wrong);
+                            break;
+                        }
+                    }
                 }
                 if job.call.is_some() {
                     let mut seen = HashSet::new();
@@ -220,7 +245,13 @@ fn verdicts(workflow: &Workflow, contexts: &Contexts) -> Vec<Verdict> {
             let job = &workflow.jobs[place];
             let blame = needs[place].iter().find_map(|need| skipped[*need]);
             let blame = blame.map(|blame| workflow.jobs[blame].id.as_str());
-            let verdict = judge(job, contexts, blame);
+            let before: Vec<Before<'_>> = needs[place]
+                .iter()
+                .filter_map(|need| {
+                    Some((workflow.jobs[*need].id.as_str(), verdicts[*need].as_ref()?))
+                })
+                .collect();
+            let verdict = judge(job, contexts, blame, &before);
             skipped[place] = match &verdict {
                 Verdict::Skipped(_) => Some(place),
                 _ => needs[place].iter().find_map(|need| skipped[*need]),
@@ -231,8 +262,11 @@ fn verdicts(workflow: &Workflow, contexts: &Contexts) -> Vec<Verdict> {
     verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Runs)).collect()
 }
 
-/// Judges a job; `skipped` is one that does not run, of all that come before it.
-fn judge(job: &Job, contexts: &Contexts, skipped: Option<&str>) -> Verdict {
+/// A job that is needed, and its verdict.
+type Before<'a> = (&'a str, &'a Verdict);
+
+/// Judges a job; `skipped` is one that does not run, of all that come before it, `before` those that it needs.
+fn judge(job: &Job, contexts: &Contexts, skipped: Option<&str>, before: &[Before<'_>]) -> Verdict {
     let status = if skipped.is_some() { JobStatus::Skipped } else { JobStatus::Success };
     let after_skipped = |skipped: &str| {
         let is_needed = job.needs.iter().any(|need| need.eq_ignore_ascii_case(skipped));
@@ -248,16 +282,46 @@ fn judge(job: &Job, contexts: &Contexts, skipped: Option<&str>) -> Verdict {
         return after_skipped(skipped);
     }
     let text = condition.as_expression();
-    if condition.expressions().any(|expr| expr.reads_context("needs")) {
-        return Verdict::Depends(format!("when `{text}` holds, which the jobs it needs decide"));
-    }
-    match condition.holds(&contexts.with_status(status)) {
-        Ok(true) => Verdict::Runs,
-        Ok(false) => Verdict::Skipped(format!("its condition `{text}` does not hold")),
+    let mut contexts = contexts.with_status(status);
+    contexts.set("needs", results(before));
+    match condition.decide(&contexts, &|path| is_open(path, before)) {
+        Ok(None) => {
+            Verdict::Depends(format!("when `{text}` holds, which the jobs it needs decide"))
+        }
+        Ok(Some(true)) => Verdict::Runs,
+        Ok(Some(false)) => Verdict::Skipped(format!("its condition `{text}` does not hold")),
         Err(error) => {
             Verdict::Skipped(format!("its condition `{text}` cannot be computed: {error}"))
         }
     }
+}
+
+/// Returns the `needs` context as far as it is known: what runs is taken to end well, and says nothing yet.
+fn results(before: &[Before<'_>]) -> Object {
+    let needs = before.iter().map(|(id, verdict)| {
+        let is_skipped = matches!(verdict, Verdict::Skipped(_));
+        let mut need = Object::new();
+        need.insert("result", if is_skipped { "skipped" } else { "success" });
+        need.insert("outputs", Object::new());
+        (*id, Value::from(need))
+    });
+    needs.collect()
+}
+
+/// Returns true for a path to what jobs say when they have ended.
+fn is_open(path: &[String], before: &[Before<'_>]) -> bool {
+    let [context, rest @ ..] = path else { return false };
+    if !context.eq_ignore_ascii_case("needs") {
+        return false;
+    }
+    let (job, field) = (rest.first(), rest.get(1));
+    let named = |id: &str| job.is_none_or(|job| job == "*" || job.eq_ignore_ascii_case(id));
+    let is_result = field.is_some_and(|field| field.eq_ignore_ascii_case("result"));
+    before.iter().filter(|(id, _)| named(id)).any(|(_, verdict)| match verdict {
+        Verdict::Skipped(_) => false,
+        Verdict::Runs => !is_result,
+        Verdict::Depends(_) => true,
+    })
 }
 
 /// Returns the legs of a job; one that stands for all where they are not known yet, or are never computed.
@@ -279,6 +343,10 @@ fn legs(job: &Job, verdict: &Verdict, contexts: &Contexts) -> Result<Vec<Planned
 }
 
 /// Returns a leg, or the jobs of the workflow that it calls.
+///
+/// # Errors
+///
+/// Where the call is wrong, or one of those within it: then nothing of the workflow runs.
 fn with_called(
     workflow: &Workflow,
     job: &Job,
@@ -286,7 +354,7 @@ fn with_called(
     verdict: &Verdict,
     contexts: &Contexts,
     calls: &Calls<'_>,
-) -> Vec<Preview> {
+) -> Result<Vec<Preview>, Problem> {
     calls.jobs.set(calls.jobs.get() + 1);
     let waits = job.strategy.as_ref().is_some_and(Strategy::waits);
     let (runs, reason) = match verdict {
@@ -305,17 +373,15 @@ fn with_called(
         runs,
         reason,
     };
-    let Some(call) = job.call.as_ref().filter(|_| runs) else { return vec![own] };
+    let Some(call) = &job.call else { return Ok(vec![own]) };
     let called = match calls.find(job, call, workflow.permissions.as_ref()) {
-        Ok(called) => called,
-        Err(lost) => {
-            let (runs, why) = match lost {
-                Lost::NotHere(why) => (true, why),
-                Lost::Refused(why) => (false, why),
-            };
-            (own.runs, own.reason) = (runs, Some(why));
-            return vec![own];
+        Ok(called) if runs => called,
+        Ok(_) => return Ok(vec![own]),
+        Err(Lost::NotHere(why)) => {
+            own.reason = own.reason.or(Some(why));
+            return Ok(vec![own]);
         }
+        Err(Lost::Refused(wrong)) => return Err(wrong),
     };
     let mut within = contexts.clone();
     within.set("matrix", leg.matrix.clone());
@@ -323,7 +389,7 @@ fn with_called(
     within.set("inputs", given(&called, call, &within));
     within.set("matrix", Value::Null);
     match jobs(&called, &within, &calls.below(&call.uses)) {
-        Ok(nested) => nested
+        Ok(nested) => Ok(nested
             .into_iter()
             .map(|nested| Preview {
                 id: format!("{}/{}", own.id, nested.id),
@@ -335,12 +401,16 @@ fn with_called(
                 reason: nested.reason.or_else(|| own.reason.clone()),
                 ..nested
             })
-            .collect(),
+            .collect()),
         Err(problems) => {
             let first = problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
+            if problems.iter().any(|problem| problem.rule == Rule::WorkflowCall) {
+                let message = format!("`{}` is wrong: {first}", call.uses);
+                return Err(Problem::invalid(call.span, message).of(Rule::WorkflowCall));
+            }
             own.runs = false;
             own.reason = Some(format!("`{}` cannot be planned: {first}", call.uses));
-            vec![own]
+            Ok(vec![own])
         }
     }
 }

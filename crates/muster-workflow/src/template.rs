@@ -151,6 +151,26 @@ impl Condition {
         Ok(self.template.evaluate(contexts)?.is_truthy())
     }
 
+    /// Returns whether the condition holds, where that is known; see [`Expr::decide`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`crate::expr::Expr::evaluate`].
+    pub(crate) fn decide(
+        &self,
+        contexts: &Contexts,
+        is_open: &dyn Fn(&[String]) -> bool,
+    ) -> Result<Option<bool>, EvalError> {
+        if !self.names_status && contexts.status != JobStatus::Success {
+            return Ok(Some(false));
+        }
+        match self.template.parts() {
+            [Part::Expression(expr, _)] => expr.decide(contexts, is_open),
+            // With text around it, it is always true.
+            _ => self.holds(contexts).map(Some),
+        }
+    }
+
     /// Returns true where it names no status function, so that it also asks for success.
     pub(crate) fn needs_success(&self) -> bool {
         !self.names_status

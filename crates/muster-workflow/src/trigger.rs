@@ -91,9 +91,9 @@ fn type_refusal(trigger: &Trigger, event: &Event) -> Option<String> {
     let action = event.action.as_deref()?;
     let wanted: Vec<&str> = match &trigger.types {
         Some(types) => types.iter().map(String::as_str).collect(),
-        None => events::default_types(&event.name)?.to_vec(),
+        None => events::default_types(&event.name).to_vec(),
     };
-    if wanted.contains(&action) {
+    if wanted.is_empty() || wanted.contains(&action) {
         return None;
     }
     Some(format!("activity `{action}` is not among its types ({})", wanted.join(", ")))

@@ -457,8 +457,21 @@ impl<'a> Reader<'a> {
                 | ("null", yaml @ Yaml::Null) => yaml,
                 _ => self.refuse(span, format!("`{text}` is no !!{kind}")),
             },
-            Some(_) => self.refuse(span, "this tag is unknown".into()),
+            Some(_) => {
+                let (tag, span) = self.written_tag(span);
+                let message =
+                    format!("tag `{tag}` is unknown; a text that begins with `!` stands in quotes");
+                self.refuse(span, message)
+            }
         }
+    }
+
+    /// Returns the tag of a scalar as it is written before it, and where.
+    fn written_tag(&self, scalar: Span) -> (&str, Span) {
+        let before = self.source.text.get(..scalar.start).unwrap_or_default();
+        let start = before.rfind('!').unwrap_or(scalar.start);
+        let tag = self.source.text[start..].split_whitespace().next().unwrap_or_default();
+        (tag, Span { start, end: start + tag.len() })
     }
 
     fn refuse(&mut self, span: Span, message: String) -> Yaml {

@@ -100,6 +100,22 @@ impl Expr {
     }
 }
 
+impl Expr {
+    /// Returns whether the value is truthy, where it does not hang on what `is_open` says of a path that it is not
+    /// known yet; `None` where it does.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::evaluate`].
+    pub(crate) fn decide(
+        &self,
+        contexts: &Contexts,
+        is_open: &dyn Fn(&[String]) -> bool,
+    ) -> Result<Option<bool>, EvalError> {
+        Evaluator { contexts, bytes: 0 }.truth(&self.node, is_open)
+    }
+}
+
 /// A value on its way: the result of `.*` maps further indexes over its elements.
 enum Step {
     One(Value),
@@ -192,6 +208,30 @@ impl Evaluator<'_> {
             }
         };
         Ok(Step::One(value))
+    }
+
+    /// Returns the truth of a node as far as it is known: `false && x` is false, whatever `x` is.
+    fn truth(
+        &mut self,
+        node: &Node,
+        is_open: &dyn Fn(&[String]) -> bool,
+    ) -> Result<Option<bool>, EvalError> {
+        let (nodes, decides) = match node {
+            Node::Not(of) => return Ok(self.truth(of, is_open)?.map(|truth| !truth)),
+            Node::All(nodes) => (nodes, false),
+            Node::Any(nodes) => (nodes, true),
+            node if node.paths().iter().any(|path| is_open(path)) => return Ok(None),
+            node => return Ok(Some(self.one(node)?.is_truthy())),
+        };
+        let mut truth = Some(!decides);
+        for node in nodes {
+            match self.truth(node, is_open)? {
+                Some(one) if one == decides => return Ok(Some(decides)),
+                Some(_) => {}
+                None => truth = None,
+            }
+        }
+        Ok(truth)
     }
 
     /// Returns the first operand whose truth is `wanted`, else the last.

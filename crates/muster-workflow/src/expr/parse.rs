@@ -137,9 +137,7 @@ impl Expr {
     /// Returns the paths that the expression reads, from the context on; `*` stands for a key that is
     /// known only when it is evaluated.
     pub(crate) fn paths(&self) -> Vec<Vec<String>> {
-        let mut paths = Vec::new();
-        self.node.collect_paths(&mut paths, &|_| true);
-        paths
+        self.node.paths()
     }
 
     /// Returns the paths whose text may become part of the value: what is only searched does not.
@@ -186,6 +184,13 @@ impl Node {
             }
             _ => None,
         }
+    }
+
+    /// Returns all paths that are read in it.
+    pub(super) fn paths(&self) -> Vec<Vec<String>> {
+        let mut paths = Vec::new();
+        self.collect_paths(&mut paths, &|_| true);
+        paths
     }
 
     fn collect_paths(&self, paths: &mut Vec<Vec<String>>, enters: &dyn Fn(Function) -> bool) {

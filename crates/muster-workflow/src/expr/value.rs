@@ -315,7 +315,7 @@ pub(crate) fn format_number(number: f64) -> String {
     };
     let digits = mantissa.replace('.', "");
     let digits = digits.trim_end_matches('0');
-    if !(-5..15).contains(&exponent) {
+    if !(-4..15).contains(&exponent) {
         let (first, rest) = digits.split_at(1);
         let point = if rest.is_empty() { "" } else { "." };
         let exponent_sign = if exponent < 0 { '-' } else { '+' };

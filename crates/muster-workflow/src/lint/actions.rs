@@ -86,6 +86,9 @@ const OUTDATED: &[(&str, &[&str])] = &[
     ("wearerequired/lint-action", &["v1", "v2"]),
 ];
 
+/// So many inputs are named.
+const MAX_NAMED: usize = 50;
+
 impl Lint<'_> {
     pub(super) fn action(&mut self, token: &Token, step: &Token) {
         let Some(text) = token.text() else { return };
@@ -117,6 +120,9 @@ impl Lint<'_> {
         let given = step.get(keys::WITH).filter(|with| !matches!(with.kind, Kind::Wrong));
         let given = given.map(Token::pairs).unwrap_or_default();
         for pair in given {
+            if self.is_full() {
+                return;
+            }
             let Some(name) = pair.key.text() else { continue };
             match action.inputs.iter().find(|input| input.is(name)) {
                 Some(input) if input.deprecated && !input.required => {
@@ -132,7 +138,9 @@ impl Lint<'_> {
                         Some(near) => format!("did you mean `{near}`?"),
                         None if action.inputs.is_empty() => "it has none".to_owned(),
                         None => {
-                            format!("its inputs are: {}", names().collect::<Vec<_>>().join(", "))
+                            let first: Vec<&str> = names().take(MAX_NAMED).collect();
+                            let more = if action.inputs.len() > MAX_NAMED { ", …" } else { "" };
+                            format!("its inputs are: {}{more}", first.join(", "))
                         }
                     };
                     self.say_with_hint(pair.key.span, Rule::Action, message, &hint);
@@ -140,6 +148,9 @@ impl Lint<'_> {
             }
         }
         for input in action.inputs.iter().filter(|input| input.required) {
+            if self.is_full() {
+                return;
+            }
             let is_given =
                 given.iter().any(|pair| pair.key.text().is_some_and(|name| input.is(name)));
             if !is_given {
@@ -159,7 +170,9 @@ impl Lint<'_> {
             Uses::OwnRepository(path) => path,
             _ => return popular(uses).map(Rc::new),
         };
-        let folder = folder.trim_matches('/');
+        // However it is written, it is one.
+        let parts = folder.split('/').filter(|part| !matches!(*part, "" | "."));
+        let folder = &parts.collect::<Vec<_>>().join("/");
         if let Some(known) = self.actions.borrow().get(folder) {
             return known.clone();
         }
@@ -168,7 +181,7 @@ impl Lint<'_> {
             Some(of_manifest(file, &self.files.read(&at)?))
         });
         let read = read.map(Rc::new);
-        self.actions.borrow_mut().insert(folder.to_owned(), read.clone());
+        self.actions.borrow_mut().insert(folder.clone(), read.clone());
         read
     }
 }

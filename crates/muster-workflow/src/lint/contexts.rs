@@ -126,7 +126,8 @@ fn job() -> Type {
 /// A workflow that can be called has the secrets that it asks for, where it asks for any, and those of the runner.
 fn secrets(workflow: &Workflow) -> Type {
     match workflow.interface() {
-        Some(interface) if !interface.secrets.is_empty() => {
+        // What another event starts has those of its repository.
+        Some(interface) if !interface.secrets.is_empty() && workflow.triggers.len() == 1 => {
             let own = ["github_token", "actions_step_debug", "actions_runner_debug"];
             let asked = interface.secrets.iter().map(|(name, _)| name.as_str());
             Type::object(own.into_iter().chain(asked).map(|name| (name, Type::Text)))

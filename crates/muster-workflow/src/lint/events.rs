@@ -8,17 +8,8 @@ use crate::diagnostic::{Rule, Span};
 use crate::events;
 use crate::keys;
 use crate::pattern::Patterns;
+use crate::read::trigger::PAIRS;
 use crate::token::{Kind, Pair, Token};
-
-/// GitHub's bound on the inputs that people fill in.
-const MAX_INPUTS: usize = 25;
-
-/// Filters that exclude each other.
-const PAIRS: [(&str, &str); 3] = [
-    (keys::BRANCHES, keys::BRANCHES_IGNORE),
-    (keys::TAGS, keys::TAGS_IGNORE),
-    (keys::PATHS, keys::PATHS_IGNORE),
-];
 
 /// The other lists that must have items.
 const LISTS: [&str; 4] = [keys::TYPES, keys::WORKFLOWS, keys::NAMES, keys::VERSIONS];
@@ -52,16 +43,6 @@ impl Lint<'_> {
             };
             self.not_empty(&filter.value, &format!("`{key}`"));
             self.patterns(key, &filter.value);
-        }
-        for (include, ignore) in PAIRS {
-            let place =
-                |key: &str| value.pairs().iter().position(|pair| pair.key.text() == Some(key));
-            if let (Some(one), Some(other)) = (place(include), place(ignore)) {
-                let later = &value.pairs()[one.max(other)].key;
-                let message = format!("event `{name}` has both `{include}` and `{ignore}`");
-                let hint = format!("use `{include}` with patterns that begin with `!`");
-                self.say_with_hint(later.span, Rule::Events, message, &hint);
-            }
         }
         match name {
             events::SCHEDULE => {
@@ -103,11 +84,6 @@ impl Lint<'_> {
 
     fn dispatch(&mut self, event: &Pair) {
         let inputs = event.value.get(keys::INPUTS).map(Token::pairs).unwrap_or_default();
-        if inputs.len() > MAX_INPUTS {
-            let message =
-                format!("`workflow_dispatch` has {} inputs, more than {MAX_INPUTS}", inputs.len());
-            self.say(event.key.span, Rule::Events, message);
-        }
         for input in inputs {
             self.dispatch_input(input);
         }

@@ -92,8 +92,11 @@ impl Lint<'_> {
         let items = token.get(keys::STEPS).map(Token::items).unwrap_or_default();
         for item in items {
             self.step(item, &contexts);
-            if let Some(id) = item.get(keys::ID).and_then(Token::text) {
-                contexts.add("steps", id, of_step(self, item));
+            let parallel = item.get(keys::PARALLEL).map(Token::items).unwrap_or_default();
+            for step in std::iter::once(item).chain(parallel) {
+                if let Some(id) = step.get(keys::ID).and_then(Token::text) {
+                    contexts.add("steps", id, of_step(self, step));
+                }
             }
         }
         for pair in token.pairs() {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::Lint;
-use crate::call::{Caller, check_call};
+use crate::call::{Caller, MAX_PARTS, check_call, parts};
 use crate::diagnostic::Rule;
 use crate::keys;
 use crate::permissions::{Level, Permissions};
@@ -226,6 +226,14 @@ impl Lint<'_> {
     fn calls(&mut self, job: &Job) {
         let Some(call) = &job.call else { return };
         let Some(called) = self.called(&call.uses) else { return };
+        self.parts += parts(&called);
+        if self.parts > MAX_PARTS {
+            if self.parts - parts(&called) <= MAX_PARTS {
+                let message = "the calls up to here have too many inputs and jobs together";
+                self.say(call.span, Rule::WorkflowCall, message);
+            }
+            return;
+        }
         // What the token may do at most is settled by the owner, not by the file.
         let default = Permissions::all(Level::Write);
         let permissions = job.permissions.as_ref().or(self.workflow.permissions.as_ref());

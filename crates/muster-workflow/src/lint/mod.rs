@@ -52,6 +52,7 @@ pub fn lint(source: &str, files: &dyn Files) -> Vec<Problem> {
         files,
         called: RefCell::default(),
         actions: RefCell::default(),
+        parts: 0,
         problems: Vec::new(),
     };
     for span in yaml::read_with_anchors(source).unused {
@@ -78,6 +79,8 @@ struct Lint<'a> {
     called: RefCell<HashMap<String, Option<Rc<Workflow>>>>,
     /// The local actions that it uses, by their folders.
     actions: RefCell<HashMap<String, Option<Rc<popular::Interface>>>>,
+    /// What was looked at for all calls, see [`crate::call::parts`].
+    parts: usize,
     problems: Vec<Problem>,
 }
 
@@ -93,12 +96,21 @@ impl<'a> Lint<'a> {
         })
     }
 
+    /// Returns true when there is more than anybody reads.
+    fn is_full(&self) -> bool {
+        self.problems.len() > read::MAX_PROBLEMS
+    }
+
     fn say(&mut self, span: Span, rule: Rule, message: impl Into<String>) {
-        self.problems.push(Problem::advice(span, rule, message));
+        if !self.is_full() {
+            self.problems.push(Problem::advice(span, rule, message));
+        }
     }
 
     fn say_with_hint(&mut self, span: Span, rule: Rule, message: impl Into<String>, hint: &str) {
-        self.problems.push(Problem::advice(span, rule, message).with_hint(hint));
+        if !self.is_full() {
+            self.problems.push(Problem::advice(span, rule, message).with_hint(hint));
+        }
     }
 
     /// Returns true where a word without quotes stands.

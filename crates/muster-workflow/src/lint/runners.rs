@@ -81,6 +81,8 @@ impl Lint<'_> {
     /// Checks the labels of a job; `job` is the whole of it, for its matrix.
     pub(super) fn runs_on(&mut self, runs_on: &Token, job: &Token) {
         let labels = match &runs_on.kind {
+            // What the runners of a group bear its owner knows.
+            Kind::Map(_) if runs_on.get(keys::GROUP).is_some() => None,
             Kind::Map(_) => runs_on.get(keys::LABELS),
             _ => Some(runs_on),
         };

@@ -222,8 +222,13 @@ fn names_workflow(text: &str) -> bool {
         let ending = path.rsplit_once('.').map(|(_, ending)| ending);
         matches!(ending, Some("yml" | "yaml"))
     };
+    // They lie at the top of this folder.
+    let is_at_top = |path: &str| {
+        path.strip_prefix(".github/workflows/")
+            .is_some_and(|name| !name.contains('/') && is_file(name))
+    };
     if let Some(path) = text.strip_prefix("./").or_else(|| text.strip_prefix("$/")) {
-        return is_file(path);
+        return is_at_top(path);
     }
     let Some((path, git_ref)) = text.split_once('@') else { return false };
     let parts: Vec<&str> = path.splitn(3, '/').collect();

@@ -12,7 +12,7 @@ mod step;
 mod strategy;
 #[cfg(test)]
 mod tests;
-mod trigger;
+pub(crate) mod trigger;
 
 use crate::diagnostic::Problem;
 use crate::keys;

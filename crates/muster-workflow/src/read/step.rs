@@ -25,8 +25,9 @@ impl Reader {
     fn step(&mut self, token: &Token, ids: &mut Ids) -> Option<Step> {
         let id = token.get(keys::ID);
         if let Some((id, text)) = id.and_then(|id| Some((id, id.text()?))) {
+            let before = self.problems.len();
             self.identifier(text, id.span, "step");
-            if !ids.take(text) {
+            if !ids.take(text) && self.problems.len() == before {
                 let message = format!("step id `{text}` is already defined");
                 self.problems.push(Problem::invalid(id.span, message).of(Rule::Id));
             }

@@ -2,14 +2,20 @@
 
 use super::Reader;
 use crate::diagnostic::{Problem, Rule, Span};
+use crate::expr::Contexts;
 use crate::keys;
-use crate::strategy::Strategy;
-use crate::token::{Kind, Token};
+use crate::strategy::{MAX_LEGS, Strategy};
+use crate::token::{Kind, Pair, Places, Token};
 
 impl Reader {
     pub(super) fn strategy(&mut self, token: &Token) -> Strategy {
-        if let Some(matrix) = token.get(keys::MATRIX) {
-            self.matrix(matrix, token.is_computed());
+        let matrix = token.pairs().iter().find(|pair| pair.key.text() == Some(keys::MATRIX));
+        if let Some(matrix) = matrix {
+            let before = self.problems.len();
+            self.matrix(&matrix.value, token.is_computed());
+            if self.problems.len() == before {
+                self.legs(matrix, token);
+            }
         }
         Strategy::new(token.clone())
     }
@@ -63,6 +69,22 @@ impl Reader {
                     }
                 }
             }
+        }
+    }
+
+    /// Says that there are too many legs, where nothing of a matrix is computed.
+    fn legs(&mut self, matrix: &Pair, strategy: &Token) {
+        let product = |sum: usize, pair: &Pair| sum.saturating_mul(pair.value.items().len().max(1));
+        let vectors = matrix.value.pairs().iter();
+        let is_small = vectors.fold(1, product) <= MAX_LEGS;
+        // The parser of the server leaves it to whoever plans.
+        if is_small || strategy.is_computed() || self.places == Places::Texts {
+            return;
+        }
+        let only = Pair { key: matrix.key.clone(), value: matrix.value.clone() };
+        let only = Token { span: strategy.span, kind: Kind::Map(vec![only]) };
+        if let Err(why) = Strategy::new(only).legs(&Contexts::new()) {
+            self.of_matrix(matrix.key.span, why);
         }
     }
 

@@ -244,16 +244,14 @@ fn a_matrix_is_bounded() {
         (0..20).map(|n| n.to_string()).collect::<Vec<_>>().join(","),
         (0..20).map(|n| n.to_string()).collect::<Vec<_>>().join(","),
     );
-    let refused = plan(&read(&source).unwrap(), &Contexts::new()).unwrap_err();
-    assert_snapshot!(refused[0].message, @"job `a`: the matrix has more than 256 legs");
+    assert_snapshot!(problems(&source), @"ci.yml:5:16: the matrix has more than 256 legs");
     let numbers = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     let excludes = (0..9_000).map(|n| format!("{{n: {n}, m: 200}}")).collect::<Vec<_>>().join(",");
     let source = format!(
         "on: push\njobs:\n  a:\n    runs-on: x\n    strategy: {{matrix: {{n: [{0}], m: [{0}], exclude: [{excludes}]}}}}\n    steps: [{{run: a}}]\n",
         numbers(128),
     );
-    let refused = plan(&read(&source).unwrap(), &Contexts::new()).unwrap_err();
-    assert_snapshot!(refused[0].message, @"job `a`: the matrix has more combinations than can be tried");
+    assert_snapshot!(problems(&source), @"ci.yml:5:16: the matrix has more combinations than can be tried");
     let source = format!(
         "on: push\njobs:\n  a:\n    runs-on: x\n    strategy: {{matrix: {{n: [{}], m: [{}]}}}}\n    steps: [{{run: a}}]\n",
         numbers(256),
@@ -261,6 +259,11 @@ fn a_matrix_is_bounded() {
     );
     let refused = plan(&read(&source).unwrap(), &Contexts::new()).unwrap_err();
     assert_snapshot!(refused[0].message, @"job `a`: the legs of the matrix have more than 10485760 bytes");
+    let computed = "on: push\njobs: {a: {runs-on: x, strategy: {matrix: {n: '${{ fromJSON(github.list) }}', m: [1, 2]}}, steps: [{run: a}]}}";
+    let mut contexts = Contexts::new();
+    contexts.set("github", &serde_json::json!({"list": format!("[{}]", numbers(200))}));
+    let refused = plan(&read(computed).unwrap(), &contexts).unwrap_err();
+    assert_snapshot!(refused[0].message, @"job `a`: the matrix has more than 256 legs");
 }
 
 #[test]

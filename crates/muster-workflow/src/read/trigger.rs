@@ -7,14 +7,35 @@ use crate::diagnostic::{Problem, Rule, Span};
 use crate::events;
 use crate::keys;
 use crate::pattern::{Filter, Patterns};
-use crate::token::{Kind, Pair, Token};
+use crate::token::{Kind, Pair, Places, Token};
 use crate::workflow::{Details, Input, InputKind, Interface, Schedule, Trigger};
 
 /// How many bytes the patterns of all filters may have: each becomes a hundred when it is compiled.
 const MAX_PATTERN_BYTES: usize = 200_000;
 
+/// GitHub's bound on the inputs that people fill in.
+const MAX_INPUTS: usize = 25;
+
+/// Filters that exclude each other.
+pub(crate) const PAIRS: [(&str, &str); 3] = [
+    (keys::BRANCHES, keys::BRANCHES_IGNORE),
+    (keys::TAGS, keys::TAGS_IGNORE),
+    (keys::PATHS, keys::PATHS_IGNORE),
+];
+
+/// GitHub keeps this name for itself.
+const RESERVED_SECRET: &str = "GITHUB_TOKEN";
+
 impl Reader {
     pub(super) fn triggers(&mut self, token: &Token) -> Vec<Trigger> {
+        let is_empty = match &token.kind {
+            Kind::Map(pairs) => pairs.is_empty(),
+            Kind::List(items) => items.is_empty(),
+            _ => false,
+        };
+        if is_empty && self.is_well_formed {
+            self.problems.push(Problem::invalid(token.span, "`on` names no event"));
+        }
         if let Kind::Map(pairs) = &token.kind {
             return pairs.iter().filter_map(|pair| self.trigger(&pair.key, &pair.value)).collect();
         }
@@ -30,7 +51,7 @@ impl Reader {
             branches: Vec::new(),
             tags: Vec::new(),
             paths: Vec::new(),
-            details: self.details(name.text()?, value),
+            details: self.details(name, value),
         };
         for pair in value.pairs() {
             let filters = match pair.key.text() {
@@ -41,7 +62,27 @@ impl Reader {
             };
             filters.push(self.filter(pair));
         }
+        self.one_way(&trigger.event, value);
         Some(trigger)
+    }
+
+    /// What selects and what ignores exclude each other.
+    fn one_way(&mut self, event: &str, value: &Token) {
+        if self.places == Places::Texts {
+            // The parser leaves it to who decides what an event starts.
+            return;
+        }
+        for (include, ignore) in PAIRS {
+            let place =
+                |key: &str| value.pairs().iter().position(|pair| pair.key.text() == Some(key));
+            if let (Some(one), Some(other)) = (place(include), place(ignore)) {
+                let later = &value.pairs()[one.max(other)].key;
+                let message = format!("event `{event}` has both `{include}` and `{ignore}`");
+                let hint = format!("use `{include}` with patterns that begin with `!`");
+                let problem = Problem::invalid(later.span, message).of(Rule::Events);
+                self.problems.push(problem.with_hint(hint));
+            }
+        }
     }
 
     fn filter(&mut self, pair: &Pair) -> Filter {
@@ -66,8 +107,8 @@ impl Reader {
     }
 
     /// Reads what only some events carry.
-    fn details(&mut self, event: &str, value: &Token) -> Details {
-        match event {
+    fn details(&mut self, event: &Token, value: &Token) -> Details {
+        match event.text().unwrap_or_default() {
             events::SCHEDULE => {
                 self.schedules(value);
                 let text =
@@ -81,20 +122,36 @@ impl Reader {
                 });
                 Details::Schedule(items.collect())
             }
-            events::WORKFLOW_DISPATCH => Details::Dispatch(self.dispatch_inputs(value)),
-            events::WORKFLOW_CALL => Details::Call(Interface {
-                inputs: self.call_inputs(value),
-                secrets: named(value, keys::SECRETS)
-                    .map(|(name, token)| (name, is_required(token)))
-                    .collect(),
-                outputs: named(value, keys::OUTPUTS)
-                    .filter_map(|(name, token)| Some((name, template(token.get(keys::VALUE)?)?)))
-                    .collect(),
-            }),
+            events::WORKFLOW_DISPATCH => Details::Dispatch(self.dispatch_inputs(event.span, value)),
+            events::WORKFLOW_CALL => {
+                self.secrets(value);
+                Details::Call(Interface {
+                    inputs: self.call_inputs(value),
+                    secrets: named(value, keys::SECRETS)
+                        .map(|(name, token)| (name, is_required(token)))
+                        .collect(),
+                    outputs: named(value, keys::OUTPUTS)
+                        .filter_map(|(name, token)| {
+                            Some((name, template(token.get(keys::VALUE)?)?))
+                        })
+                        .collect(),
+                })
+            }
             events::WORKFLOW_RUN => {
                 Details::Follows(value.get(keys::WORKFLOWS).map(texts).unwrap_or_default())
             }
             _ => Details::None,
+        }
+    }
+
+    fn secrets(&mut self, call: &Token) {
+        let secrets = call.get(keys::SECRETS).map(Token::pairs).unwrap_or_default();
+        for pair in secrets {
+            if pair.key.text().is_some_and(|name| name.eq_ignore_ascii_case(RESERVED_SECRET)) {
+                let message =
+                    format!("secret `{RESERVED_SECRET}` is always there, and is GitHub's own");
+                self.problems.push(Problem::invalid(pair.key.span, message).of(Rule::Events));
+            }
         }
     }
 
@@ -124,10 +181,15 @@ impl Reader {
     }
 
     /// A choice needs options, and nothing else has some; a boolean begins as one.
-    fn dispatch_inputs(&mut self, value: &Token) -> Vec<Input> {
+    fn dispatch_inputs(&mut self, event: Span, value: &Token) -> Vec<Input> {
         let inputs = inputs(value);
         let pairs = value.get(keys::INPUTS).map(Token::pairs).unwrap_or_default().iter();
         let written = pairs.filter(|pair| pair.key.text().is_some());
+        if inputs.len() > MAX_INPUTS {
+            let message =
+                format!("`workflow_dispatch` has {} inputs, more than {MAX_INPUTS}", inputs.len());
+            self.problems.push(Problem::invalid(event, message).of(Rule::Events));
+        }
         for (input, written) in inputs.iter().zip(written) {
             let default = input.default.as_ref().filter(|_| input.kind == InputKind::Boolean);
             if let Some(default) = default.filter(|value| !input.kind.takes(value)) {

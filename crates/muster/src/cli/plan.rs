@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
+use muster_core::change::skip_mark;
 use muster_workflow::diagnostic::Problem;
 use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
@@ -95,10 +96,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             folders.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect()
         }
     };
+    // A push asks for no run with its last commit.
+    let message = payload.pointer("/head_commit/message").and_then(Json::as_str);
+    let mark = message.filter(|_| name == "push").and_then(skip_mark);
     let mut exit = GREEN;
     let mut judged = Vec::new();
     for file in files {
-        match judge_file(&file, &event, &contexts) {
+        match judge_file(&file, &event, mark, &contexts) {
             Ok(Ok(workflow)) => judged.push(workflow),
             Ok(Err((source, problems))) => {
                 let path = file.to_string_lossy();
@@ -181,6 +185,7 @@ type Wrong = (String, Vec<Problem>);
 fn judge_file(
     file: &Path,
     event: &Event,
+    mark: Option<&str>,
     contexts: &Contexts,
 ) -> anyhow::Result<Result<Judged, Wrong>> {
     let (source, problems) = problems(file, check)?;
@@ -197,6 +202,10 @@ fn judge_file(
     };
     if let Verdict::Skip(why) = judge(&workflow, event) {
         judged.reason = Some(why);
+        return Ok(Ok(judged));
+    }
+    if let Some(mark) = mark {
+        judged.reason = Some(format!("the message of its commit has `{mark}`"));
         return Ok(Ok(judged));
     }
     let mut contexts = contexts.clone();

@@ -267,7 +267,10 @@ fn expressions_are_evaluated_and_filters_judged() {
 fn what_a_workflow_names_in_its_repository_is_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| write(folder.path(), path, text);
-    write("tools/action.yml", "inputs: {level: {required: true}}\n");
+    write(
+        "tools/action.yml",
+        "name: a\ndescription: b\ninputs: {level: {required: true}}\nruns: {using: composite, steps: []}\n",
+    );
     write(
         ".github/workflows/ci.yml",
         "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n    - uses: ./tools\n    - uses: ./../tools\n    - uses: ./nowhere\n",
@@ -436,11 +439,8 @@ jobs:
     let circle = ".github/workflows/circle.yml";
     let done = muster(&["plan", circle, "--event", "workflow_call"]);
     assert_snapshot!(done.out, @"
-    .github/workflows/circle.yml runs:
-      a / a  does not run: it calls `./.github/workflows/circle.yml`, which calls itself
-      a / b  does not run: it calls `./.github/workflows/circle.yml`, which calls itself
-      b / a  does not run: it calls `./.github/workflows/circle.yml`, which calls itself
-      b / b  does not run: it calls `./.github/workflows/circle.yml`, which calls itself
+    .github/workflows/circle.yml:3:13: `./.github/workflows/circle.yml` is wrong: `./.github/workflows/circle.yml` calls itself [workflow-call]
+    .github/workflows/circle.yml:4:13: `./.github/workflows/circle.yml` is wrong: `./.github/workflows/circle.yml` calls itself [workflow-call]
     ");
     std::fs::remove_file(folder.path().join(circle)).unwrap();
     write(".github/workflows/wrong.yml", "on: push\n");
@@ -473,11 +473,24 @@ jobs:
     runs-on: x
     steps: [{run: a}]
   build: {uses: ./.github/workflows/called.yml, with: {to: here}}
+  absent: {uses: ./.github/workflows/absent.yml}
+",
+    );
+    write(
+        ".github/workflows/calls.yml",
+        r"
+on: push
+jobs:
+  right: {uses: ./.github/workflows/called.yml, with: {to: here}}
   unknown: {uses: ./.github/workflows/called.yml, with: {to: here, form: 1}}
   wrong: {uses: ./.github/workflows/wrong.yml}
   closed: {uses: ./.github/workflows/closed.yml}
-  absent: {uses: ./.github/workflows/absent.yml}
+  within: {if: false, uses: ./.github/workflows/calls-closed.yml}
 ",
+    );
+    write(
+        ".github/workflows/calls-closed.yml",
+        "on: workflow_call\njobs: {a: {uses: ./.github/workflows/closed.yml}}\n",
     );
     write(
         ".github/workflows/called.yml",
@@ -498,10 +511,15 @@ jobs:
       gone            does not run: its condition `false` does not hold
       build / first   runs
       build / second  runs
-      unknown         does not run: `./.github/workflows/called.yml` has no input `form`
-      wrong           does not run: it calls `./.github/workflows/wrong.yml`, which is wrong: line 1: a workflow needs `jobs`
-      closed          does not run: `./.github/workflows/closed.yml` cannot be called: its `on` has no `workflow_call`
       absent          runs: it calls `./.github/workflows/absent.yml`, which is not here
+    ");
+    // Of a workflow that calls what cannot be called nothing runs.
+    let done = muster(&["plan", ".github/workflows/calls.yml", "--event", "push"]);
+    assert_eq!(done.exit, Some(1));
+    assert_snapshot!(done.out, @"
+    .github/workflows/calls.yml:5:74: `./.github/workflows/called.yml` has no input `form` [workflow-call]
+    .github/workflows/calls.yml:6:17: `./.github/workflows/wrong.yml` is wrong: line 1: a workflow needs `jobs` [workflow-call]
+    .github/workflows/calls.yml:7:18: `./.github/workflows/closed.yml` cannot be called: its `on` has no `workflow_call` [workflow-call]
     ");
     let done = muster(&["plan", ci, "--event", "push", "--format", "json"]);
     let plan: serde_json::Value = serde_json::from_str(&done.out).unwrap();
@@ -515,9 +533,6 @@ jobs:
     "gone" []
     "build/first" []
     "build/second" ["build/first"]
-    "unknown" []
-    "wrong" []
-    "closed" []
     "absent" []
     "#);
     let done =
@@ -581,4 +596,55 @@ fn the_ref_and_commit_of_an_event_are_those_that_github_names() {
     pull_request_target refs/heads/main main b1 topic main  runs
     issues refs/heads/trunk trunk     runs
     ");
+}
+
+#[test]
+fn a_condition_is_decided_as_far_as_it_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| write(folder.path(), path, text);
+    write(
+        ".github/workflows/ci.yml",
+        r"
+on:
+  push:
+  check_suite:
+  workflow_call: {inputs: {flag: {type: boolean, default: true}}}
+jobs:
+  a: {runs-on: x, steps: [{run: a}]}
+  gone: {if: false, runs-on: x, steps: [{run: a}]}
+  never: {needs: a, if: github.event_name == 'pull_request' && needs.a.outputs.x, runs-on: x, steps: [{run: a}]}
+  open: {needs: a, if: needs.a.outputs.x == 'true', runs-on: x, steps: [{run: a}]}
+  always: {needs: a, if: needs.a.outputs.x == 'true' || true, runs-on: x, steps: [{run: a}]}
+  red: {needs: a, if: always() && needs.a.result == 'failure', runs-on: x, steps: [{run: a}]}
+  after: {needs: [gone], if: always() && needs.gone.result != 'skipped', runs-on: x, steps: [{run: a}]}
+  silent: {needs: [gone], if: '!cancelled() && needs.gone.outputs.x', runs-on: x, steps: [{run: a}]}
+  any: {needs: [a, open], if: 'contains(needs.*.result, ''failure'')', runs-on: x, steps: [{run: a}]}
+  flag: {if: inputs.flag, runs-on: x, steps: [{run: a}]}
+",
+    );
+    let muster = |arguments: &[&str]| muster(folder.path(), arguments, "");
+    assert_snapshot!(muster(&["plan", "--event", "push"]).out, @"
+    .github/workflows/ci.yml runs:
+      a       runs
+      gone    does not run: its condition `false` does not hold
+      never   does not run: its condition `github.event_name == 'pull_request' && needs.a.outputs.x` does not hold
+      open    runs: when `needs.a.outputs.x == 'true'` holds, which the jobs it needs decide
+      always  runs
+      red     does not run: its condition `always() && needs.a.result == 'failure'` does not hold
+      after   does not run: its condition `always() && needs.gone.result != 'skipped'` does not hold
+      silent  does not run: its condition `!cancelled() && needs.gone.outputs.x` does not hold
+      any     runs: when `contains(needs.*.result, 'failure')` holds, which the jobs it needs decide
+      flag    does not run: its condition `inputs.flag` does not hold
+    ");
+    write("call.json", r#"{"inputs": {"flag": false}}"#);
+    let flag = |arguments: &[&str]| {
+        let out = muster(arguments).out;
+        out.lines().last().unwrap_or_default().to_owned()
+    };
+    assert_snapshot!(flag(&["plan", "--event", "workflow_call"]), @"  flag    runs");
+    assert_snapshot!(flag(&["plan", "--event", "workflow_call", "--payload", "call.json"]), @"  flag    does not run: its condition `inputs.flag` does not hold");
+    write("suite.json", r#"{"action": "requested"}"#);
+    assert_snapshot!(muster(&["plan", "--event", "check_suite", "--payload", "suite.json"]).out, @".github/workflows/ci.yml does not run: activity `requested` is not among its types (completed)");
+    write("push.json", r#"{"head_commit": {"message": "Docs [skip ci]"}}"#);
+    assert_snapshot!(muster(&["plan", "--event", "push", "--payload", "push.json"]).out, @".github/workflows/ci.yml does not run: the message of its commit has `[skip ci]`");
 }
