@@ -189,8 +189,8 @@ impl Problem {
     }
 }
 
-/// Puts a space before each colon that would go on with a place.
-fn without_places(message: &str) -> String {
+/// Puts a space before each colon of a message that would go on with a place: `a:1:2` becomes `a:1 :2`.
+pub fn without_places(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     // Whether what was read last is a colon and numbers, where they began.
     let (mut after_colon, mut after_number) = (false, false);

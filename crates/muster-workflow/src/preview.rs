@@ -79,6 +79,9 @@ pub fn preview(
 /// How many jobs are told at most, of one file and of all that call each other: these multiply.
 pub(crate) const MAX_JOBS: usize = 2_000;
 
+/// How many jobs all of them may need together: who needs a job that calls needs all that it calls.
+const MAX_NEEDS: usize = 50_000;
+
 /// The calls that led to a workflow.
 struct Calls<'a> {
     called: &'a dyn Called,
@@ -166,6 +169,11 @@ fn jobs(
     let mut calling: HashMap<&str, Vec<String>> = HashMap::new();
     for (job, verdict) in workflow.jobs.iter().zip(&verdicts) {
         match legs(job, verdict, contexts) {
+            Ok(legs) if calls.jobs.get() + legs.len() > MAX_JOBS => {
+                let message = format!("the run has more than {MAX_JOBS} jobs");
+                problems.push(Problem::invalid(job.span, message));
+                break;
+            }
             Ok(legs) => {
                 let mut ids = Vec::new();
                 for leg in legs {
@@ -177,6 +185,9 @@ fn jobs(
                         Err(wrong) => {
                             // It is the same for each leg.
                             problems.push(wrong);
+                            if calls.parts.get() > MAX_PARTS {
+                                return Err(problems);
+                            }
                             break;
                         }
                     }
@@ -191,6 +202,14 @@ fn jobs(
         }
     }
     // Who needs a job that calls needs the jobs of what it calls.
+    let told = |need: &String| calling.get(need.as_str()).map_or(1, Vec::len);
+    let count: usize = previews.iter().flat_map(|preview| &preview.needs).map(told).sum();
+    if count > MAX_NEEDS {
+        let span = workflow.jobs.first().map(|job| job.span).unwrap_or_default();
+        let message = format!("the jobs of the run need more than {MAX_NEEDS} jobs together");
+        problems.push(Problem::invalid(span, message));
+        return Err(problems);
+    }
     for preview in &mut previews {
         let needs = std::mem::take(&mut preview.needs).into_iter();
         preview.needs = needs

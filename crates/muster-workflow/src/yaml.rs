@@ -42,6 +42,9 @@ pub(crate) struct Entry {
     pub(crate) value: Node,
 }
 
+/// Between an anchor and its value lines with comments may stand, of so many bytes.
+const LONGEST_COMMENT: usize = 1_000;
+
 impl Entry {
     /// Returns true for what is a merge key elsewhere in YAML: `<<` before a mapping, or a list of them.
     pub(crate) fn merges(&self) -> bool {
@@ -331,8 +334,11 @@ impl<'a> Reader<'a> {
         let mut before = self.source.text.get(..value.start).unwrap_or_default().trim_end();
         // A tag may stand between, and lines with comments.
         while let Some(word) = before.split_whitespace().next_back() {
-            let line = before.rfind('\n').map_or(0, |line| line + 1);
-            if before[line..].trim_start().starts_with('#') {
+            // What is longer is no line of comment.
+            let from = before.floor_char_boundary(before.len().saturating_sub(LONGEST_COMMENT));
+            let line = before[from..].rfind('\n').map_or(from, |line| from + line + 1);
+            let is_line = line > from || from == 0;
+            if is_line && before[line..].trim_start().starts_with('#') {
                 before = before[..line].trim_end();
                 continue;
             }

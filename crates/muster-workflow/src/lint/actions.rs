@@ -86,6 +86,9 @@ const OUTDATED: &[(&str, &[&str])] = &[
     ("wearerequired/lint-action", &["v1", "v2"]),
 ];
 
+/// The manifests of so many actions of the repository are looked at.
+const MAX_ACTIONS: usize = 50;
+
 /// So many inputs are named.
 const MAX_NAMED: usize = 50;
 
@@ -175,6 +178,9 @@ impl Lint<'_> {
         let folder = &parts.collect::<Vec<_>>().join("/");
         if let Some(known) = self.actions.borrow().get(folder) {
             return known.clone();
+        }
+        if self.actions.borrow().len() >= MAX_ACTIONS {
+            return None;
         }
         let read = ["action.yml", "action.yaml"].into_iter().find_map(|file| {
             let at = if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") };

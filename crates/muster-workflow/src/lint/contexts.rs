@@ -159,7 +159,7 @@ pub(super) fn of_input(kind: &InputKind) -> Type {
     }
 }
 
-fn outputs(job: &Job) -> Type {
+pub(super) fn outputs(job: &Job) -> Type {
     Type::object(job.outputs.iter().map(|(name, _)| (name.as_str(), Type::Text)))
 }
 
@@ -183,7 +183,7 @@ pub(super) fn of_job(lint: &Lint<'_>, all: &Contexts, job: &Job, token: &Token) 
                 }),
                 None => Type::map(Type::Text),
             },
-            None => outputs(needed),
+            None => lint.outputs_of(needed),
         };
         (needed.id.as_str(), Type::object([("outputs", outputs), ("result", Type::Text)]))
     });

@@ -21,12 +21,15 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+use crate::call::MAX_FILES;
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::keys;
 use crate::read::{self, in_order};
 use crate::token::{Pair, Places, Token};
 use crate::workflow::{Job, Workflow};
 use crate::yaml;
+
+use self::types::Type;
 
 /// The files of the repository that a workflow is in.
 pub trait Files {
@@ -44,7 +47,7 @@ impl Files for () {
 /// Returns all that is wrong with a workflow file, in the order of the places.
 pub fn lint(source: &str, files: &dyn Files) -> Vec<Problem> {
     let (read, mut problems) = read::parse(source, Places::Linted);
-    let Some((root, workflow)) = &read else { return problems };
+    let Some((root, workflow)) = &read else { return in_order(problems) };
     let mut lint = Lint {
         source,
         root,
@@ -52,6 +55,7 @@ pub fn lint(source: &str, files: &dyn Files) -> Vec<Problem> {
         files,
         called: RefCell::default(),
         actions: RefCell::default(),
+        outputs: RefCell::default(),
         parts: 0,
         problems: Vec::new(),
     };
@@ -79,6 +83,8 @@ struct Lint<'a> {
     called: RefCell<HashMap<String, Option<Rc<Workflow>>>>,
     /// The local actions that it uses, by their folders.
     actions: RefCell<HashMap<String, Option<Rc<popular::Interface>>>>,
+    /// What the jobs leave, by their ids.
+    outputs: RefCell<HashMap<String, Type>>,
     /// What was looked at for all calls, see [`crate::call::parts`].
     parts: usize,
     problems: Vec<Problem>,
@@ -119,11 +125,20 @@ impl<'a> Lint<'a> {
         text.starts_with(|c: char| c.is_alphanumeric())
     }
 
+    /// Returns the type of what a job leaves.
+    fn outputs_of(&self, job: &Job) -> Type {
+        let mut known = self.outputs.borrow_mut();
+        known.entry(job.id.clone()).or_insert_with(|| contexts::outputs(job)).clone()
+    }
+
     /// Returns a workflow of the same repository that can be read.
     fn called(&self, uses: &str) -> Option<Rc<Workflow>> {
         let path = uses.strip_prefix("./").or_else(|| uses.strip_prefix("$/"))?;
         if let Some(known) = self.called.borrow().get(path) {
             return known.clone();
+        }
+        if self.called.borrow().len() >= MAX_FILES {
+            return None;
         }
         let read = self.files.read(path).and_then(|source| read::read(&source).ok()).map(Rc::new);
         self.called.borrow_mut().insert(path.to_owned(), read.clone());

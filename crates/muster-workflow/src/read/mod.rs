@@ -32,17 +32,17 @@ pub fn read(source: &str) -> Result<Workflow, Vec<Problem>> {
     let (read, problems) = parse(source, Places::Words);
     match read {
         Some((_, workflow)) if problems.is_empty() => Ok(workflow),
-        _ => Err(problems),
+        _ => Err(in_order(problems)),
     }
 }
 
 /// Returns all that is wrong with a workflow file, in the order of the places; what muster does not support
 /// yet is not wrong.
 pub fn check(source: &str) -> Vec<Problem> {
-    parse(source, Places::Words).1
+    in_order(parse(source, Places::Words).1)
 }
 
-/// Reads a file as far as it can be read, and returns all that is wrong with it.
+/// Reads a file as far as it can be read, and returns all that is wrong with it, in no order.
 pub(crate) fn parse(source: &str, places: Places) -> (Option<(Token, Workflow)>, Vec<Problem>) {
     let (root, mut problems) = yaml::read(source);
     let read = root.map(|root| {
@@ -52,7 +52,7 @@ pub(crate) fn parse(source: &str, places: Places) -> (Option<(Token, Workflow)>,
         problems.extend(more);
         (root, workflow)
     });
-    (read, in_order(problems))
+    (read, problems)
 }
 
 /// The most problems of a file that are told: a file may have as many as it has words.
@@ -63,12 +63,10 @@ pub(crate) fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by(|a, b| (a.span.start, &a.message).cmp(&(b.span.start, &b.message)));
     // What an alias stands for is read wherever it stands, and is wrong at one place.
     problems.dedup_by(|a, b| (a.span, &a.message) == (b.span, &b.message));
-    let more = problems.len().saturating_sub(MAX_PROBLEMS);
-    if more > 0 {
+    if problems.len() > MAX_PROBLEMS {
         let span = problems[MAX_PROBLEMS].span;
         problems.truncate(MAX_PROBLEMS);
-        problems
-            .push(Problem::invalid(span, format!("from here on there are {more} more problems")));
+        problems.push(Problem::invalid(span, "from here on there are more problems"));
     }
     problems
 }

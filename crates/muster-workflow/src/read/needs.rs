@@ -34,7 +34,9 @@ impl Reader {
                             job.id
                         );
                         let problem = Problem::invalid(*at, message).of(Rule::JobNeeds);
-                        let ids = jobs.iter().map(|job| job.id.as_str());
+                        // A hint is looked for only as long as somebody may read it.
+                        let is_read = self.problems.len() < super::MAX_PROBLEMS;
+                        let ids = jobs.iter().map(|job| job.id.as_str()).filter(|_| is_read);
                         self.problems.push(match nearest(need, ids) {
                             Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
                             None => problem,

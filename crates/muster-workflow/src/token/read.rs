@@ -232,6 +232,13 @@ impl Reader<'_> {
         if self.problems.len() < MAX_PROBLEMS { nearest(wrong, words) } else { None }
     }
 
+    fn with_nearest_event(&self, problem: Problem, name: &str) -> Problem {
+        match self.nearest(name, EVENTS.iter().map(|event| event.name)) {
+            Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+            None => problem,
+        }
+    }
+
     fn unknown_key(&mut self, name: &str, span: Span, candidates: &[&'static Mapping]) {
         let keys = || candidates.iter().flat_map(|mapping| mapping.keys).map(|key| key.name);
         let what = match candidates {
@@ -475,7 +482,8 @@ impl Reader<'_> {
         let Some(event) = events::event(name) else {
             let message = format!("`{name}` is no event that starts a workflow");
             let problem = Problem::invalid(entry.key_span, message).of(Broken::Events);
-            self.problems.push(with_nearest_event(problem, name));
+            let problem = self.with_nearest_event(problem, name);
+            self.problems.push(problem);
             return None;
         };
         let what = What::Event(event.name);
@@ -588,7 +596,7 @@ impl Reader<'_> {
         let is_event = rule.shapes.iter().any(|shape| matches!(shape, Shape::Event));
         let problem = if is_event && !text.is_empty() {
             let message = format!("`{text}` is no event that starts a workflow");
-            with_nearest_event(Problem::invalid(span, message).of(Broken::Events), text)
+            self.with_nearest_event(Problem::invalid(span, message).of(Broken::Events), text)
         } else {
             let this = match text {
                 "" => "nothing".to_owned(),
@@ -680,13 +688,6 @@ fn takes(shape: Shape, text: &str) -> bool {
         Shape::Any | Shape::Text | Shape::Condition => true,
         Shape::Name | Shape::Words(_) | Shape::Event => !text.is_empty(),
         _ => false,
-    }
-}
-
-fn with_nearest_event(problem: Problem, name: &str) -> Problem {
-    match nearest(name, EVENTS.iter().map(|event| event.name)) {
-        Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
-        None => problem,
     }
 }
 

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use muster_workflow::conformance;
 
-use super::{GREEN, print};
+use super::{GREEN, print, read_file};
+
+/// More than a case has.
+const MOST_BYTES: u64 = 16 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -24,8 +27,9 @@ enum Suite {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let Suite::Reader { file } = &arguments.suite;
+    let case = read_file(file, MOST_BYTES)?;
     let case =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        String::from_utf8(case).with_context(|| format!("{} is no UTF-8", file.display()))?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let answer = conformance::reader(&name, &case)
         .map_err(|why| anyhow!("{} is no case: {why}", file.display()))?;

@@ -1,13 +1,15 @@
 //! `muster eval`: what an expression gives.
 
-use std::io::BufRead as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use muster_workflow::expr::{Contexts, ParseErrorKind, Scope, Value, parse};
 use serde_json::{Map, Value as Json, json};
 
-use super::{CANNOT_RUN, GREEN, RED, print};
+use super::{CANNOT_RUN, GREEN, RED, json_of, lines, print, read_json};
+
+/// As much as a payload of GitHub has.
+const MOST_BYTES: u64 = 25 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -29,10 +31,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let contexts = match &arguments.contexts {
         None => None,
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            let contexts = serde_json::from_str::<Map<String, Json>>(&text)
-                .with_context(|| format!("{} is no JSON object", path.display()))?;
+            let Json::Object(contexts) = read_json(path, MOST_BYTES)? else {
+                bail!("{} is no JSON object", path.display());
+            };
             Some(contexts)
         }
     };
@@ -44,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 /// Answers each line of standard input, in order.
 fn batch() -> anyhow::Result<u8> {
     let mut exit = GREEN;
-    for (number, line) in std::io::stdin().lock().split(b'\n').enumerate() {
+    for (number, line) in lines().enumerate() {
         let line = line.context("cannot read standard input")?;
         match case(&line) {
             Ok((expr, contexts)) => print(answer(&expr, contexts.as_ref())),
@@ -59,7 +60,7 @@ fn batch() -> anyhow::Result<u8> {
 }
 
 fn case(line: &[u8]) -> anyhow::Result<(String, Option<Map<String, Json>>)> {
-    let Json::Object(mut case) = serde_json::from_slice(line)? else { bail!("no JSON object") };
+    let Json::Object(mut case) = json_of(line)? else { bail!("no JSON object") };
     let Some(Json::String(expr)) = case.remove("expr") else { bail!("`expr` must be a string") };
     match case.remove("contexts") {
         None | Some(Json::Null) => Ok((expr, None)),

@@ -1,14 +1,12 @@
 //! `muster filter`: what the filters of `on` let through.
 
-use std::io::BufRead as _;
-
 use anyhow::{Context as _, bail};
 use muster_workflow::diagnostic::Span;
 use muster_workflow::pattern::{Filter, Patterns};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{CANNOT_RUN, GREEN, print};
+use super::{CANNOT_RUN, GREEN, lines, print};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -34,7 +32,7 @@ enum Kind {
 
 pub(crate) fn run(_: &Arguments) -> anyhow::Result<u8> {
     let mut exit = GREEN;
-    for (number, line) in std::io::stdin().lock().split(b'\n').enumerate() {
+    for (number, line) in lines().enumerate() {
         let line = line.context("cannot read standard input")?;
         match runs(&line) {
             Ok(runs) => print(json!({ "run": runs })),

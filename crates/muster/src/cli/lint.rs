@@ -4,12 +4,12 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use muster_workflow::diagnostic::{self, Places, Problem, Span};
+use muster_workflow::diagnostic::{self, Places, Problem, Span, without_places};
 use muster_workflow::text::one_line;
 use muster_workflow::{Files, lint};
 use serde_json::json;
 
-use super::{CANNOT_RUN, GREEN, RED, complain, print};
+use super::{CANNOT_RUN, GREEN, RED, complain, print, print_json};
 
 /// Where workflows lie in a repository.
 const FOLDERS: [&str; 2] = [".muster/workflows", ".github/workflows"];
@@ -188,6 +188,7 @@ pub(super) fn text(path: &str, source: &str, problems: &[Problem]) {
     for problem in problems {
         let (line, column) = places.find(problem.span.start);
         let (message, rule) = (message(problem), problem.rule.name());
+        let message = without_places(&message);
         print(format!("{path}:{line}:{column}: {message} [{rule}]"));
     }
 }
@@ -196,7 +197,7 @@ fn as_json(path: &str, source: &str, problems: &[Problem]) {
     let mut places = Places::of(source);
     for problem in problems {
         let (line, column) = places.find(problem.span.start);
-        print(json!({
+        print_json(&json!({
             "path": path,
             "line": line,
             "column": column,
@@ -213,7 +214,7 @@ fn as_commands(path: &str, source: &str, problems: &[Problem]) {
     let mut places = Places::of(source);
     for problem in problems {
         let (line, column) = places.find(problem.span.start);
-        let (file, rule) = (property(path), problem.rule.name());
+        let (file, rule) = (property(&one_line(path)), problem.rule.name());
         let message = data(&message(problem));
         print(format!("::error file={file},line={line},col={column},title={rule}::{message}"));
     }

@@ -17,10 +17,11 @@ mod run;
 mod runs;
 mod serve;
 mod service;
+mod stdio;
 mod supervise;
 mod torture;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -28,6 +29,9 @@ use clap::{Parser, Subcommand};
 use muster_sys::signal;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+use stdio::{complain, json_of, lines, print_json, read_file, read_json};
+pub(crate) use stdio::{print, print_raw};
 
 /// Exit codes that every command shares: green, red, cannot run.
 pub(crate) const GREEN: u8 = 0;
@@ -131,29 +135,17 @@ pub(crate) fn main() -> ExitCode {
         Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Checkout(arguments) => checkout::run(&arguments),
     };
-    ExitCode::from(done.unwrap_or_else(|error| {
+    let exit = done.unwrap_or_else(|error| {
         complain(&error);
         CANNOT_RUN
-    }))
-}
-
-/// Writes an error and what caused it to standard error.
-#[expect(clippy::print_stderr, reason = "this is the command line")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
-}
-
-/// Writes a line to standard output.
-pub(crate) fn print(line: impl std::fmt::Display) {
-    // A closed output is no error of ours.
-    drop(writeln!(std::io::stdout().lock(), "{line}"));
-}
-
-/// Writes bytes to standard output as they are.
-pub(crate) fn print_raw(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    // A closed output is no error of ours.
-    drop(out.write_all(bytes).and_then(|()| out.flush()));
+    });
+    match stdio::flushed() {
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(CANNOT_RUN)
+        }
+        Ok(()) => ExitCode::from(exit),
+    }
 }
 
 /// Makes what a server runs on, and opens its log: on standard error, as `MUSTER_LOG` says.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use muster_core::change::skip_mark;
 use muster_workflow::diagnostic::Problem;
 use muster_workflow::expr::Contexts;
@@ -15,7 +15,7 @@ use muster_workflow::{Called, Files as _, Found, Preview, check, payload, previe
 use serde_json::{Value as Json, json};
 
 use super::lint::{Repository, ours, problems, text, workflows_in};
-use super::{CANNOT_RUN, GREEN, RED, complain, print};
+use super::{CANNOT_RUN, GREEN, RED, complain, print, print_json, read_file, read_json};
 
 /// More than a payload of GitHub has.
 const MOST_BYTES: u64 = 25 << 20;
@@ -78,8 +78,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     };
     let changed = match &arguments.changed_files {
         Some(file) => {
-            let text = std::fs::read_to_string(file);
-            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            let text = read_file(file, MOST_BYTES)?;
+            let text = String::from_utf8_lossy(&text);
             let files = text.lines().filter(|line| !line.is_empty());
             ChangedFiles::Known(files.map(str::to_owned).collect())
         }
@@ -122,7 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Format::Text => judged.iter().for_each(say),
         Format::Json => {
             let workflows: Vec<Json> = judged.iter().map(as_json).collect();
-            print(format!("{:#}", json!({ "workflows": workflows })));
+            print_json(&format_args!("{:#}", json!({ "workflows": workflows })));
         }
     }
     Ok(exit)
@@ -130,13 +130,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 
 /// Reads what a webhook says: a JSON object.
 pub(super) fn payload_in(file: &Path) -> anyhow::Result<Json> {
-    let cannot = || format!("cannot read {}", file.display());
-    if std::fs::metadata(file).with_context(cannot)?.len() > MOST_BYTES {
-        bail!("{} is larger than {MOST_BYTES} bytes", file.display());
-    }
-    let text = std::fs::read(file).with_context(cannot)?;
-    let payload: Json =
-        serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", file.display()))?;
+    let payload = read_json(file, MOST_BYTES)?;
     if !payload.is_object() {
         bail!("{} is no payload: it must be a JSON object", file.display());
     }

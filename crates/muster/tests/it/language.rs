@@ -134,7 +134,7 @@ fn large_files_are_judged_at_once() {
     assert_eq!((wrong.0, wrong.1.lines().count()), (Some(1), 255));
     let wrong = check(&job(&"{run: '${{ bad.x }}'}, ".repeat(10_000)));
     assert_eq!((wrong.0, wrong.1.lines().count()), (Some(1), 1_001));
-    assert_snapshot!(wrong.1.lines().last().unwrap(), @"ci.yml:3:23038: from here on there are 9000 more problems [syntax-check]");
+    assert_snapshot!(wrong.1.lines().last().unwrap(), @"ci.yml:3:23038: from here on there are more problems [syntax-check]");
     assert_eq!(check(&job(&"{run: x}, ".repeat(10_000))), (Some(0), String::new()));
     let keys: Vec<String> = (10_000..30_000).map(|number| format!("K{number}: v")).collect();
     let step = format!("{{run: x, env: {{{}}}}}", keys.join(", "));
@@ -647,4 +647,116 @@ jobs:
     assert_snapshot!(muster(&["plan", "--event", "check_suite", "--payload", "suite.json"]).out, @".github/workflows/ci.yml does not run: activity `requested` is not among its types (completed)");
     write("push.json", r#"{"head_commit": {"message": "Docs [skip ci]"}}"#);
     assert_snapshot!(muster(&["plan", "--event", "push", "--payload", "push.json"]).out, @".github/workflows/ci.yml does not run: the message of its commit has `[skip ci]`");
+}
+
+#[test]
+fn what_a_command_is_given_is_bounded_and_what_it_says_is_plain() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| write(folder.path(), path, text);
+    write("w.yml", "on: push\njobs: {a: {runs-on: x, steps: [{run: a}]}}\n");
+    write("many.json", &format!("{{\"x\": [{}1]}}", "[],".repeat(500_000)));
+    write(
+        "forged.yml",
+        "on: push\njobs:\n  \"a:1:1: x\": {runs-on: x, \"w.yml:9:9: k\\u009b\": 1}\n",
+    );
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let said = |arguments: &[&str]| {
+        let done = muster(folder.path(), arguments, "");
+        assert_eq!(done.exit, Some(2), "{arguments:?}");
+        format!("{}{}", done.out, done.err)
+    };
+    let plan = ["plan", "w.yml", "--event", "push"];
+    assert_snapshot!([
+        said(&[&plan[..], &["--payload", "many.json"]].concat()),
+        said(&[&plan[..], &["--payload", "pipe"]].concat()),
+        said(&[&plan[..], &["--changed-files", "pipe"]].concat()),
+        said(&["eval", "x", "--contexts", "many.json"]),
+        said(&["conformance", "reader", "pipe"]),
+        said(&["lint", "no\u{1b}[31m"]),
+    ].concat(), @"
+    error: many.json cannot be used: the payload has more than 500000 values
+    error: pipe is no file
+    error: pipe is no file
+    error: many.json cannot be used: the payload has more than 500000 values
+    error: pipe is no file
+    error: cannot read no�[31m: No such file or directory (os error 2)
+    ");
+    assert_snapshot!(muster(folder.path(), &["lint", "forged.yml"], "").out, @"
+    forged.yml:3:3: `a:1 :1: x` is no job id: it must start with a letter or `_` (not `__`), hold only letters, digits, `-` and `_`, and have fewer than 100 characters [id]
+    forged.yml:3:3: job `a:1 :1: x` has no `steps` [syntax-check]
+    forged.yml:3:25: no runner of GitHub bears the label `x`; beside a label of your own write `self-hosted` [runner-label]
+    forged.yml:3:28: a job has no key `w.yml:9 :9: k�`; its keys are: cancel-timeout-minutes, concurrency, container, continue-on-error, defaults, env, environment, if, name, needs, outputs, permissions, runs-on, services, snapshot, steps, strategy, timeout-minutes [syntax-check]
+    ");
+    let json = muster(folder.path(), &["lint", "--format", "json", "forged.yml"], "").out;
+    assert!(json.contains("k\\u009b") && !json.contains('\u{9b}'), "{json}");
+    let full = Program::new("sh")
+        .args(["-c", &format!("{} eval 1 > /dev/full", env!("CARGO_BIN_EXE_muster"))])
+        .output(Duration::from_secs(60), 1 << 16)
+        .unwrap();
+    assert_eq!(full.status.code(), Some(2));
+    assert_snapshot!(String::from_utf8_lossy(&full.stderr), @"error: cannot write to standard output: No space left on device (os error 28)");
+}
+
+#[test]
+fn what_multiplies_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| write(folder.path(), path, text);
+    let many =
+        |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
+    let action = "name: x\ndescription: y\nruns: {using: composite, steps: []}\ninputs:\n";
+    write(
+        "wide/action.yml",
+        &format!("{action}{}", many(2_000, &|n| format!("  input_{n}: {{required: true}}\n"))),
+    );
+    let head = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n";
+    let given = many(2_000, &|n| format!("          other_{n}: 1\n"));
+    write(
+        ".github/workflows/with.yml",
+        &format!("{head}      - uses: ./wide\n        with:\n{given}"),
+    );
+    let steps = "      - uses: ./wide\n".repeat(2_000);
+    write(".github/workflows/steps.yml", &format!("{head}{steps}"));
+    let callee = format!(
+        "on:\n  workflow_call:\n    inputs:\n{}jobs: {{b: {{runs-on: x, steps: [{{run: a}}]}}}}\n",
+        many(1_000, &|n| format!("      i{n}: {{type: string}}\n"))
+    );
+    write("callee.yml", &callee);
+    write(".github/workflows/callee.yml", &callee);
+    let calls = many(1_000, &|n| format!("  a{n}: {{uses: ./.github/workflows/callee.yml}}\n"));
+    write(".github/workflows/calls.yml", &format!("on: push\njobs:\n{calls}"));
+    let jobs = many(20, &|n| {
+        format!(
+            "  a{n}: {{runs-on: x, strategy: {{matrix: {{n: [{}]}}}}, steps: [{{run: a}}]}}\n",
+            (0..250).map(|n| n.to_string()).collect::<Vec<_>>().join(",")
+        )
+    });
+    write(".github/workflows/legs.yml", &format!("on: push\njobs:\n{jobs}"));
+    let last = |arguments: &[&str]| {
+        let done = muster(folder.path(), arguments, "");
+        assert_eq!(done.exit, Some(1), "{arguments:?}");
+        assert!(done.out.len() < 1 << 20, "{} bytes", done.out.len());
+        done.out.lines().last().unwrap_or_default().to_owned()
+    };
+    let at = |name: &str| format!(".github/workflows/{name}.yml");
+    assert_snapshot!([
+        last(&["lint", &at("with")]),
+        last(&["lint", &at("steps")]),
+        last(&["lint", &at("calls")]),
+        last(&["plan", &at("calls"), "--event", "push"]),
+        last(&["plan", &at("legs"), "--event", "push"]),
+    ].join("\n"), @"
+    .github/workflows/with.yml:1008:11: from here on there are more problems [syntax-check]
+    .github/workflows/steps.yml:6:15: from here on there are more problems [syntax-check]
+    .github/workflows/calls.yml:202:16: the calls up to here have too many inputs and jobs together [workflow-call]
+    .github/workflows/calls.yml:202:16: the calls of the run have too many inputs and jobs together [workflow-call]
+    .github/workflows/legs.yml:11:3: the run has more than 2000 jobs [syntax-check]
+    ");
 }
