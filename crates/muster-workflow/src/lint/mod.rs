@@ -24,10 +24,9 @@ use std::rc::Rc;
 use crate::call::MAX_FILES;
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::keys;
-use crate::read::{self, in_order};
+use crate::read::{self, Parsed, in_order};
 use crate::token::{Pair, Places, Token};
 use crate::workflow::{Job, Workflow};
-use crate::yaml;
 
 use self::types::Type;
 
@@ -46,8 +45,8 @@ impl Files for () {
 
 /// Returns all that is wrong with a workflow file, in the order of the places.
 pub fn lint(source: &str, files: &dyn Files) -> Vec<Problem> {
-    let (read, mut problems) = read::parse(source, Places::Linted);
-    let Some((root, workflow)) = &read else { return in_order(problems) };
+    let Parsed { tree, mut problems, unused } = read::parse(source, Places::Linted);
+    let Some((root, workflow)) = &tree else { return in_order(problems) };
     let mut lint = Lint {
         source,
         root,
@@ -59,7 +58,7 @@ pub fn lint(source: &str, files: &dyn Files) -> Vec<Problem> {
         parts: 0,
         problems: Vec::new(),
     };
-    for span in yaml::read_with_anchors(source).unused {
+    for span in unused {
         lint.say(span, Rule::Syntax, "no alias names this anchor");
     }
     lint.events();

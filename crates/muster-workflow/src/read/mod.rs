@@ -14,7 +14,7 @@ mod strategy;
 mod tests;
 pub(crate) mod trigger;
 
-use crate::diagnostic::Problem;
+use crate::diagnostic::{Problem, Span};
 use crate::keys;
 use crate::manifest::Manifest;
 use crate::support;
@@ -29,8 +29,8 @@ use crate::yaml;
 /// All problems of the file, in the order of their places. What muster does not support yet is none: it is in
 /// [`Workflow::unsupported`].
 pub fn read(source: &str) -> Result<Workflow, Vec<Problem>> {
-    let (read, problems) = parse(source, Places::Words);
-    match read {
+    let Parsed { tree, problems, .. } = parse(source, Places::Words);
+    match tree {
         Some((_, workflow)) if problems.is_empty() => Ok(workflow),
         _ => Err(in_order(problems)),
     }
@@ -39,20 +39,29 @@ pub fn read(source: &str) -> Result<Workflow, Vec<Problem>> {
 /// Returns all that is wrong with a workflow file, in the order of the places; what muster does not support
 /// yet is not wrong.
 pub fn check(source: &str) -> Vec<Problem> {
-    in_order(parse(source, Places::Words).1)
+    in_order(parse(source, Places::Words).problems)
 }
 
-/// Reads a file as far as it can be read, and returns all that is wrong with it, in no order.
-pub(crate) fn parse(source: &str, places: Places) -> (Option<(Token, Workflow)>, Vec<Problem>) {
-    let (root, mut problems) = yaml::read(source);
-    let read = root.map(|root| {
+/// A file as far as it could be read.
+pub(crate) struct Parsed {
+    pub(crate) tree: Option<(Token, Workflow)>,
+    /// All that is wrong with it, in no order.
+    pub(crate) problems: Vec<Problem>,
+    /// The anchors that no alias names.
+    pub(crate) unused: Vec<Span>,
+}
+
+/// Reads a file as far as it can be read.
+pub(crate) fn parse(source: &str, places: Places) -> Parsed {
+    let yaml::Read { root, mut problems, unused } = yaml::read_with_anchors(source);
+    let tree = root.map(|root| {
         let (root, more) = token::read(source, root, places);
         problems.extend(more);
         let (workflow, more) = convert(&root, places, problems.is_empty());
         problems.extend(more);
         (root, workflow)
     });
-    (read, problems)
+    Parsed { tree, problems, unused }
 }
 
 /// The most problems of a file that are told: a file may have as many as it has words.

@@ -150,7 +150,7 @@ pub(super) fn workflows_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// Reads a file and returns what is wrong with it. A text that is no UTF-8 is wrong, not unreadable.
 pub(super) fn problems(
     file: &Path,
-    find: impl Fn(&str) -> Vec<Problem>,
+    find: impl FnOnce(&str) -> Vec<Problem>,
 ) -> anyhow::Result<(String, Vec<Problem>)> {
     let cannot = || format!("cannot read {}", file.display());
     // Opening a pipe would wait for somebody to write to it.

@@ -182,11 +182,15 @@ fn judge_file(
     mark: Option<&str>,
     contexts: &Contexts,
 ) -> anyhow::Result<Result<Judged, Wrong>> {
-    let (source, problems) = problems(file, check)?;
-    let workflow = match read(&source) {
-        Ok(workflow) if problems.is_empty() => workflow,
-        _ => return Ok(Err((source, problems))),
-    };
+    let mut workflow = None;
+    let (source, problems) = problems(file, |source| match read(source) {
+        Ok(read) => {
+            workflow = Some(read);
+            Vec::new()
+        }
+        Err(problems) => problems,
+    })?;
+    let Some(workflow) = workflow else { return Ok(Err((source, problems))) };
     let path = file.to_string_lossy().into_owned();
     let mut judged = Judged {
         name: workflow.name.clone().unwrap_or_else(|| path.clone()),
