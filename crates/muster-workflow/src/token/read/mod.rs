@@ -1,16 +1,18 @@
 //! From YAML to tokens: a tree against the [grammar], every problem at its place.
 
+mod events;
+mod expressions;
+
 use std::collections::HashSet;
 use std::fmt;
 
 use super::{Kind, Pair, Token};
 use crate::diagnostic::{Problem, Rule as Broken, Span};
-use crate::events::{self, EVENTS};
-use crate::expr::{ParseError, Scope, TOO_LONG, is_too_long, parse};
+use crate::events::EVENTS;
+use crate::expr::Scope;
 use crate::grammar::{self, Mapping, Rule, Shape};
-use crate::keys;
 use crate::read::MAX_PROBLEMS;
-use crate::template::{Condition, OPEN, Part, Template, closing, literal};
+use crate::template::{Condition, OPEN, Template};
 use crate::words::{list, nearest};
 use crate::yaml::{Entry, Node, Yaml};
 
@@ -44,9 +46,6 @@ pub(crate) fn read_as(
     let token = reader.value(root, rule, None, &What::Said(what));
     (token, reader.problems)
 }
-
-/// GitHub makes a text with expressions one call of `format`, which takes 255 parameters.
-const MAX_EXPRESSIONS: usize = 254;
 
 struct Reader<'a> {
     source: &'a str,
@@ -341,7 +340,7 @@ impl Reader<'_> {
             Shape::Any | Shape::Text | Shape::Condition => true,
             Shape::Name => !text.is_empty(),
             Shape::Words(words) => words.contains(&text.as_str()),
-            Shape::Event => events::event(&text).is_some(),
+            Shape::Event => crate::events::event(&text).is_some(),
             _ => false,
         };
         match rule.shapes.iter().find(|shape| fits(shape)) {
@@ -363,222 +362,6 @@ impl Reader<'_> {
             }
             Some(_) => Token { span, kind: Kind::Text(text) },
         }
-    }
-
-    /// Reads a text with the expressions in it.
-    fn text(&mut self, text: String, span: Span, scope: Within) -> Token {
-        if !text.contains(OPEN) {
-            return Token { span, kind: Kind::Text(text) };
-        }
-        let before = self.problems.len();
-        let kind = self.expressions(&text, span, scope);
-        let is_wrong = self.problems.len() > before;
-        self.at_text(before, span);
-        Token { span, kind: if is_wrong { Kind::Wrong } else { kind } }
-    }
-
-    /// Says what was found in a text since `before` as GitHub does, where that is asked for.
-    fn at_text(&mut self, before: usize, span: Span) {
-        if self.places == Places::Texts {
-            self.problems.truncate(before + 1);
-            self.problems.iter_mut().skip(before).for_each(|problem| problem.span = span);
-        }
-    }
-
-    fn expressions(&mut self, text: &str, span: Span, scope: Within) -> Kind {
-        let source = self.source.get(span.start..span.end).unwrap_or_default();
-        // In the source there are as many beginnings as in the value, in the same order.
-        let mut places = source.match_indices(OPEN).map(|(at, _)| span.start + at);
-        let mut rest = text;
-        let mut parts = Vec::new();
-        let mut count = 0;
-        while let Some(open) = rest.find(OPEN) {
-            count += 1;
-            if count > MAX_EXPRESSIONS {
-                let message = format!("a text has at most {MAX_EXPRESSIONS} expressions");
-                self.problems.push(Problem::invalid(span, message).of(Broken::Expression));
-                return Kind::Wrong;
-            }
-            let inside = &rest[open + OPEN.len()..];
-            let Some(close) = closing(inside) else {
-                let problem = Problem::invalid(span, "`${{` is never closed with `}}`");
-                self.problems.push(problem.of(Broken::Expression));
-                return Kind::Wrong;
-            };
-            if open > 0 {
-                parts.push(Part::Text(rest[..open].to_owned()));
-            }
-            let len = OPEN.len() + close + 2;
-            let at = match places.next() {
-                Some(start) => Span { start, end: (start + len).min(span.end) },
-                None => span,
-            };
-            let is_alone = parts.is_empty() && inside.len() == close + 2;
-            let expr = inside[..close].trim();
-            rest = &inside[close + 2..];
-            // A text in quotes is that text, wherever it stands.
-            if is_alone
-                && !is_too_long(expr)
-                && let Some(text) = literal(expr)
-            {
-                return Kind::Text(text);
-            }
-            let Some(scope) = scope else {
-                let problem = Problem::invalid(at, "an expression is not allowed here");
-                self.problems.push(problem.of(Broken::Expression));
-                continue;
-            };
-            if expr == "insert" && is_alone {
-                return Kind::Insert;
-            }
-            parts.extend(self.expression(expr, at, scope));
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
-        }
-        let template = Template::of(span, parts);
-        // A text that holds expressions is one itself, with all that is around them.
-        if is_too_long(&template.as_expression()) {
-            self.problems.push(Problem::invalid(span, TOO_LONG).of(Broken::Expression));
-            return Kind::Wrong;
-        }
-        Kind::Expression(template)
-    }
-
-    /// Reads one expression; `span` is where it stands, with what is around it.
-    fn expression(&mut self, text: &str, span: Span, scope: Scope<'_>) -> Option<Part> {
-        if text.trim().is_empty() {
-            let problem = Problem::invalid(span, "an expression is expected within `${{ }}`");
-            self.problems.push(problem.of(Broken::Expression));
-            return None;
-        }
-        match parse(text, scope) {
-            Ok(expr) => Some(Part::Expression(expr, span)),
-            Err(error) => {
-                let span = self.within(text, span, &error);
-                let problem = Problem::invalid(span, error.message);
-                self.problems.push(problem.of(Broken::Expression));
-                None
-            }
-        }
-    }
-
-    /// Finds the place of an error in the source, where the expression is written there as it is read.
-    fn within(&self, text: &str, span: Span, error: &ParseError) -> Span {
-        let source = self.source.get(span.start..span.end).unwrap_or_default();
-        match source.find(text) {
-            Some(at) => {
-                let start = span.start + at + error.at;
-                Span { start, end: start + error.len }
-            }
-            None => span,
-        }
-    }
-
-    /// Reads an event and what stands under it.
-    fn event(&mut self, entry: Entry) -> Option<Pair> {
-        let key = self.text(entry.key, entry.key_span, None);
-        let name = key.text()?;
-        let Some(event) = events::event(name) else {
-            let message = format!("`{name}` is no event that starts a workflow");
-            let problem = Problem::invalid(entry.key_span, message).of(Broken::Events);
-            let problem = self.with_nearest_event(problem, name);
-            self.problems.push(problem);
-            return None;
-        };
-        let what = What::Event(event.name);
-        let node = entry.value;
-        if let Some(rule) = event.own {
-            let value = self.value(node, rule, None, &what);
-            return Some(Pair { key, value });
-        }
-        let asks = !event.types.is_empty() || !event.filters.is_empty();
-        let span = node.span;
-        let kind = match node.yaml {
-            Yaml::Null => Kind::Null,
-            Yaml::Mapping(entries) if asks => {
-                let mut seen = HashSet::new();
-                let mut pairs = Vec::new();
-                for entry in entries {
-                    if seen.insert(entry.key.clone()) {
-                        pairs.extend(self.filter(entry, event));
-                    } else {
-                        self.report(entry.key_span, format!("`{}` is already defined", entry.key));
-                    }
-                }
-                Kind::Map(pairs)
-            }
-            _ => {
-                let wanted = if asks { "nothing or a mapping" } else { "nothing" };
-                let message = format!("{what} takes {wanted}, this is {}", node.kind());
-                self.problems.push(Problem::invalid(span, message).of(Broken::Events));
-                Kind::Wrong
-            }
-        };
-        Some(Pair { key, value: Token { span, kind } })
-    }
-
-    /// Reads a key of an event: its activities, or a filter.
-    fn filter(&mut self, entry: Entry, event: &'static events::Event) -> Option<Pair> {
-        let key = self.text(entry.key, entry.key_span, None);
-        let name = key.text()?;
-        if name == keys::TYPES && !event.types.is_empty() {
-            let value = self.activities(entry.value, event);
-            return Some(Pair { key, value });
-        }
-        if event.filters.contains(&name) {
-            let what = What::Key(name);
-            let value = self.value(entry.value, &grammar::NAME_OR_NAMES, None, &what);
-            return Some(Pair { key, value });
-        }
-        let types = (!event.types.is_empty()).then_some(keys::TYPES);
-        let known: Vec<&str> = types.into_iter().chain(event.filters.iter().copied()).collect();
-        let hint = match self.nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("its keys are: {}", known.join(", ")),
-        };
-        let message = format!("event `{}` has no key `{name}`", event.name);
-        let is_filter = EVENTS.iter().any(|event| event.filters.contains(&name));
-        let rule = if is_filter { Broken::Events } else { Broken::Syntax };
-        self.problems.push(Problem::invalid(entry.key_span, message).of(rule).with_hint(hint));
-        None
-    }
-
-    fn activities(&mut self, node: Node, event: &events::Event) -> Token {
-        let span = node.span;
-        let is_list = matches!(node.yaml, Yaml::Sequence(_));
-        let nodes = match node.yaml {
-            Yaml::Sequence(items) => items,
-            _ => vec![node],
-        };
-        let mut tokens: Vec<Token> =
-            nodes.into_iter().map(|node| self.activity(&node, event)).collect();
-        match tokens.pop() {
-            Some(only) if !is_list => only,
-            last => {
-                tokens.extend(last);
-                Token { span, kind: Kind::List(tokens) }
-            }
-        }
-    }
-
-    fn activity(&mut self, node: &Node, event: &events::Event) -> Token {
-        let span = node.span;
-        let name = match &node.yaml {
-            Yaml::Sequence(_) | Yaml::Mapping(_) => node.kind().to_owned(),
-            _ => node.to_value().to_string(),
-        };
-        if event.types.contains(&name.as_str()) {
-            return Token { span, kind: Kind::Text(name) };
-        }
-        let message = format!("event `{}` has no activity `{name}`", event.name);
-        let problem = Problem::invalid(span, message).of(Broken::Events);
-        let hint = match self.nearest(&name, event.types.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("its activities are: {}", event.types.join(", ")),
-        };
-        self.problems.push(problem.with_hint(hint));
-        Token { span, kind: Kind::Wrong }
     }
 
     /// Says of a text that it is none of what may stand there.

@@ -2,15 +2,19 @@
 //!
 //! Nothing has run yet, so what comes before a job is taken to end well; what only its outputs tell stays open.
 
+mod calls;
+mod verdicts;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use crate::call::{Caller, MAX_FILES, MAX_NESTED, MAX_PARTS, check_call, parts};
+use self::calls::{Calls, Lost};
+use self::verdicts::{Verdict, verdicts};
+use crate::call::MAX_PARTS;
 use crate::diagnostic::{Problem, Rule};
-use crate::expr::{Contexts, JobStatus, Object, Value};
+use crate::expr::{Contexts, Object, Value};
 use crate::inputs::{from_event, value_of};
-use crate::permissions::{Level, Permissions};
 use crate::plan::{PlannedJob, plan_job};
 use crate::strategy::Strategy;
 use crate::workflow::{Call, Job, Workflow};
@@ -82,82 +86,6 @@ pub(crate) const MAX_JOBS: usize = 2_000;
 /// How many jobs all of them may need together: who needs a job that calls needs all that it calls.
 const MAX_NEEDS: usize = 50_000;
 
-/// The calls that led to a workflow.
-struct Calls<'a> {
-    called: &'a dyn Called,
-    /// What they name, from the first on.
-    within: Vec<&'a str>,
-    /// How many jobs there are already, in all workflows.
-    jobs: &'a Cell<usize>,
-    /// What all of them name.
-    files: &'a RefCell<HashSet<String>>,
-    /// What was looked at for all of them, see [`parts`].
-    parts: &'a Cell<usize>,
-}
-
-/// Why a workflow that is called is not looked into.
-enum Lost {
-    /// It may be right, but is not here.
-    NotHere(String),
-    /// The call is wrong: nothing of the workflow runs.
-    Refused(Problem),
-}
-
-impl<'a> Calls<'a> {
-    /// Finds the workflow that a job calls.
-    fn find(
-        &self,
-        job: &Job,
-        call: &Call,
-        permissions: Option<&Permissions>,
-    ) -> Result<Rc<Workflow>, Lost> {
-        let uses = call.uses.as_str();
-        let refused = |why: String| {
-            Err(Lost::Refused(Problem::invalid(call.span, why).of(Rule::WorkflowCall)))
-        };
-        if self.within.contains(&uses) {
-            return refused(format!("`{uses}` calls itself"));
-        }
-        if self.within.len() >= MAX_NESTED {
-            return refused(format!("workflows call each other deeper than {MAX_NESTED}"));
-        }
-        if self.jobs.get() >= MAX_JOBS {
-            return refused(format!("the run has more than {MAX_JOBS} jobs"));
-        }
-        let is_new = self.files.borrow_mut().insert(uses.to_owned());
-        // The first file is one of them.
-        if is_new && self.files.borrow().len() >= MAX_FILES {
-            return refused(format!("more than {MAX_FILES} workflow files call each other"));
-        }
-        let workflow = match self.called.find(uses) {
-            Found::Workflow(workflow) => workflow,
-            Found::Wrong(why) => return refused(format!("`{uses}` is wrong: {why}")),
-            Found::NotHere => {
-                return Err(Lost::NotHere(format!("it calls `{uses}`, which is not here")));
-            }
-        };
-        self.parts.set(self.parts.get() + parts(&workflow));
-        if self.parts.get() > MAX_PARTS {
-            return refused(
-                "the calls of the run have too many inputs and jobs together".to_owned(),
-            );
-        }
-        // What the token may do at most is settled by the owner, not by the file.
-        let default = Permissions::all(Level::Write);
-        let permissions = job.permissions.as_ref().or(permissions);
-        let caller = Caller { job, permissions, default: &default };
-        match check_call(caller, &workflow).first() {
-            Some(wrong) => Err(Lost::Refused(wrong.clone())),
-            None => Ok(workflow),
-        }
-    }
-
-    fn below(&self, uses: &'a str) -> Self {
-        let within = self.within.iter().copied().chain([uses]).collect();
-        Calls { called: self.called, within, jobs: self.jobs, files: self.files, parts: self.parts }
-    }
-}
-
 fn jobs(
     workflow: &Workflow,
     contexts: &Contexts,
@@ -217,130 +145,6 @@ fn jobs(
             .collect();
     }
     if problems.is_empty() { Ok(previews) } else { Err(problems) }
-}
-
-/// Whether a job runs, and why not.
-#[derive(Debug, Clone)]
-enum Verdict {
-    Runs,
-    /// It runs when what is not known yet allows it.
-    Depends(String),
-    Skipped(String),
-}
-
-/// Judges the jobs, each after those that it needs.
-fn verdicts(workflow: &Workflow, contexts: &Contexts) -> Vec<Verdict> {
-    let places: HashMap<String, usize> = workflow
-        .jobs
-        .iter()
-        .enumerate()
-        .map(|(place, job)| (job.id.to_ascii_lowercase(), place))
-        .collect();
-    let needs: Vec<Vec<usize>> = workflow
-        .jobs
-        .iter()
-        .map(|job| {
-            let places = job.needs.iter().map(|need| places.get(&need.to_ascii_lowercase()));
-            places.flatten().copied().collect()
-        })
-        .collect();
-    let mut verdicts: Vec<Option<Verdict>> = vec![None; workflow.jobs.len()];
-    // Of each job that was judged, one that does not run among it and all that came before it.
-    let mut skipped: Vec<Option<usize>> = vec![None; workflow.jobs.len()];
-    for first in 0..workflow.jobs.len() {
-        let mut path = vec![first];
-        // There is no cycle in a file that was read.
-        while let Some(place) = path.last().copied() {
-            if verdicts[place].is_some() {
-                path.pop();
-                continue;
-            }
-            let before = path.len();
-            path.extend(needs[place].iter().copied().filter(|need| verdicts[*need].is_none()));
-            if path.len() > before {
-                continue;
-            }
-            path.pop();
-            let job = &workflow.jobs[place];
-            let blame = needs[place].iter().find_map(|need| skipped[*need]);
-            let blame = blame.map(|blame| workflow.jobs[blame].id.as_str());
-            let before: Vec<Before<'_>> = needs[place]
-                .iter()
-                .filter_map(|need| {
-                    Some((workflow.jobs[*need].id.as_str(), verdicts[*need].as_ref()?))
-                })
-                .collect();
-            let verdict = judge(job, contexts, blame, &before);
-            skipped[place] = match &verdict {
-                Verdict::Skipped(_) => Some(place),
-                _ => needs[place].iter().find_map(|need| skipped[*need]),
-            };
-            verdicts[place] = Some(verdict);
-        }
-    }
-    verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Runs)).collect()
-}
-
-/// A job that is needed, and its verdict.
-type Before<'a> = (&'a str, &'a Verdict);
-
-/// Judges a job; `skipped` is one that does not run, of all that come before it, `before` those that it needs.
-fn judge(job: &Job, contexts: &Contexts, skipped: Option<&str>, before: &[Before<'_>]) -> Verdict {
-    let status = if skipped.is_some() { JobStatus::Skipped } else { JobStatus::Success };
-    let after_skipped = |skipped: &str| {
-        let is_needed = job.needs.iter().any(|need| need.eq_ignore_ascii_case(skipped));
-        let needs = if is_needed { "it needs" } else { "what it needs comes after" };
-        Verdict::Skipped(format!("{needs} `{skipped}`, which does not run"))
-    };
-    let Some(condition) = &job.condition else {
-        return skipped.map_or(Verdict::Runs, after_skipped);
-    };
-    if condition.needs_success()
-        && let Some(skipped) = skipped
-    {
-        return after_skipped(skipped);
-    }
-    let text = condition.as_expression();
-    let mut contexts = contexts.with_status(status);
-    contexts.set("needs", results(before));
-    match condition.decide(&contexts, &|path| is_open(path, before)) {
-        Ok(None) => {
-            Verdict::Depends(format!("when `{text}` holds, which the jobs it needs decide"))
-        }
-        Ok(Some(true)) => Verdict::Runs,
-        Ok(Some(false)) => Verdict::Skipped(format!("its condition `{text}` does not hold")),
-        Err(error) => {
-            Verdict::Skipped(format!("its condition `{text}` cannot be computed: {error}"))
-        }
-    }
-}
-
-/// Returns the `needs` context as far as it is known: what runs is taken to end well, and says nothing yet.
-fn results(before: &[Before<'_>]) -> Object {
-    let needs = before.iter().map(|(id, verdict)| {
-        let is_skipped = matches!(verdict, Verdict::Skipped(_));
-        let mut need = Object::new();
-        need.insert("result", if is_skipped { "skipped" } else { "success" });
-        need.insert("outputs", Object::new());
-        (*id, Value::from(need))
-    });
-    needs.collect()
-}
-
-/// Returns true for a path to what jobs say when they have ended.
-fn is_open(path: &[String], before: &[Before<'_>]) -> bool {
-    let [context, rest @ ..] = path else { return false };
-    if !context.eq_ignore_ascii_case("needs") {
-        return false;
-    }
-    let (job, field) = (rest.first(), rest.get(1));
-    let named = |id: &str| job.is_none_or(|job| job == "*" || job.eq_ignore_ascii_case(id));
-    let is_result = field.is_some_and(|field| field.eq_ignore_ascii_case("result"));
-    before.iter().filter(|(id, _)| named(id)).any(|(_, verdict)| match verdict {
-        Verdict::Skipped(_) => false,
-        Verdict::Runs => !is_result,
-        Verdict::Depends(_) => true,
-    })
 }
 
 /// Returns the legs of a job; one that stands for all where they are not known yet, or are never computed.
