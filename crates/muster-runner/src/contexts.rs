@@ -57,6 +57,8 @@ pub(crate) struct JobContexts {
     around: Object,
     /// Whether a step of a composite action runs.
     is_inside: bool,
+    /// Whether all went well around it until then.
+    was_well: bool,
 }
 
 /// What the steps of a composite action have.
@@ -76,7 +78,9 @@ pub(crate) struct Outside {
     steps: Object,
     around: Object,
     is_inside: bool,
+    was_well: bool,
     status: JobStatus,
+    is_cancelled: bool,
 }
 
 impl JobContexts {
@@ -115,6 +119,7 @@ impl JobContexts {
             steps: Object::new(),
             around: Object::new(),
             is_inside: false,
+            was_well: true,
         };
         this.set_status(JobStatus::Success);
         this
@@ -153,18 +158,21 @@ impl JobContexts {
             steps: std::mem::take(&mut self.steps),
             around: self.around.clone(),
             is_inside: self.is_inside,
+            was_well: self.was_well,
             status: self.contexts.status,
+            is_cancelled: self.contexts.is_cancelled,
         };
+        self.was_well = self.goes_well();
         self.github.insert("action_path", inside.action_path);
         for (name, value) in inside.env {
             self.around.insert(name.as_str(), value);
         }
         self.contexts.set("inputs", inside.inputs);
         self.is_inside = true;
-        // How it goes is a matter of its own steps.
-        if self.contexts.status != JobStatus::Cancelled {
-            self.contexts.status = JobStatus::Success;
-        }
+        // How it goes is a matter of its own steps; that the job is cancelled is known inside, too.
+        self.contexts.is_cancelled |= self.contexts.status == JobStatus::Cancelled;
+        self.contexts.status = JobStatus::Success;
+        self.github.insert("action_status", word(JobStatus::Success));
         self.show();
         outside
     }
@@ -172,12 +180,16 @@ impl JobContexts {
     /// Comes out of a composite action, and returns how its steps went.
     pub(crate) fn leave(&mut self, outside: Outside) -> JobStatus {
         let status = self.contexts.status;
+        let was_cancelled = outside.is_cancelled || outside.status == JobStatus::Cancelled;
         self.github = outside.github;
         self.steps = outside.steps;
         self.around = outside.around;
         self.is_inside = outside.is_inside;
         self.contexts.set("inputs", outside.inputs);
-        if status != JobStatus::Cancelled {
+        self.was_well = outside.was_well;
+        self.contexts.is_cancelled = outside.is_cancelled;
+        // One that was cancelled meanwhile stays so.
+        if status != JobStatus::Cancelled || was_cancelled {
             self.contexts.status = outside.status;
         }
         self.show();
@@ -206,15 +218,23 @@ impl JobContexts {
 
     pub(crate) fn set_status(&mut self, status: JobStatus) {
         self.contexts.status = status;
-        if self.is_inside && status != JobStatus::Cancelled {
-            return;
+        if self.is_inside {
+            self.github.insert("action_status", word(status));
+            self.contexts.set("github", self.github.clone());
         }
-        let word = match status {
-            JobStatus::Success | JobStatus::Skipped => "success",
-            JobStatus::Failure => "failure",
-            JobStatus::Cancelled => "cancelled",
-        };
-        self.contexts.set("job", Object::from_iter([("status", word)]));
+        if !self.is_inside || status == JobStatus::Cancelled {
+            self.contexts.set("job", Object::from_iter([("status", word(status))]));
+        }
+    }
+
+    /// Returns true when nothing has failed or was stopped, here or around it.
+    pub(crate) fn goes_well(&self) -> bool {
+        self.was_well && !self.contexts.is_cancelled && self.contexts.status == JobStatus::Success
+    }
+
+    /// Returns the variables of the steps around.
+    pub(crate) fn around(&self) -> Vec<(String, String)> {
+        self.around.iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect()
     }
 
     pub(crate) fn status(&self) -> JobStatus {
@@ -225,6 +245,11 @@ impl JobContexts {
     pub(crate) fn set_action(&mut self, id: &str) {
         self.github.insert("action", id);
         self.contexts.set("github", self.github.clone());
+    }
+
+    /// Returns the id of the step that runs now.
+    pub(crate) fn action(&self) -> String {
+        self.github.get("action").map(Value::to_string).unwrap_or_default()
     }
 
     /// Records how the step `id` ended and what it said.
@@ -262,6 +287,15 @@ impl JobContexts {
             variables.push((name.to_owned(), value.to_string()));
         }
         variables
+    }
+}
+
+/// Returns the word that `job.status` has for it.
+fn word(status: JobStatus) -> &'static str {
+    match status {
+        JobStatus::Success | JobStatus::Skipped => "success",
+        JobStatus::Failure => "failure",
+        JobStatus::Cancelled => "cancelled",
     }
 }
 

@@ -18,7 +18,7 @@ const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 /// The most bytes that one of these files may hold.
 const MAX_BYTES: u64 = 10 << 20;
 /// The most bytes of a step's summary, GitHub's bound.
-const MAX_SUMMARY_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_SUMMARY_BYTES: u64 = 1 << 20;
 
 /// The files of one step, by their names among the job's temporary ones.
 #[derive(Debug)]

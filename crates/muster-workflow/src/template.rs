@@ -105,6 +105,21 @@ impl Template {
         self.expressions().any(|expr| expr.reads_context(name))
     }
 
+    /// Returns true when an expression in it reads one of the `fields` of the context `name`, whatever their case, or the
+    /// context as a whole.
+    pub fn reads_field(&self, name: &str, fields: &[String]) -> bool {
+        let is_read = |path: &Vec<String>| match path.as_slice() {
+            [context, rest @ ..] if context.eq_ignore_ascii_case(name) => match rest.first() {
+                None => true,
+                Some(field) => {
+                    field == "*" || fields.iter().any(|known| known.eq_ignore_ascii_case(field))
+                }
+            },
+            _ => false,
+        };
+        !fields.is_empty() && self.expressions().any(|expr| expr.paths().iter().any(is_read))
+    }
+
     pub(crate) fn parts(&self) -> &[Part] {
         &self.parts
     }

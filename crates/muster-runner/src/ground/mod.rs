@@ -84,13 +84,31 @@ pub(crate) struct Ground {
     pub(crate) description: String,
     /// The folder that the workspace lies in, as the runner sees it.
     work: PathBuf,
-    /// The workspace, as the runner sees it.
-    workspace: PathBuf,
+    /// Where the workspace is in `work`, or the work tree that stands for it.
+    workspace: Workspace,
     /// The folder of scripts and command files, as the runner sees it.
     temp: PathBuf,
     /// Who owns what the steps may change, when that is not us.
     user: Option<u32>,
     footing: Footing,
+}
+
+/// Where a workspace is, as the runner sees it.
+#[derive(Debug)]
+enum Workspace {
+    /// In the folder `work`, which the steps own, at this path.
+    In(PathBuf),
+    /// A work tree that the job runs in.
+    Tree(PathBuf),
+}
+
+impl Workspace {
+    fn of(spec: &JobSpec) -> Self {
+        match &spec.in_place {
+            Some(tree) => Self::Tree(tree.clone()),
+            None => Self::In(in_work(Path::new(""), spec)),
+        }
+    }
 }
 
 /// As whom the steps run, and in what.
@@ -192,7 +210,7 @@ impl Ground {
                 .map_err(|error| format!("cannot prepare {}: {error}", folder.display()))?;
         }
         Ok(Self {
-            workspace: workspace.clone(),
+            workspace: Workspace::of(spec),
             places: Places {
                 workspace,
                 event: temp.join("event.json"),
@@ -285,9 +303,8 @@ impl Ground {
     ) -> Self {
         let Furnished { work, temp, places, source, environment, .. } = furnished;
         let program = map.muster.into();
-        let workspace = spec.in_place.clone().unwrap_or_else(|| in_work(&work, spec));
         Self {
-            workspace,
+            workspace: Workspace::of(spec),
             places,
             source,
             environment,
@@ -359,11 +376,19 @@ impl Ground {
     /// When the path leads out of the workspace, or to what is no regular file, or it cannot be read.
     pub(crate) fn read_in_workspace(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // A step may have put links anywhere: none leads out.
-        let workspace = rustix::fs::open(&self.workspace, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        // A step may have put links anywhere, also in the place of the workspace: none leads out.
+        let (top, below) = match &self.workspace {
+            Workspace::In(below) => (&self.work, below.as_path()),
+            Workspace::Tree(tree) => (tree, Path::new("")),
+        };
+        let top = rustix::fs::open(top, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        let path = &below.join(path);
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(io::Error::other("it leads out of the workspace"));
+        }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let file = match rustix::fs::openat2(&workspace, path, flags, Mode::empty(), within) {
+        let file = match rustix::fs::openat2(&top, path, flags, Mode::empty(), within) {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(Errno::XDEV) => return Err(io::Error::other("it leads out of the workspace")),
             opened => fs::File::from(opened?),
@@ -401,7 +426,7 @@ impl Ground {
     }
 
     /// Returns where a path of the steps is for us, if it is in what no step changes.
-    pub(crate) fn outside(&self, path: &Path) -> Option<PathBuf> {
+    fn outside(&self, path: &Path) -> Option<PathBuf> {
         let (fixed, hidden) = match &self.footing {
             Footing::Own | Footing::Gone => return Some(path.to_owned()),
             Footing::Guest { fixed, hidden, .. } => (fixed, Some(hidden)),

@@ -3,21 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use muster_sys::clock;
 use muster_sys::process::Program;
 use muster_workflow::expr::{Contexts, EvalError, JobStatus, Object};
 use muster_workflow::manifest::{Hook, Manifest, Node, Runs};
 use muster_workflow::workflow::Step;
 use muster_workflow::{Condition, Template};
 
-use super::{Done, RunningJob};
+use super::{Done, RunningJob, deadline};
 use crate::contexts::Inside;
 use crate::files::CommandFiles;
+use crate::follow::{Bounds, Stop, follow};
 use crate::spec::{StepConclusion, StepEvent};
 
 /// The most bytes of a manifest.
 const MAX_MANIFEST: u64 = 1 << 20;
 /// GitHub's bound on composite actions within each other.
 const MAX_DEPTH: usize = 10;
+/// The most steps of actions in a job: what uses itself again and again ends.
+const MAX_STEPS: usize = 1_000;
 /// Node.js says its version within this time, in so many bytes.
 const NODE_ANSWERS: Duration = Duration::from_secs(10);
 const NODE_SAYS: usize = 1 << 10;
@@ -27,7 +31,12 @@ pub(super) struct Post {
     /// The step's name, as its log has it.
     name: String,
     condition: Option<Condition>,
-    /// The variables of the step.
+    /// The id of the step of the job.
+    action: String,
+    minutes: Option<f64>,
+    /// Whether it may fail.
+    is_forgiven: bool,
+    /// The variables of the step, and of those around it.
     env: Vec<(String, String)>,
     /// What the action was given, and what it has kept, as variables.
     variables: Vec<(String, String)>,
@@ -44,7 +53,8 @@ pub(super) struct Use<'s> {
     pub(super) env: &'s [(String, String)],
     /// What its expressions see.
     pub(super) view: &'s Contexts,
-    pub(super) deadline: Option<Instant>,
+    /// Its `timeout-minutes`.
+    pub(super) minutes: Option<f64>,
 }
 
 impl RunningJob<'_> {
@@ -54,12 +64,15 @@ impl RunningJob<'_> {
             Ok(manifest) => manifest,
             Err(why) => return self.refuse(of.place, &why),
         };
+        if matches!(&manifest.runs, Runs::JavaScript { pre: Some(_), .. }) {
+            self.say(of.place, "Warning: `pre` of an action in the workspace does not run");
+        }
         let inputs = match self.inputs(&manifest, of) {
             Ok(inputs) => inputs,
             Err(why) => return self.refuse(of.place, &why),
         };
         let folder = self.ground.places.workspace.join(folder.trim_start_matches("./"));
-        let within = earlier(self.within, of.deadline);
+        let within = earlier(self.within, of.minutes.and_then(deadline));
         let outer = std::mem::replace(&mut self.within, within);
         let done = match &manifest.runs {
             Runs::Composite(steps) => self.composite(&manifest, steps, &folder, inputs, of),
@@ -116,22 +129,19 @@ impl RunningJob<'_> {
                 }
             }
             let is_hostile = matches!(template.hostile(of.view), Ok(Some(_)));
-            let is_hostile =
-                is_hostile || (self.hostile_inputs && template.reads_context("inputs"));
-            inputs.push(Input { name: name.clone(), value, is_known: known.is_some(), is_hostile });
+            let is_hostile = is_hostile || template.reads_field("inputs", &self.hostile_inputs);
+            inputs.push(Input { name: name.clone(), value, is_hostile });
         }
         for input in &manifest.inputs {
             if inputs.iter().any(|given| given.name.eq_ignore_ascii_case(&input.name)) {
                 continue;
             }
-            let value = input.default.as_ref().map(|default| default.text(of.view)).transpose();
+            let default = input.default.as_ref();
+            let is_hostile =
+                default.is_some_and(|default| matches!(default.hostile(of.view), Ok(Some(_))));
+            let value = default.map(|default| default.text(of.view)).transpose();
             let value = value.map_err(|error| failed(&input.name, error))?.unwrap_or_default();
-            inputs.push(Input {
-                name: input.name.clone(),
-                value,
-                is_known: true,
-                is_hostile: false,
-            });
+            inputs.push(Input { name: input.name.clone(), value, is_hostile });
         }
         Ok(inputs)
     }
@@ -148,21 +158,28 @@ impl RunningJob<'_> {
             let why = format!("composite actions use each other deeper than {MAX_DEPTH}");
             return self.refuse(of.place, &why);
         }
-        let hostile_inputs = inputs.iter().any(|input| input.is_hostile);
-        let known = inputs.into_iter().filter(|input| input.is_known);
+        let hostile = inputs.iter().filter(|input| input.is_hostile);
+        let hostile_inputs = hostile.map(|input| input.name.clone()).collect();
         let inside = Inside {
-            inputs: known.map(|input| (input.name, input.value)).collect::<Object>(),
+            inputs: inputs.into_iter().map(|input| (input.name, input.value)).collect::<Object>(),
             action_path: folder.to_string_lossy().into_owned(),
             env: of.env.to_vec(),
         };
         let outside = self.contexts.enter(inside);
         let hostile_inputs = std::mem::replace(&mut self.hostile_inputs, hostile_inputs);
         self.depth += 1;
+        let mut stopped = None;
         for step in steps {
-            self.step(of.place, step);
-            if self.failed_by.is_some() {
+            self.steps_of_actions += 1;
+            if self.steps_of_actions > MAX_STEPS {
+                stopped = Some(format!("the actions of the job have more than {MAX_STEPS} steps"));
+            } else if self.within.is_some_and(|within| clock::monotonic() >= within) {
+                stopped = Some("the step took longer than its `timeout-minutes`".to_owned());
+            }
+            if stopped.is_some() || self.failed_by.is_some() {
                 break;
             }
+            self.step(of.place, step);
         }
         self.depth -= 1;
         self.hostile_inputs = hostile_inputs;
@@ -180,7 +197,7 @@ impl RunningJob<'_> {
             JobStatus::Cancelled => StepConclusion::Cancelled,
             JobStatus::Success | JobStatus::Skipped => StepConclusion::Success,
         };
-        match refused {
+        match stopped.or(refused) {
             Some(why) => self.refuse(of.place, &why),
             None => Done { outcome, outputs, state: Vec::new() },
         }
@@ -209,7 +226,10 @@ impl RunningJob<'_> {
             self.posts.push(Post {
                 name: of.step.display_name(of.view),
                 condition: post.condition.clone(),
-                env: of.env.to_vec(),
+                action: self.contexts.action(),
+                minutes: of.minutes,
+                is_forgiven: of.step.continue_on_error.get(of.view).unwrap_or(false),
+                env: [self.contexts.around(), of.env.to_vec()].concat(),
                 variables,
                 node,
                 program: folder.join(&post.program),
@@ -235,9 +255,10 @@ impl RunningJob<'_> {
         self.perform_program(place, program, &files, None)
     }
 
-    /// Finds the Node.js that an action asks for, or a newer one.
+    /// Finds the Node.js that an action asks for, or a newer one. It is asked as a step would ask it: what a step has put
+    /// in its place is the step's own.
     fn find_node(
-        &self,
+        &mut self,
         Node(wanted): Node,
         variables: &[(String, String)],
     ) -> Result<PathBuf, String> {
@@ -247,11 +268,29 @@ impl RunningJob<'_> {
         let node = node.ok_or_else(|| {
             format!("the action asks for Node.js {wanted}, and there is no `node` in PATH")
         })?;
-        // One that a step has installed is not asked: it is the step's.
-        let Some(program) = self.ground.outside(&node) else { return Ok(node) };
-        let said = Program::new(program).arg("--version").output(NODE_ANSWERS, NODE_SAYS);
-        let said = said.map_err(|error| error.to_string())?;
-        let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        let program = Program::new(&node)
+            .arg("--version")
+            .dir(&self.ground.places.workspace)
+            .envs(variables.iter().cloned());
+        let mut running = self.ground.spawn(program).map_err(|error| error.to_string())?;
+        let bounds = Bounds {
+            step: clock::monotonic().checked_add(NODE_ANSWERS),
+            job: self.deadline,
+            idle: None,
+            tick: None,
+        };
+        let mut said = Vec::new();
+        let followed = follow(&mut running, self.cancel, bounds, |bytes| {
+            let room = NODE_SAYS.saturating_sub(said.len());
+            said.extend(bytes.unwrap_or_default().iter().take(room));
+        });
+        let ended =
+            followed.map_err(|error| format!("lost touch with `node --version`: {error}"))?;
+        if let Some(stop) = ended.stopped.filter(|stop| *stop != Stop::StepTimeout) {
+            self.stop_job(stop);
+            return Err("stopped".to_owned());
+        }
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
         let version = said.trim_start_matches('v').split('.').next();
         match version.and_then(|version| version.parse::<u32>().ok()) {
             Some(version) if version >= wanted => Ok(node),
@@ -274,8 +313,11 @@ impl RunningJob<'_> {
             if self.exceeded || self.failed_by.is_some() || holds == Ok(false) {
                 continue;
             }
+            self.memory_kills = self.ground.memory_kills();
+            self.contexts.set_action(&post.action);
+            self.within = post.minutes.and_then(deadline);
             let name = format!("Post {}", post.name);
-            let at = muster_sys::clock::now_ms();
+            let at = clock::now_ms();
             self.listener.step(StepEvent::Started { step: place, name: name.clone(), at });
             let done = match holds {
                 Err(error) => self.refuse(place, &format!("`post-if` has no value: {error}")),
@@ -284,13 +326,12 @@ impl RunningJob<'_> {
                     self.node(place, post.node, &post.program, &env)
                 }
             };
-            if done.outcome == StepConclusion::Failure
-                && self.contexts.status() == JobStatus::Success
-            {
+            let (outcome, at) = (done.outcome, clock::now_ms());
+            let is_forgiven = post.is_forgiven && outcome == StepConclusion::Failure;
+            let conclusion = if is_forgiven { StepConclusion::Success } else { outcome };
+            if conclusion == StepConclusion::Failure && self.contexts.goes_well() {
                 self.contexts.set_status(JobStatus::Failure);
             }
-            let (outcome, at) = (done.outcome, muster_sys::clock::now_ms());
-            let conclusion = outcome;
             self.listener.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
             place += 1;
         }
@@ -301,8 +342,6 @@ impl RunningJob<'_> {
 struct Input {
     name: String,
     value: String,
-    /// Whether its manifest names it.
-    is_known: bool,
     /// Whether strangers have written it, and it is more than a word to a shell.
     is_hostile: bool,
 }

@@ -20,7 +20,7 @@ use crate::cancel::{Cancel, End};
 use crate::checkout::Inputs;
 use crate::contexts::JobContexts;
 use crate::disk::DiskWatch;
-use crate::files::CommandFiles;
+use crate::files::{CommandFiles, MAX_SUMMARY_BYTES};
 use crate::follow::{Bounds, Stop, follow};
 use crate::ground::Ground;
 use crate::spec::{JobConclusion, JobResult, JobSpec, StepConclusion, StepEvent};
@@ -160,8 +160,12 @@ struct RunningJob<'a> {
     depth: usize,
     /// The bound of the step whose action runs.
     within: Option<Instant>,
-    /// Whether strangers have written an input of the composite action that runs.
-    hostile_inputs: bool,
+    /// The inputs of the composite action that runs which strangers have written.
+    hostile_inputs: Vec<String>,
+    /// How many steps of actions have come.
+    steps_of_actions: usize,
+    /// What the step of this place has written as its summary.
+    summary: (usize, String),
     /// What actions have left for the end of the job.
     posts: Vec<Post>,
     /// Why the job as a whole was stopped, once it was.
@@ -209,7 +213,9 @@ impl<'a> RunningJob<'a> {
             number: 0,
             depth: 0,
             within: None,
-            hostile_inputs: false,
+            hostile_inputs: Vec::new(),
+            steps_of_actions: 0,
+            summary: (0, String::new()),
             posts: Vec::new(),
             stopped: None,
             memory_kills: 0,
@@ -230,7 +236,9 @@ impl<'a> RunningJob<'a> {
     fn step(&mut self, place: usize, step: &Step) {
         self.notice_cancel();
         self.drain_left_open();
-        self.contexts.set_action(&step.id);
+        if self.depth == 0 {
+            self.contexts.set_action(&step.id);
+        }
         let name = step.display_name(self.contexts.view());
         let env = self.contexts.evaluate(&step.env);
         let view = match &env {
@@ -341,8 +349,7 @@ impl<'a> RunningJob<'a> {
                 let minutes = step.timeout_minutes.as_ref();
                 match minutes.map(|minutes| minutes.get(view)).transpose() {
                     Ok(minutes) => {
-                        let deadline = minutes.and_then(deadline);
-                        self.local_action(folder, &Use { place, step, with, env, view, deadline })
+                        self.local_action(folder, &Use { place, step, with, env, view, minutes })
                     }
                     Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
                 }
@@ -433,7 +440,17 @@ impl<'a> RunningJob<'a> {
             self.paths.insert(0, path);
         }
         if !said.summary.is_empty() {
-            self.listener.step(StepEvent::Summary { step: place, markdown: said.summary });
+            // Steps of an action add to one summary.
+            if self.summary.0 != place {
+                self.summary = (place, String::new());
+            }
+            self.summary.1.push_str(&said.summary);
+            let markdown = self.summary.1.clone();
+            if markdown.len() as u64 > MAX_SUMMARY_BYTES {
+                let why = format!("its summary has more than {MAX_SUMMARY_BYTES} bytes");
+                return self.refuse(place, &why);
+            }
+            self.listener.step(StepEvent::Summary { step: place, markdown });
         }
         Done { outcome, outputs: said.outputs, state: said.state }
     }
@@ -442,7 +459,7 @@ impl<'a> RunningJob<'a> {
     fn unwritten(&mut self, place: usize, error: io::Error) -> Done {
         let done = self.refuse(place, &format!("cannot write the step's files: {error}"));
         // What was red or stopped before is no other for it.
-        let goes_well = self.stopped.is_none() && self.contexts.status() == JobStatus::Success;
+        let goes_well = self.stopped.is_none() && self.contexts.goes_well();
         if goes_well && is_of_the_disk(&error) {
             self.failed_by = Some(error);
         }
@@ -456,6 +473,13 @@ impl<'a> RunningJob<'a> {
     }
 
     fn notice_cancel(&mut self) {
+        if self.deadline.is_some_and(|deadline| clock::monotonic() >= deadline) {
+            match self.stopped {
+                None => self.stop_job(Stop::JobTimeout),
+                // What it was allowed to do after that has had its time.
+                Some(_) => self.exceeded = true,
+            }
+        }
         let end = self.cancel.end();
         if let Some(end) = end.filter(|end| {
             self.stopped.is_none() || (!self.exceeded && matches!(end, End::Exceeded(_)))

@@ -100,7 +100,7 @@ impl RunningJob<'_> {
         };
         for template in [script, shell, folder].into_iter().flatten().filter(|_| self.spec.guarded)
         {
-            if self.hostile_inputs && template.reads_context("inputs") {
+            if template.reads_field("inputs", &self.hostile_inputs) {
                 let why = "an input of the action holds text of a stranger that a shell could take for commands. \
                            The action has to hand it over as a variable: `env: {TEXT: ${{ inputs.NAME }}}`, and \
                            \"$TEXT\" in the script";

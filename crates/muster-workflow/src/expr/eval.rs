@@ -33,6 +33,8 @@ pub struct Contexts {
     root: Object,
     /// What the status functions answer from.
     pub status: JobStatus,
+    /// Whether `cancelled()` holds whatever the status is: of a job that is cancelled, within an action.
+    pub is_cancelled: bool,
 }
 
 /// Why an expression has no value.
@@ -57,7 +59,7 @@ impl Default for Contexts {
 impl Contexts {
     /// Returns contexts with nothing in them, and the status success.
     pub fn new() -> Self {
-        Self { root: Object::new(), status: JobStatus::Success }
+        Self { root: Object::new(), status: JobStatus::Success, is_cancelled: false }
     }
 
     /// Sets the context `name`.
@@ -83,7 +85,7 @@ impl Contexts {
 
     /// Returns these contexts with another status.
     pub fn with_status(&self, status: JobStatus) -> Self {
-        Self { root: self.root.clone(), status }
+        Self { root: self.root.clone(), status, is_cancelled: self.is_cancelled }
     }
 }
 
@@ -251,7 +253,9 @@ impl Evaluator<'_> {
         match function {
             Function::Success => return Ok((status == JobStatus::Success).into()),
             Function::Failure => return Ok((status == JobStatus::Failure).into()),
-            Function::Cancelled => return Ok((status == JobStatus::Cancelled).into()),
+            Function::Cancelled => {
+                return Ok((status == JobStatus::Cancelled || self.contexts.is_cancelled).into());
+            }
             Function::Always => return Ok(true.into()),
             Function::Case => return self.case(arguments),
             Function::HashFiles => {

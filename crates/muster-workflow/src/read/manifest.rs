@@ -45,7 +45,8 @@ impl Reader {
 
     fn runs(&mut self, token: &Token) -> Option<Runs> {
         let using = token.get(keys::USING)?;
-        let name = using.text()?;
+        let name = using.text()?.to_ascii_lowercase();
+        let name = name.as_str();
         let get = |key: &str| token.get(key).and_then(text);
         let hook = |program: &str, when: &str| {
             let condition = token.get(when).and_then(condition);

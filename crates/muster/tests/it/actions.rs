@@ -95,8 +95,8 @@ runs:
     ✓ Run actions/checkout@v4 [time]
     ▸ Run ./tools/make
     │ Warning: the action has no input `other`
-    │ Run echo "high all of main  $COLOUR red $(basename "$PWD")"
-    │ high all of main  red red repository
+    │ Run echo "high all of main 1 $COLOUR red $(basename "$PWD")"
+    │ high all of main 1 red red repository
     │ Say more
     │ Run exit 3
     │ Error: the step ended with exit code 3
@@ -342,4 +342,142 @@ fn an_older_node_is_told_before_it_fails_in_its_own_way() {
     let line =
         format!("Error: the action asks for Node.js 24, and {} is `v18.20.4`", node.display());
     assert!(told.out.contains(&line), "{}", told.out);
+}
+
+#[test]
+fn what_an_action_uses_again_and_again_ends() {
+    let scene = Scene::new();
+    scene.workflow(&workflow(
+        "- uses: ./wide\n- {run: echo cleaning up, if: always(), working-directory: .}\n",
+    ));
+    let steps = "    - {uses: ./wide, if: always(), continue-on-error: true}\n".repeat(50);
+    scene.file("wide/action.yml", &format!("runs:\n  using: composite\n  steps:\n{steps}"));
+    scene.commit("first");
+    let told = scene.muster(&["run", "--isolation", "none"]).story();
+    assert!(told.lines().count() < 2_000, "{} lines", told.lines().count());
+    let end: Vec<&str> = told.lines().rev().take(8).collect();
+    assert_snapshot!(end.into_iter().rev().collect::<Vec<_>>().join("\n"), @"
+    │ Error: the actions of the job have more than 1000 steps
+    ✗ Run ./wide [time]
+    ▸ Run echo cleaning up
+    │ cleaning up
+    ✓ Run echo cleaning up [time]
+    .github/workflows/ci.yml: failure
+      test  failure  [time]
+    exit 1
+    ");
+}
+
+#[test]
+fn a_composite_action_cleans_up_after_a_job_that_took_too_long() {
+    let scene = Scene::new();
+    scene.workflow(
+        "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    timeout-minutes: 0.01\n    steps:\n      - uses: actions/checkout@v4\n      - run: sleep 986\n      - {uses: ./clean, if: always()}\n",
+    );
+    scene.file(
+        "clean/action.yml",
+        "runs:\n  using: composite\n  steps:\n    - {run: 'echo cleaning ${{ github.action_status }} ${{ job.status }}', shell: sh}\n    - {run: echo known, shell: sh, if: cancelled()}\n    - {run: exit 1, shell: sh}\n    - {run: 'echo ${{ github.action_status }}', shell: sh, if: failure()}\n",
+    );
+    scene.commit("first");
+    assert_snapshot!(told(&scene), @"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run sleep 986
+    │ Error: stopped: the job took longer than its `timeout-minutes`
+    ■ Run sleep 986 [time]
+    ▸ Run ./clean
+    │ Run echo cleaning success cancelled
+    │ cleaning success cancelled
+    │ Run echo known
+    │ known
+    │ Run exit 1
+    │ Error: the step ended with exit code 1
+    │ Run echo failure
+    │ failure
+    ✗ Run ./clean [time]
+    .github/workflows/ci.yml: timed_out
+      test  timed_out  [time]  the job took longer than its `timeout-minutes`
+    exit 1
+    ");
+}
+
+#[test]
+fn the_end_of_an_action_has_what_its_step_had() {
+    let scene = Scene::new();
+    scene.workflow(&workflow(
+        r#"
+- {id: outer, uses: ./around, env: {TOKEN: for both}, with: {undeclared: kept}}
+- {id: may-fail, uses: ./js, continue-on-error: true, env: {FAIL: 1}}
+- {id: last, run: 'true', working-directory: .}
+"#,
+    ));
+    scene.file(
+        "around/action.yml",
+        "runs: {using: Composite, steps: [{uses: ./js}, {run: 'echo ${{ inputs.undeclared }} $GITHUB_ACTION', shell: sh}]}\n",
+    );
+    scene.file(
+        "js/action.yml",
+        "runs: {using: Node20, main: main.js, pre: main.js, post: post.js}\n",
+    );
+    scene
+        .file("js/main.js", "console.log('main', process.env.TOKEN, process.env.GITHUB_ACTION);\n");
+    scene.file(
+        "js/post.js",
+        "console.log('post', process.env.TOKEN, process.env.GITHUB_ACTION); process.exit(process.env.FAIL ? 1 : 0);\n",
+    );
+    scene.commit("first");
+    assert_snapshot!(told(&scene), @"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run ./around
+    │ Warning: the action has no input `undeclared`
+    │ Run ./js
+    │ Warning: `pre` of an action in the workspace does not run
+    │ main for both outer
+    │ Run echo kept $GITHUB_ACTION
+    │ kept outer
+    ✓ Run ./around [time]
+    ▸ Run ./js
+    │ Warning: `pre` of an action in the workspace does not run
+    │ main undefined may-fail
+    ✓ Run ./js [time]
+    ▸ Run true
+    ✓ Run true [time]
+    ▸ Post Run ./js
+    │ post undefined may-fail
+    │ Error: the step ended with exit code 1
+    ✓ Post Run ./js (failed, may fail) [time]
+    ▸ Post Run ./js
+    │ post for both outer
+    ✓ Post Run ./js [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+    exit 0
+    ");
+}
+
+/// Who asks `node` for its version is a step, never the runner: a step may have put it there.
+#[test]
+fn what_a_step_has_put_in_path_is_run_as_the_steps_are() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let server =
+        crate::server::Server::start(crate::database::Database::Sqlite, "isolation = \"none\"\n");
+    server.scene.file("js/action.yml", "runs: {using: node20, main: main.js}\n");
+    server.scene.workflow(
+        "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v4\n      - run: |\n          folder=$(mktemp -d)\n          printf '#!/bin/sh\\nid -un >> who\\necho v99.0.0\\n' > $folder/node\n          chmod -R a+rx $folder; echo $folder >> $GITHUB_PATH\n      - uses: ./js\n      - run: cat who\n",
+    );
+    let sha = server.push("main", "A node of its own");
+    let verdict = server.verdict(&sha);
+    let log = server.muster(&["log", "1"]).out;
+    assert!(verdict.contains("test success"), "{verdict}{log}");
+    if !log.contains("No user of their own") {
+        let said: Vec<&str> = log.lines().skip_while(|line| *line != "runner").collect();
+        assert_eq!(said, ["runner", "runner"], "{log}");
+    }
 }

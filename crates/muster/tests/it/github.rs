@@ -326,7 +326,7 @@ fn what_a_stranger_wrote_does_not_become_part_of_a_script(database: Database) {
     let story = Story::start_in(database, "approved_without_sandbox = true\n");
     story.server.scene.workflow("on: [push, pull_request]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo \"$TITLE\"\n        env: {TITLE: \"${{ github.event.pull_request.title }}\"}\n      - uses: actions/checkout@v4\n      - uses: ./say\n        with: {text: \"${{ github.event.pull_request.title }}\"}\n        continue-on-error: true\n      - run: echo ${{ github.event.pull_request.title }}\n");
     // Through an action it is the same.
-    let say = "runs:\n  using: composite\n  steps:\n    - {run: echo \"$TEXT\", shell: sh, env: {TEXT: '${{ inputs.text }}'}}\n    - {run: 'echo ${{ inputs.text }}', shell: sh}\ninputs: {text: {}}\n";
+    let say = "runs:\n  using: composite\n  steps:\n    - {run: echo \"$TEXT\", shell: sh, env: {TEXT: '${{ inputs.text }}'}}\n    - {run: 'echo ${{ inputs.level }}', shell: sh}\n    - {run: 'echo ${{ inputs.text }}', shell: sh, continue-on-error: true}\n    - {run: 'echo ${{ inputs.own }}', shell: sh}\ninputs: {text: {}, level: {default: high}, own: {default: '${{ github.event.pull_request.title }}'}}\n";
     story.server.scene.file("say/action.yml", say);
     let head = story.commit("refs/pull/11/head", "From a fork");
     let pull = PullRequest { number: 11, head: head.clone(), from_fork: true };
@@ -343,9 +343,13 @@ fn what_a_stranger_wrote_does_not_become_part_of_a_script(database: Database) {
     let said: Vec<_> = log.lines().skip_while(|line| !line.starts_with("Fix")).collect();
     assert_snapshot!(said.join("\n"), @r#"
     Fix $(echo pwned | rev)
-    Checked out db0d50861b4f1903a1b13469901e52f229cf8d1e at refs/pull/11/merge
+    Checked out 5fad8be3b4e38252a57802edfdc30029907678df at refs/pull/11/merge
     Run echo "$TEXT"
     Fix $(echo pwned | rev)
+    Run echo high
+    high
+    Run echo Fix $(echo pwned | rev)
+    Error: an input of the action holds text of a stranger that a shell could take for commands. The action has to hand it over as a variable: `env: {TEXT: ${{ inputs.NAME }}}`, and "$TEXT" in the script
     Run echo Fix $(echo pwned | rev)
     Error: an input of the action holds text of a stranger that a shell could take for commands. The action has to hand it over as a variable: `env: {TEXT: ${{ inputs.NAME }}}`, and "$TEXT" in the script
     Error: `${{ github.event.pull_request.title }}` holds text of a stranger that a shell could take for commands. Hand it over as a variable: `env: {TEXT: ${{ github.event.pull_request.title }}}`, and "$TEXT" in the script
