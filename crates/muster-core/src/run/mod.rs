@@ -341,10 +341,10 @@ impl Run {
 
     /// Returns whether another leg of a matrix may run beside those that do.
     fn has_room(&self, place: usize, definition: &workflow::Job, contexts: &Contexts) -> bool {
+        let Some(strategy) = &definition.strategy else { return true };
         let mut contexts = contexts.clone();
         contexts.set("needs", self.needs_context(place));
-        let most = definition.strategy.as_ref().and_then(|of| of.max_parallel(&contexts));
-        most.is_none_or(|most| {
+        strategy.max_parallel(&contexts).is_none_or(|most| {
             let is_busy = |job: &&Job| {
                 let goes_on =
                     matches!(job.state, JobState::Queued { .. } | JobState::Running { .. });

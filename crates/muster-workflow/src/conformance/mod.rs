@@ -208,8 +208,8 @@ impl Run {
         source: &'s str,
         by: Option<&Calling<'_>>,
     ) -> Option<File<'s>> {
-        let is_new = !self.table.iter().any(|known| known == name);
-        if is_new && self.table.len() >= self.options.max_files {
+        let known = self.table.iter().position(|known| known == name);
+        if known.is_none() && self.table.len() >= self.options.max_files {
             let max = self.options.max_files;
             self.errors.push(format!("more than {max} files are read"));
             return None;
@@ -219,7 +219,7 @@ impl Run {
             self.errors.push(format!("{name}: larger than {max} characters"));
             return None;
         }
-        let number = match self.table.iter().position(|known| known == name) {
+        let number = match known {
             Some(place) => place + 1,
             None => {
                 self.table.push(name.to_owned());

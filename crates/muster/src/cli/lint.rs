@@ -1,6 +1,6 @@
 //! `muster lint`: what is wrong with workflow files.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -9,7 +9,7 @@ use muster_workflow::text::one_line;
 use muster_workflow::{Files, lint};
 use serde_json::json;
 
-use super::{CANNOT_RUN, GREEN, RED, complain, print, print_json};
+use super::{CANNOT_RUN, GREEN, RED, complain, print, print_json, read_start};
 
 /// Where workflows lie in a repository.
 const FOLDERS: [&str; 2] = [".muster/workflows", ".github/workflows"];
@@ -152,15 +152,7 @@ pub(super) fn problems(
     file: &Path,
     find: impl FnOnce(&str) -> Vec<Problem>,
 ) -> anyhow::Result<(String, Vec<Problem>)> {
-    let cannot = || format!("cannot read {}", file.display());
-    // Opening a pipe would wait for somebody to write to it.
-    if !std::fs::metadata(file).with_context(cannot)?.is_file() {
-        bail!("{} is no file", file.display());
-    }
-    let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).with_context(cannot)?;
-    opened.take(MOST_BYTES).read_to_end(&mut bytes).with_context(cannot)?;
-    match String::from_utf8(bytes) {
+    match String::from_utf8(read_start(file, MOST_BYTES)?) {
         Ok(source) => {
             let problems = find(&source);
             Ok((source, problems))

