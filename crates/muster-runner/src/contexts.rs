@@ -45,6 +45,9 @@ const GITHUB_VARIABLES: [&str; 33] = [
     "job_workflow_sha",
 ];
 
+/// The secret that is `github.token`, too.
+const TOKEN: &str = "GITHUB_TOKEN";
+
 /// The contexts of a job as it goes on.
 #[derive(Debug)]
 pub(crate) struct JobContexts {
@@ -84,13 +87,15 @@ pub(crate) struct Outside {
 }
 
 impl JobContexts {
-    pub(crate) fn new(spec: &JobSpec, places: &Places) -> Self {
+    pub(crate) fn new(spec: &JobSpec, places: &Places, is_debug: bool) -> Self {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut github = object(&Value::from(&spec.github));
         github.insert("workspace", text(&places.workspace));
         github.insert("event_path", text(&places.event));
         github.insert("job", spec.job.as_str());
-        let runner = Object::from_iter([
+        let token = spec.secrets.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(TOKEN));
+        github.insert("token", token.map(|(_, value)| value.as_str()).unwrap_or_default());
+        let mut runner = Object::from_iter([
             ("name", spec.runner.clone()),
             ("os", "Linux".to_owned()),
             ("arch", arch().to_owned()),
@@ -99,6 +104,9 @@ impl JobContexts {
             ("workspace", text(places.workspace.parent().unwrap_or(&places.workspace))),
             ("environment", "self-hosted".to_owned()),
         ]);
+        if is_debug {
+            runner.insert("debug", "1");
+        }
         let mut contexts = Contexts::new();
         contexts.set("github", github.clone());
         contexts.set("runner", runner.clone());
@@ -111,6 +119,7 @@ impl JobContexts {
         ] {
             contexts.set(name, json);
         }
+        contexts.set("secrets", spec.secrets.0.iter().cloned().collect::<Object>());
         let mut this = Self {
             contexts,
             github,

@@ -15,6 +15,9 @@ const PATH: &str = "GITHUB_PATH";
 const STATE: &str = "GITHUB_STATE";
 const SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
+/// A variable that no step may set: it changes what the actions of others do.
+pub(crate) const NODE_OPTIONS: &str = "NODE_OPTIONS";
+
 /// The most bytes that one of these files may hold.
 const MAX_BYTES: u64 = 10 << 20;
 /// The most bytes of a step's summary, GitHub's bound.
@@ -36,6 +39,17 @@ pub(crate) struct Said {
     pub(crate) state: Vec<(String, String)>,
     pub(crate) paths: Vec<String>,
     pub(crate) summary: String,
+}
+
+impl Said {
+    /// Adds what was said later.
+    pub(crate) fn extend(&mut self, later: Self) {
+        self.env.extend(later.env);
+        self.outputs.extend(later.outputs);
+        self.state.extend(later.state);
+        self.paths.extend(later.paths);
+        self.summary.push_str(&later.summary);
+    }
 }
 
 /// Why a file that a step wrote cannot be used.
@@ -77,10 +91,10 @@ impl CommandFiles {
         self.files.iter().map(|(variable, _, inside)| (*variable, inside.as_path()))
     }
 
-    /// Reads what the step said, and takes the files away.
-    pub(crate) fn read(&self, ground: &Ground) -> Result<Said, FileError> {
+    /// Reads what the step said, and takes the files away. What it may not say is left out, and why is told.
+    pub(crate) fn read(&self, ground: &Ground) -> Result<(Said, Vec<FileError>), FileError> {
         let text = |variable, max| self.text(ground, variable, max);
-        let env = assignments(ENV, &text(ENV, MAX_BYTES)?)?;
+        let mut env = assignments(ENV, &text(ENV, MAX_BYTES)?)?;
         if let Some((name, _)) =
             env.iter().find(|(name, value)| name.contains('\0') || value.contains('\0'))
         {
@@ -89,11 +103,8 @@ impl CommandFiles {
                 name: format!("{name} with a zero byte"),
             });
         }
-        if let Some((name, _)) =
-            env.iter().find(|(name, _)| name.eq_ignore_ascii_case("NODE_OPTIONS"))
-        {
-            return Err(FileError::Forbidden { file: ENV, name: name.clone() });
-        }
+        let refused = env.extract_if(.., |(name, _)| name.eq_ignore_ascii_case(NODE_OPTIONS));
+        let refused = refused.map(|(name, _)| FileError::Forbidden { file: ENV, name }).collect();
         let outputs = assignments(OUTPUT, &text(OUTPUT, MAX_BYTES)?)?;
         let state = assignments(STATE, &text(STATE, MAX_BYTES)?)?;
         let paths = text(PATH, MAX_BYTES)?;
@@ -102,7 +113,7 @@ impl CommandFiles {
         for (_, name, _) in &self.files {
             ground.remove(name);
         }
-        Ok(Said { env, outputs, state, paths, summary })
+        Ok((Said { env, outputs, state, paths, summary }, refused))
     }
 
     /// Reads a file that a step wrote; it may have taken it away, or put something else there.

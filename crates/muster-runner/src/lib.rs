@@ -12,6 +12,8 @@ mod files;
 mod follow;
 mod ground;
 mod job;
+mod log;
+pub mod marks;
 mod shell;
 pub mod spec;
 pub mod spool;

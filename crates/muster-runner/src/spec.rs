@@ -1,5 +1,6 @@
 //! What a runner is given, and what it says in return. All of it crosses a process boundary.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct JobSpec {
     /// The `inputs` context.
     #[serde(default)]
     pub inputs: Json,
+    /// The `secrets` context. It is never written with the rest: the supervisor gets it by its orders.
+    #[serde(skip)]
+    pub secrets: Secrets,
     /// The variables that every step has beside GitHub's: `PATH`, `HOME` and the like.
     pub environment: Vec<(String, String)>,
     /// The folder that belongs to this job alone; everything the job gets is made below it.
@@ -50,6 +54,17 @@ pub struct JobSpec {
     pub runner: String,
     /// After so many seconds without output the job is ended; `None` is never.
     pub idle_timeout_s: Option<u64>,
+}
+
+/// Names and values that nobody may see. Shown, they are a count.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(pub Vec<(String, String)>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} secrets", self.0.len())
+    }
 }
 
 /// How much a job may have on disk.
@@ -235,6 +250,75 @@ pub enum StepEvent {
         /// The text.
         markdown: String,
     },
+    /// It told of a problem, or of something that people should see.
+    Annotated {
+        /// Its place.
+        step: usize,
+        /// What it told.
+        annotation: Annotation,
+    },
+}
+
+impl StepEvent {
+    /// Returns the place of the step that it is about.
+    pub fn place(&self) -> usize {
+        match self {
+            Self::Started { step, .. }
+            | Self::Finished { step, .. }
+            | Self::Summary { step, .. }
+            | Self::Annotated { step, .. } => *step,
+        }
+    }
+}
+
+/// What a step, or one of its tools, tells about the code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// How grave it is.
+    pub level: Level,
+    /// What is to be said: at most 4,096 characters.
+    pub message: String,
+    /// A heading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The file that it is about, from the workspace on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line in it, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// The last line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_line: Option<u32>,
+    /// The column, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+    /// The last column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_column: Option<u32>,
+}
+
+/// How grave an annotation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// It is worth knowing.
+    Notice,
+    /// It may be wrong.
+    Warning,
+    /// It is wrong.
+    Error,
+}
+
+impl Level {
+    /// Returns GitHub's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// How a job ended.

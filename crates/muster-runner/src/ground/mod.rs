@@ -375,30 +375,32 @@ impl Ground {
     ///
     /// When the path leads out of the workspace, or to what is no regular file, or it cannot be read.
     pub(crate) fn read_in_workspace(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // A step may have put links anywhere, also in the place of the workspace: none leads out.
-        let (top, below) = match &self.workspace {
-            Workspace::In(below) => (&self.work, below.as_path()),
-            Workspace::Tree(tree) => (tree, Path::new("")),
-        };
-        let top = rustix::fs::open(top, flags | OFlags::NOFOLLOW, Mode::empty())?;
-        let path = &below.join(path);
-        if path.components().any(|part| part == Component::ParentDir) {
-            return Err(io::Error::other("it leads out of the workspace"));
+        match &self.workspace {
+            Workspace::In(below) => read_beneath(&self.work, &below.join(path), max),
+            Workspace::Tree(tree) => read_beneath(tree, path, max),
         }
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let file = match rustix::fs::openat2(&top, path, flags, Mode::empty(), within) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Err(Errno::XDEV) => return Err(io::Error::other("it leads out of the workspace")),
-            opened => fs::File::from(opened?),
-        };
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+    }
+
+    /// Reads a file by its path as the steps see it, from the workspace on: one of the workspace, or of the job's
+    /// temporary ones; `None` when it is not there. At most `max + 1` bytes are read.
+    ///
+    /// # Errors
+    ///
+    /// When the path leads elsewhere, or to what is no regular file, or it cannot be read.
+    pub(crate) fn read_of_job(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+        let path = self.places.workspace.join(path);
+        if let Ok(below) = path.strip_prefix(&self.places.workspace) {
+            return self.read_in_workspace(below, max);
         }
-        let mut content = Vec::new();
-        file.take(max + 1).read_to_end(&mut content)?;
-        Ok(Some(content))
+        if let Ok(below) = path.strip_prefix(&self.places.temp) {
+            return read_beneath(&self.temp, below, max);
+        }
+        // As ourselves a step could read it, too.
+        if self.is_ours() {
+            return read_beneath(Path::new("/"), path.strip_prefix("/").unwrap_or(&path), max);
+        }
+        Err(io::Error::other("it is neither in the workspace nor among the job's temporary files"))
     }
 
     /// Takes a temporary file of the job away.
@@ -566,4 +568,27 @@ fn bounds(cgroup: Option<InForce>, processes: u32, memory_bytes: u64) -> String 
     format!(
         "cgroup v{version} with {processes} processes, {mib} MiB and {share} share of processors"
     )
+}
+
+/// Reads a file beneath a folder, whatever links are there; `None` when it is not there. At most `max + 1` bytes are
+/// read.
+fn read_beneath(top: &Path, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::open(top, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(io::Error::other("it leads out of the workspace"));
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = match rustix::fs::openat2(&top, path, flags, Mode::empty(), within) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(Errno::XDEV) => return Err(io::Error::other("it leads out of the workspace")),
+        opened => fs::File::from(opened?),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut content = Vec::new();
+    file.take(max + 1).read_to_end(&mut content)?;
+    Ok(Some(content))
 }

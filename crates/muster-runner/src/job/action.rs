@@ -14,7 +14,8 @@ use super::{Done, RunningJob, deadline};
 use crate::contexts::Inside;
 use crate::files::CommandFiles;
 use crate::follow::{Bounds, Stop, follow};
-use crate::spec::{StepConclusion, StepEvent};
+use crate::log::Allows;
+use crate::spec::{Level, StepConclusion, StepEvent};
 
 /// The most bytes of a manifest.
 const MAX_MANIFEST: u64 = 1 << 20;
@@ -65,7 +66,8 @@ impl RunningJob<'_> {
             Err(why) => return self.refuse(of.place, &why),
         };
         if matches!(&manifest.runs, Runs::JavaScript { pre: Some(_), .. }) {
-            self.say(of.place, "Warning: `pre` of an action in the workspace does not run");
+            let why = "`pre` of an action in the workspace does not run";
+            self.log.tell(of.place, Level::Warning, why);
         }
         let inputs = match self.inputs(&manifest, of) {
             Ok(inputs) => inputs,
@@ -120,11 +122,14 @@ impl RunningJob<'_> {
             let value = template.text(of.view).map_err(|error| failed(name, error))?;
             let known = manifest.inputs.iter().find(|input| input.name.eq_ignore_ascii_case(name));
             match known {
-                None => self.say(of.place, &format!("Warning: the action has no input `{name}`")),
+                None => {
+                    let why = format!("the action has no input `{name}`");
+                    self.log.tell(of.place, Level::Warning, &why);
+                }
                 Some(input) => {
                     if let Some(why) = &input.deprecated {
-                        let line = format!("Warning: input `{name}` is deprecated: {why}");
-                        self.say(of.place, &line);
+                        let why = format!("input `{name}` is deprecated: {why}");
+                        self.log.tell(of.place, Level::Warning, &why);
                     }
                 }
             }
@@ -246,13 +251,14 @@ impl RunningJob<'_> {
             Err(error) => return self.unwritten(place, error),
         };
         let variables = self.variables(env, &files);
+        let allows = Allows::of(&variables);
         let node = match self.find_node(node, &variables) {
             Ok(node) => node,
             Err(why) => return self.refuse(place, &why),
         };
         let program =
             Program::new(node).arg(program).dir(&self.ground.places.workspace).envs(variables);
-        self.perform_program(place, program, &files, None)
+        self.perform_program(place, program, &files, None, allows)
     }
 
     /// Finds the Node.js that an action asks for, or a newer one. It is asked as a step would ask it: what a step has put
@@ -318,7 +324,7 @@ impl RunningJob<'_> {
             self.within = post.minutes.and_then(deadline);
             let name = format!("Post {}", post.name);
             let at = clock::now_ms();
-            self.listener.step(StepEvent::Started { step: place, name: name.clone(), at });
+            self.log.step(StepEvent::Started { step: place, name: name.clone(), at });
             let done = match holds {
                 Err(error) => self.refuse(place, &format!("`post-if` has no value: {error}")),
                 Ok(_) => {
@@ -332,7 +338,7 @@ impl RunningJob<'_> {
             if conclusion == StepConclusion::Failure && self.contexts.goes_well() {
                 self.contexts.set_status(JobStatus::Failure);
             }
-            self.listener.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
+            self.log.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
             place += 1;
         }
     }

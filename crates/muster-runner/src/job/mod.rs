@@ -20,10 +20,12 @@ use crate::cancel::{Cancel, End};
 use crate::checkout::Inputs;
 use crate::contexts::JobContexts;
 use crate::disk::DiskWatch;
-use crate::files::{CommandFiles, MAX_SUMMARY_BYTES};
-use crate::follow::{Bounds, Stop, follow};
+use crate::files::{CommandFiles, MAX_SUMMARY_BYTES, Said};
+use crate::follow::{Bounds, Ended, Stop, follow};
 use crate::ground::Ground;
-use crate::spec::{JobConclusion, JobResult, JobSpec, StepConclusion, StepEvent};
+use crate::log::{Allows, Lines, Log, Told};
+use crate::marks::mark;
+use crate::spec::{JobConclusion, JobResult, JobSpec, Level, StepConclusion, StepEvent};
 
 use self::action::{Post, Use, earlier};
 
@@ -36,6 +38,9 @@ const BACKGROUND_TICK: Duration = Duration::from_millis(100);
 const MAX_BACKGROUND: usize = 4 << 20;
 /// What a job leaves behind has so long to die.
 const CLEAN_UP: Duration = Duration::from_secs(5);
+
+/// The secret, or variable, that shows what is only for finding faults.
+const STEP_DEBUG: &str = "ACTIONS_STEP_DEBUG";
 
 /// The line of a job's log that says what stands between its steps and the machine begins so.
 pub const ISOLATION: &str = "Isolation: ";
@@ -94,6 +99,7 @@ fn is_of_the_disk(error: &io::Error) -> bool {
 /// for the steps that follow.
 struct Background {
     step: usize,
+    lines: Lines,
     written: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -111,14 +117,14 @@ impl Background {
                 lock(&shared).extend_from_slice(&buffer[..count]);
             }
         });
-        Self { step, written }
+        Self { step, lines: Lines::default(), written }
     }
 
     /// Logs what was written since the last time.
-    fn tell(&self, listener: &mut dyn Listener) {
+    fn tell(&mut self, log: &mut Log<'_>) {
         let bytes = std::mem::take(&mut *lock(&self.written));
         if !bytes.is_empty() {
-            listener.output(self.step, &bytes);
+            log.left_over(self.step, &mut self.lines, &bytes);
         }
     }
 }
@@ -146,7 +152,7 @@ struct RunningJob<'a> {
     workflow: &'a Workflow,
     definition: &'a workflow::Job,
     cancel: &'a Cancel,
-    listener: &'a mut dyn Listener,
+    log: Log<'a>,
     contexts: JobContexts,
     ground: Ground,
     /// What `GITHUB_PATH` put in front of PATH, the newest first.
@@ -190,9 +196,12 @@ impl<'a> RunningJob<'a> {
     ) -> Result<Self, String> {
         let started = clock::now_ms();
         let name = "Set up job".to_owned();
-        listener.step(StepEvent::Started { step: 0, name: name.clone(), at: started });
+        let is_debug = is_debug(spec);
+        let secrets = spec.secrets.0.iter().map(|(_, value)| value.as_str());
+        let mut log = Log::new(listener, secrets, is_debug).map_err(|error| error.to_string())?;
+        log.step(StepEvent::Started { step: 0, name: name.clone(), at: started });
         let ground = Ground::prepare(spec)?;
-        let mut contexts = JobContexts::new(spec, &ground.places);
+        let mut contexts = JobContexts::new(spec, &ground.places, is_debug);
         for env in [&workflow.env, &definition.env] {
             let env = contexts.evaluate(env).map_err(|error| format!("`env`: {error}"))?;
             contexts.extend_env(&env);
@@ -204,7 +213,7 @@ impl<'a> RunningJob<'a> {
             workflow,
             definition,
             cancel,
-            listener,
+            log,
             contexts,
             ground,
             paths: Vec::new(),
@@ -229,7 +238,7 @@ impl<'a> RunningJob<'a> {
         job.say(0, &format!("Workspace: {}", job.ground.places.workspace.display()));
         let success = StepConclusion::Success;
         let (outcome, conclusion, at) = (success, success, clock::now_ms());
-        job.listener.step(StepEvent::Finished { step: 0, name, outcome, conclusion, at });
+        job.log.step(StepEvent::Finished { step: 0, name, outcome, conclusion, at });
         Ok(job)
     }
 
@@ -266,7 +275,7 @@ impl<'a> RunningJob<'a> {
             self.say(place, &name);
         } else {
             let at = clock::now_ms();
-            self.listener.step(StepEvent::Started { step: place, name: name.clone(), at });
+            self.log.step(StepEvent::Started { step: place, name: name.clone(), at });
         }
         let done = match (holds, env) {
             (Err(error), _) => self.refuse(place, &format!("`if` has no value: {error}")),
@@ -297,7 +306,7 @@ impl<'a> RunningJob<'a> {
         self.contexts.end_step(&step.id, outcome, conclusion, outputs);
         if self.depth == 0 {
             let at = clock::now_ms();
-            self.listener.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
+            self.log.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
         }
     }
 
@@ -371,6 +380,7 @@ impl<'a> RunningJob<'a> {
         program: Program,
         files: &CommandFiles,
         deadline: Option<Instant>,
+        allows: Allows,
     ) -> Done {
         let bounds = Bounds {
             step: earlier(deadline, self.within),
@@ -382,24 +392,39 @@ impl<'a> RunningJob<'a> {
             Ok(running) => running,
             Err(error) => return self.refuse(place, &error.to_string()),
         };
-        let outcome = self.follow(place, &mut running, bounds);
+        self.log.begin(allows);
+        let (outcome, told) = self.follow(place, &mut running, bounds);
         self.left_open.extend(running.into_output().map(|pipe| Background::read(place, pipe)));
         self.drain_left_open();
-        self.take_files(place, outcome, files)
+        let is_wrong = told.is_failed && outcome == StepConclusion::Success;
+        let outcome = if is_wrong { StepConclusion::Failure } else { outcome };
+        self.take_files(place, outcome, told.said, files)
     }
 
-    fn follow(&mut self, place: usize, running: &mut Running, bounds: Bounds) -> StepConclusion {
-        let listener = &mut *self.listener;
-        let left_open = &self.left_open;
+    /// Follows a program to its end; also returns what it has told by its output.
+    fn follow(
+        &mut self,
+        place: usize,
+        running: &mut Running,
+        bounds: Bounds,
+    ) -> (StepConclusion, Told) {
+        let (log, ground, left_open) = (&mut self.log, &self.ground, &mut self.left_open);
+        let mut lines = Lines::default();
         let followed = follow(running, self.cancel, bounds, |bytes| {
-            for background in left_open {
-                background.tell(listener);
+            for background in left_open.iter_mut() {
+                background.tell(log);
             }
             match bytes {
-                Some(bytes) => listener.output(place, bytes),
-                None => listener.idle(),
+                Some(bytes) => log.write(place, &mut lines, bytes, ground),
+                None => log.idle(place, &mut lines),
             }
         });
+        let told = self.log.end(place, &mut lines, &self.ground);
+        (self.judge(place, followed), told)
+    }
+
+    /// Returns how a step went whose program has ended, or was stopped.
+    fn judge(&mut self, place: usize, followed: io::Result<Ended>) -> StepConclusion {
         let ended = match followed {
             Ok(ended) => ended,
             Err(error) => {
@@ -409,32 +434,42 @@ impl<'a> RunningJob<'a> {
         match ended.stopped {
             None if ended.status.success() => StepConclusion::Success,
             None => {
-                self.say(place, &format!("Error: {}", describe(ended.status)));
+                // That it failed is known of the step: no annotation of the code.
+                let line = format!("{}{}", mark(Level::Error), describe(ended.status));
+                self.log.say(place, &line);
                 self.notice_memory_kills(place);
                 StepConclusion::Failure
             }
             Some(Stop::StepTimeout) => {
-                self.say(
-                    place,
-                    "Error: the step took longer than its `timeout-minutes` and was stopped",
-                );
+                let why = "the step took longer than its `timeout-minutes` and was stopped";
+                self.log.tell(place, Level::Error, why);
                 StepConclusion::Failure
             }
             Some(stop) => {
                 self.stop_job(stop);
                 let why = self.stopped.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
-                self.say(place, &format!("Error: stopped: {why}"));
+                self.log.tell(place, Level::Error, &format!("stopped: {why}"));
                 StepConclusion::Cancelled
             }
         }
     }
 
     /// Takes over what a step said through its files.
-    fn take_files(&mut self, place: usize, outcome: StepConclusion, files: &CommandFiles) -> Done {
-        let said = match files.read(&self.ground) {
-            Ok(said) => said,
+    fn take_files(
+        &mut self,
+        place: usize,
+        outcome: StepConclusion,
+        mut said: Said,
+        files: &CommandFiles,
+    ) -> Done {
+        let (in_files, refused) = match files.read(&self.ground) {
+            Ok(read) => read,
             Err(error) => return self.refuse(place, &error.to_string()),
         };
+        for error in refused {
+            self.log.tell(place, Level::Error, &error.to_string());
+        }
+        said.extend(in_files);
         self.contexts.extend_env(&said.env);
         for path in said.paths {
             self.paths.insert(0, path);
@@ -450,7 +485,7 @@ impl<'a> RunningJob<'a> {
                 let why = format!("its summary has more than {MAX_SUMMARY_BYTES} bytes");
                 return self.refuse(place, &why);
             }
-            self.listener.step(StepEvent::Summary { step: place, markdown });
+            self.log.step(StepEvent::Summary { step: place, markdown });
         }
         Done { outcome, outputs: said.outputs, state: said.state }
     }
@@ -468,7 +503,7 @@ impl<'a> RunningJob<'a> {
 
     /// Ends a step that could not run, saying why in its log.
     fn refuse(&mut self, place: usize, why: &str) -> Done {
-        self.say(place, &format!("Error: {why}"));
+        self.log.tell(place, Level::Error, why);
         Done::of(StepConclusion::Failure)
     }
 
@@ -498,7 +533,8 @@ impl<'a> RunningJob<'a> {
         if kills > self.memory_kills {
             self.memory_kills = kills;
             let why = "its processes wanted more memory than they may use together (`memory_mib`)";
-            self.say(place, &format!("Error: the kernel killed a process of the job: {why}"));
+            let why_red = format!("the kernel killed a process of the job: {why}");
+            self.log.tell(place, Level::Error, &why_red);
             self.out_of_memory = Some(why.to_owned());
         }
     }
@@ -530,13 +566,13 @@ impl<'a> RunningJob<'a> {
 
     /// Logs what children of ended steps have written meanwhile.
     fn drain_left_open(&mut self) {
-        for background in &self.left_open {
-            background.tell(self.listener);
+        for background in &mut self.left_open {
+            background.tell(&mut self.log);
         }
     }
 
     fn say(&mut self, place: usize, line: &str) {
-        self.listener.output(place, format!("{line}\n").as_bytes());
+        self.log.say(place, line);
     }
 
     fn finish(mut self, definition: &workflow::Job) -> JobResult {
@@ -545,6 +581,11 @@ impl<'a> RunningJob<'a> {
         let mut refused = None;
         for (name, template) in &definition.outputs {
             match template.text(self.contexts.view()) {
+                // Other jobs, and who reads of the run, are not to have it.
+                Ok(value) if self.log.holds_secret(&value) => {
+                    let why = format!("output `{name}` is left out: it may hold a secret");
+                    self.log.tell(place, Level::Warning, &why);
+                }
                 Ok(value) => outputs.push((name.clone(), value)),
                 Err(error) => refused = Some(format!("output `{name}`: {error}")),
             }
@@ -557,7 +598,8 @@ impl<'a> RunningJob<'a> {
         self.ground.kill();
         let left = tree::kill_descendants(&[], CLEAN_UP);
         if left > 0 {
-            self.say(place, &format!("Error: {left} processes of the job could not be killed"));
+            let why = format!("{left} processes of the job could not be killed");
+            self.log.tell(place, Level::Error, &why);
         }
         self.drain_left_open();
         self.ground.clear();
@@ -567,8 +609,16 @@ impl<'a> RunningJob<'a> {
             (None, JobStatus::Failure, None) => (JobConclusion::Failure, self.out_of_memory),
             (None, ..) => (JobConclusion::Success, None),
         };
+        let reason = reason.map(|reason| self.log.masked(&reason));
         JobResult { conclusion, reason, outputs }
     }
+}
+
+/// Returns whether somebody looks for a fault of the workflow, by GitHub's name for that.
+fn is_debug(spec: &JobSpec) -> bool {
+    let secret = spec.secrets.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(STEP_DEBUG));
+    let asked = secret.map(|(_, value)| value.as_str());
+    asked.or_else(|| spec.vars.get(STEP_DEBUG)?.as_str()) == Some("true")
 }
 
 /// Returns the moment `minutes` from now; `None` for what is no bound.

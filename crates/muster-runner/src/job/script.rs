@@ -11,6 +11,7 @@ use muster_workflow::workflow::{Defaults, Step};
 use super::{Done, RunningJob, deadline};
 use crate::checkout::{CheckoutOrder, Inputs};
 use crate::files::CommandFiles;
+use crate::log::Allows;
 use crate::shell;
 use crate::spec::StepConclusion;
 
@@ -54,7 +55,7 @@ impl RunningJob<'_> {
             .dir(&self.ground.places.workspace)
             .envs(path)
             .envs(files.variables());
-        self.perform_program(place, program, &files, deadline)
+        self.perform_program(place, program, &files, deadline, Allows::default())
     }
 
     pub(super) fn script(
@@ -66,14 +67,16 @@ impl RunningJob<'_> {
         [script, shell, folder]: [Option<&Template>; 3],
     ) -> Done {
         let prepared = self.prepare_script(view, env, [script, shell, folder]);
-        let (program, files) = match prepared {
+        let (program, files, allows) = match prepared {
             Ok(prepared) => prepared,
             Err(Unprepared::Wrong(why)) => return self.refuse(place, &why),
             Err(Unprepared::Unwritten(error)) => return self.unwritten(place, error),
         };
         let minutes = step.timeout_minutes.as_ref().map(|minutes| minutes.get(view)).transpose();
         match minutes {
-            Ok(minutes) => self.perform_program(place, program, &files, minutes.and_then(deadline)),
+            Ok(minutes) => {
+                self.perform_program(place, program, &files, minutes.and_then(deadline), allows)
+            }
             Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
         }
     }
@@ -84,7 +87,7 @@ impl RunningJob<'_> {
         view: &Contexts,
         env: &[(String, String)],
         [script, shell, folder]: [Option<&Template>; 3],
-    ) -> Result<(Program, CommandFiles), Unprepared> {
+    ) -> Result<(Program, CommandFiles, Allows), Unprepared> {
         let wrong = Unprepared::Wrong;
         // A step of an action says itself what it needs.
         let defaults: &[&Defaults] = match self.depth {
@@ -133,9 +136,10 @@ impl RunningJob<'_> {
         let find = |name: &str| self.ground.find(name, search_path);
         let invocation = shell::invocation(shell.as_deref(), &path, find)
             .map_err(|error| wrong(error.to_string()))?;
+        let allows = Allows::of(&variables);
         let program =
             Program::new(invocation.program).args(invocation.args).dir(&folder).envs(variables);
-        Ok((program, files))
+        Ok((program, files, allows))
     }
 
     /// Returns the variables of a step, the later ones overriding.

@@ -25,7 +25,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let target = match muster_runner::checkout(&order) {
         Ok(target) => target,
         Err(error) => {
-            print(format!("Error: {error}"));
+            let text = error.to_string().replace('%', "%25").replace('\r', "%0D");
+            print(format!("::error::{}", text.replace('\n', "%0A")));
             return Ok(RED);
         }
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::StreamExt as _;
+use muster_runner::marks;
 use muster_workflow::text::one_line;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -122,7 +123,10 @@ pub(crate) fn log(arguments: &LogArguments) -> anyhow::Result<u8> {
                 follow(&client, job).await?;
             } else {
                 let path = format!("/api/v1/jobs/{}/log", job["id"]);
-                print_raw(&client.send(Method::GET, &path, None).await?.bytes().await?);
+                let log = client.send(Method::GET, &path, None).await?.bytes().await?;
+                for line in log.split_inclusive(|byte| *byte == b'\n') {
+                    print_raw(&marks::in_words(line).unwrap_or_default());
+                }
             }
         }
         if !arguments.follow {

@@ -1,7 +1,7 @@
 //! `muster supervise`: one job in a process of its own.
 //!
-//! Reads the job from a file, its orders from standard input (`cancel REASON`; the end of the input
-//! is an order too), and writes its spool to standard output. It adopts all that its steps leave
+//! Reads the job from a file, its orders from standard input (`secrets JSON` first, then `cancel REASON`; the end of the
+//! input is an order too), and writes its spool to standard output. It adopts all that its steps leave
 //! behind and kills it before it ends.
 
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use muster_runner::spec::JobSpec;
+use muster_runner::spec::{JobSpec, Secrets};
 use muster_runner::{Cancel, spool};
 use muster_sys::{signal, tree};
 
@@ -28,7 +28,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let at = || format!("cannot read the job from {}", arguments.spec.display());
     let text = fs::read(&arguments.spec).with_context(at)?;
-    let spec: JobSpec = serde_json::from_slice(&text).with_context(at)?;
+    let mut spec: JobSpec = serde_json::from_slice(&text).with_context(at)?;
+    spec.secrets = secrets().context("cannot read the job's secrets")?;
     tree::adopt_orphans().context("cannot adopt what the job leaves behind")?;
     let cancel = Cancel::new().context("cannot prepare for a cancellation")?;
     let on_signal = cancel.clone();
@@ -43,6 +44,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         muster_runner::run(&spec, &cancel, &mut spool).context("the disk failed the job")?;
     spool.finish(&result).context("cannot write the spool")?;
     Ok(GREEN)
+}
+
+/// Reads the first order.
+fn secrets() -> anyhow::Result<Secrets> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    let text = line.strip_prefix("secrets ").context("the first order is not `secrets`")?;
+    serde_json::from_str(text).context("they are garbled")
 }
 
 fn follow_orders(cancel: &Cancel) {

@@ -19,7 +19,7 @@ use crate::git::{GitError, Mirror, Remote, ls_remote};
 use crate::logs;
 use crate::loops::Shared;
 use crate::store::Page;
-use crate::store::jobs::{JobRow, StepRow};
+use crate::store::jobs::{AnnotationRow, JobRow, StepRow};
 use crate::store::outbox::Untold;
 use crate::store::reports::Unsent;
 use crate::store::runs::RunRow;
@@ -293,7 +293,8 @@ pub(super) async fn run(
     let mut jobs = Vec::new();
     for row in shared.store.jobs_of(&run.id, run.attempt).await? {
         let steps = shared.store.steps_of(&row.ran_as).await?;
-        jobs.push(job_json(&shared, &row, &steps));
+        let annotations = shared.store.annotations_of(&row.ran_as).await?;
+        jobs.push(job_json(&shared, &row, &steps, &annotations));
     }
     let mut json = run_json(&shared, &run);
     json["jobs"] = jobs.into();
@@ -497,7 +498,12 @@ fn run_json(shared: &Shared, run: &RunRow) -> Value {
     })
 }
 
-fn job_json(shared: &Shared, row: &JobRow, steps: &[StepRow]) -> Value {
+fn job_json(
+    shared: &Shared,
+    row: &JobRow,
+    steps: &[StepRow],
+    annotations: &[AnnotationRow],
+) -> Value {
     let newest = steps.last().map_or(0, |step| step.attempt);
     let steps: Vec<Value> = steps
         .iter()
@@ -512,6 +518,15 @@ fn job_json(shared: &Shared, row: &JobRow, steps: &[StepRow]) -> Value {
             })
         })
         .collect();
+    let annotations: Vec<Value> = annotations
+        .iter()
+        .filter(|row| row.attempt == newest)
+        .map(|row| {
+            let mut annotation = json!(row.annotation);
+            annotation["step"] = row.step.into();
+            annotation
+        })
+        .collect();
     json!({
         "id": row.number,
         "name": row.job.name,
@@ -522,6 +537,7 @@ fn job_json(shared: &Shared, row: &JobRow, steps: &[StepRow]) -> Value {
         "started_at": row.started_at,
         "completed_at": row.finished_at,
         "steps": steps,
+        "annotations": annotations,
         "url": format!("{}/jobs/{}", shared.config.public_url, row.number),
     })
 }

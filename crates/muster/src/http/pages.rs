@@ -13,7 +13,7 @@ use crate::logs::{self, Line};
 use crate::loops::Shared;
 use crate::store::Page;
 use crate::store::deliveries::DeliveryRow;
-use crate::store::jobs::{JobRow, StepRow};
+use crate::store::jobs::{AnnotationRow, JobRow, StepRow};
 use crate::store::outbox::Untold;
 use crate::store::runs::RunRow;
 
@@ -72,6 +72,7 @@ struct JobPage {
     job: JobRow,
     run: RunRow,
     steps: Vec<StepRow>,
+    annotations: Vec<AnnotationRow>,
     attempt: i64,
     attempts: usize,
     lines: Vec<Line>,
@@ -95,6 +96,8 @@ pub(super) async fn job(
     let steps = shared.store.steps_of(&job.ran_as).await?;
     let mut steps: Vec<StepRow> =
         steps.into_iter().filter(|step| step.attempt == attempt).collect();
+    let mut annotations = shared.store.annotations_of(&job.ran_as).await?;
+    annotations.retain(|row| row.attempt == attempt);
     for step in &mut steps {
         let plain =
             step.summary.as_deref().map(|text| anstream::adapter::strip_str(text).to_string());
@@ -124,8 +127,20 @@ pub(super) async fn job(
     let left_out = from.div_ceil(1024);
     let live = job.job.state.conclusion().is_none();
     Ok(Html(
-        JobPage { job, run, steps, attempt, attempts, lines, left_out, unreadable, next, live }
-            .render()?,
+        JobPage {
+            job,
+            run,
+            steps,
+            annotations,
+            attempt,
+            attempts,
+            lines,
+            left_out,
+            unreadable,
+            next,
+            live,
+        }
+        .render()?,
     ))
 }
 

@@ -11,6 +11,7 @@ use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use muster_runner::marks;
 use muster_runner::spool::Record;
 use muster_sys::clock;
 use rustix::fs::{FlockOperation, flock};
@@ -92,7 +93,7 @@ pub(crate) struct Line {
     pub(crate) step: usize,
     /// Milliseconds since 1970.
     pub(crate) at: i64,
-    /// The text, without escape sequences.
+    /// The text, in words where it has one of GitHub's marks, without escape sequences.
     pub(crate) text: String,
     /// Whether the line ends here.
     pub(crate) ends: bool,
@@ -123,7 +124,8 @@ pub(crate) fn read(path: &Path, from: u64) -> io::Result<Piece> {
     for line in chunk[..whole].split_inclusive(|byte| *byte == b'\n') {
         match Record::parse(line.strip_suffix(b"\n").unwrap_or(line)) {
             Some(Record::Output { step, at, text, ends }) => {
-                let text = anstream::adapter::strip_bytes(text).into_vec();
+                let Some(text) = marks::in_words(text) else { continue };
+                let text = anstream::adapter::strip_bytes(&text).into_vec();
                 let text = String::from_utf8_lossy(&text).into_owned();
                 piece.lines.push(Line { step, at, text, ends });
             }

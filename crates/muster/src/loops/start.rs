@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use muster_core::labels::Labels;
 use muster_core::run::{JobState, Reason};
 use muster_core::trust::Trust;
-use muster_runner::spec::{Isolation, JobSpec, Kit, Source};
+use muster_runner::spec::{Isolation, JobSpec, Kit, Secrets, Source};
 use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_workflow::expr::Value;
 use muster_workflow::plan;
@@ -95,6 +95,7 @@ impl Start {
             needs: needs.to_json(),
             vars: Value::Null.to_json(),
             inputs: Value::Null.to_json(),
+            secrets: Secrets::default(),
             environment,
             folder,
             source: Source {
@@ -132,12 +133,15 @@ impl Start {
         flock(&spool, FlockOperation::NonBlockingLockExclusive)
             .context("the job's log is in use")?;
         let nudge = shared.data.nudges().join(format!("job-{}", self.job_id));
+        let mut control = control(folder).context("cannot make the job's control pipe")?;
+        let secrets = serde_json::to_string(&self.spec.secrets)?;
+        control.write_all(format!("secrets {secrets}\n").as_bytes())?;
         let child = Program::new(OWN_PROGRAM)
             .arg("supervise")
             .arg("--nudge")
             .arg(nudge)
             .arg(&spec)
-            .detach(control(folder).context("cannot make the job's control pipe")?, spool)?;
+            .detach(control, spool)?;
         let spool = open_log(&log)?;
         Ok((child, spool))
     }

@@ -1,7 +1,7 @@
 //! Jobs, their attempts and steps.
 
 use muster_core::run::{Job, JobState};
-use muster_runner::spec::StepEvent;
+use muster_runner::spec::{Annotation, StepEvent};
 use sqlx::{AnyConnection, FromRow};
 
 use super::runs::RunRow;
@@ -63,6 +63,14 @@ pub(crate) struct StepRow {
     pub(crate) started_at: Option<i64>,
     pub(crate) finished_at: Option<i64>,
     pub(crate) summary: Option<String>,
+}
+
+/// What a step of an attempt has told about the code.
+#[derive(Debug, Clone)]
+pub(crate) struct AnnotationRow {
+    pub(crate) attempt: i64,
+    pub(crate) step: i64,
+    pub(crate) annotation: Annotation,
 }
 
 type Row = (String, i64, String, Option<String>, Option<i64>, Option<i64>, Option<i64>);
@@ -220,6 +228,17 @@ async fn step(
                 .bind(place(step))
                 .bind(markdown.replace('\0', "\u{fffd}"))
         }
+        StepEvent::Annotated { step, annotation } => {
+            let text = serde_json::to_string(&annotation);
+            sqlx::query(
+                "INSERT INTO annotations (id, job_id, attempt, step, annotation) VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(new_id())
+            .bind(job_id)
+            .bind(attempt)
+            .bind(place(step))
+            .bind(text.map_err(StoreError::unreadable("annotation"))?)
+        }
     };
     query.execute(db).await?;
     Ok(())
@@ -289,6 +308,23 @@ impl Store {
         .fetch_all(self.reads())
         .await?;
         Ok(rows.into_iter().map(|(attempt, status)| (attempt, status == "running")).collect())
+    }
+
+    /// Returns what the steps of a job have told about the code, in all its attempts.
+    pub(crate) async fn annotations_of(
+        &self,
+        job_id: &str,
+    ) -> Result<Vec<AnnotationRow>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT attempt, step, annotation FROM annotations WHERE job_id = $1 ORDER BY attempt, step, id",
+        );
+        let rows: Vec<(i64, i64, String)> = query.bind(job_id).fetch_all(self.reads()).await?;
+        let rows = rows.into_iter().map(|(attempt, step, annotation)| {
+            let annotation = serde_json::from_str(&annotation);
+            let annotation = annotation.map_err(StoreError::unreadable("annotation"))?;
+            Ok(AnnotationRow { attempt, step, annotation })
+        });
+        rows.collect()
     }
 
     /// Returns the steps of a job, of all its attempts.

@@ -115,6 +115,7 @@ runs:
     ✓ Run greet [time]
     .github/workflows/ci.yml: success
       test  success  [time]
+      warning  test: the action has no input `other`
     exit 0
     "#);
 }
@@ -182,6 +183,7 @@ outputs: {why: {value: '${{ steps.fail.outputs.why }}'}}
     ✗ Run ./slow [time]
     .github/workflows/ci.yml: failure
       test  failure  [time]
+      error  test: the step took longer than its `timeout-minutes` and was stopped
     exit 1
     "#);
 }
@@ -324,6 +326,15 @@ fn what_is_wrong_with_an_action_is_told_by_the_step() {
     ✗ Run ./huge [time]
     .github/workflows/ci.yml: failure
       test  failure  [time]
+      error  test: no action in `./absent`: it has neither action.yml nor action.yaml. Is the repository checked out before this step?
+      error  test: ./wrong/action.yml:1: `inputs` must be a mapping, this is a string ./wrong/action.yml:2: `node14` is nothing that runs an action
+      error  test: actions that are containers are not supported yet
+      error  test: cannot read ./../out/action.yml: it leads out of the workspace
+      error  test: cannot read ./link/action.yml: it leads out of the workspace
+      error  test: composite actions use each other deeper than 10
+      error  test: action `actions/cache@v4` is not supported yet
+      error  test: cannot read ./pipe/action.yml: it is no regular file
+      error  test: ./huge/action.yml has more than 1048576 bytes
     exit 1
     ");
 }
@@ -355,16 +366,17 @@ fn what_an_action_uses_again_and_again_ends() {
     scene.file("wide/action.yml", &format!("runs:\n  using: composite\n  steps:\n{steps}"));
     scene.commit("first");
     let told = scene.muster(&["run", "--isolation", "none"]).story();
-    assert!(told.lines().count() < 2_000, "{} lines", told.lines().count());
-    let end: Vec<&str> = told.lines().rev().take(8).collect();
+    assert!(told.lines().count() < 2_100, "{} lines", told.lines().count());
+    let end: Vec<&str> = told.lines().rev().take(9).collect();
     assert_snapshot!(end.into_iter().rev().collect::<Vec<_>>().join("\n"), @"
-    │ Error: the actions of the job have more than 1000 steps
-    ✗ Run ./wide [time]
-    ▸ Run echo cleaning up
-    │ cleaning up
-    ✓ Run echo cleaning up [time]
-    .github/workflows/ci.yml: failure
-      test  failure  [time]
+      error  test: composite actions use each other deeper than 10
+      error  test: composite actions use each other deeper than 10
+      error  test: composite actions use each other deeper than 10
+      error  test: composite actions use each other deeper than 10
+      error  test: composite actions use each other deeper than 10
+      error  test: composite actions use each other deeper than 10
+      error  test: composite actions use each other deeper than 10
+      error  test: composite actions use each other deeper than 10
     exit 1
     ");
 }
@@ -400,6 +412,7 @@ fn a_composite_action_cleans_up_after_a_job_that_took_too_long() {
     ✗ Run ./clean [time]
     .github/workflows/ci.yml: timed_out
       test  timed_out  [time]  the job took longer than its `timeout-minutes`
+      error  test: stopped: the job took longer than its `timeout-minutes`
     exit 1
     ");
 }
@@ -457,6 +470,9 @@ fn the_end_of_an_action_has_what_its_step_had() {
     ✓ Post Run ./js [time]
     .github/workflows/ci.yml: success
       test  success  [time]
+      warning  test: the action has no input `undeclared`
+      warning  test: `pre` of an action in the workspace does not run
+      warning  test: `pre` of an action in the workspace does not run
     exit 0
     ");
 }

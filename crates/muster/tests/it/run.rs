@@ -346,6 +346,8 @@ jobs:
     ✓ Run actions/checkout@v4 (failed, may fail) [time]
     .github/workflows/ci.yml: success
       look  success  [time]
+      error  look: `path: ../out` leads out of the workspace
+      error  look: `ref: --output=x` is no branch, tag or commit of this repository
     exit 0
     ");
 }
@@ -389,12 +391,18 @@ jobs:
     ✓ Run exit 0 (failed, may fail) [time]
     ▸ Run echo NODE_OPTIONS=x >> $GITHUB_ENV
     │ Error: GITHUB_ENV: `NODE_OPTIONS` cannot be set from a step
-    ✓ Run echo NODE_OPTIONS=x >> $GITHUB_ENV (failed, may fail) [time]
+    ✓ Run echo NODE_OPTIONS=x >> $GITHUB_ENV [time]
     ▸ Run echo nothing >> $GITHUB_OUTPUT
     │ Error: GITHUB_OUTPUT: invalid line `nothing`: write `name=value` or `name<<DELIMITER`
     ✓ Run echo nothing >> $GITHUB_OUTPUT (failed, may fail) [time]
     .github/workflows/ci.yml: success
       slow  success  [time]
+      error  slow: the step took longer than its `timeout-minutes` and was stopped
+      error  slow: shell `nonesuch` is not installed on this machine (looked in PATH)
+      error  slow: shell `cmd` exists only on Windows
+      error  slow: `working-directory`: [path] does not exist
+      error  slow: GITHUB_ENV: `NODE_OPTIONS` cannot be set from a step
+      error  slow: GITHUB_OUTPUT: invalid line `nothing`: write `name=value` or `name<<DELIMITER`
     exit 0
     "#);
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {

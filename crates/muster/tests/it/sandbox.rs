@@ -197,6 +197,10 @@ jobs:
     ✗ Run rm -f "$GITHUB_OUTPUT"; mkfifo "$GITHUB_OUTPUT" [time]
     .github/workflows/ci.yml: failure
       files  failure  [time]
+      error  files: GITHUB_ENV: cannot read it: Too many levels of symbolic links (os error 40)
+      error  files: cannot write the step's files: File exists (os error 17)
+      error  files: cannot prepare /home/runner/work/repository/repository/out: File exists (os error 17)
+      error  files: GITHUB_OUTPUT: cannot read it: it is no regular file any more
     exit 1
     "#);
     let left: Vec<_> = fs::read_dir(file.parent().unwrap()).unwrap().flatten().collect();

@@ -13,7 +13,9 @@ use muster_core::labels::Labels;
 use muster_core::run::{Conclusion, Effect, JobState, Reason};
 use muster_core::trust::Trust;
 use muster_runner::ISOLATION;
-use muster_runner::spec::{JobConclusion, JobResult, JobSpec, Source, StepEvent};
+use muster_runner::spec::{
+    Annotation, JobConclusion, JobResult, JobSpec, Secrets, Source, StepEvent,
+};
 use muster_runner::spool::Record;
 use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_sys::{clock, sandbox, signal, tree};
@@ -33,6 +35,7 @@ pub(super) struct Engine {
     pub(super) parallel: usize,
     pub(super) isolation: IsolationConfig,
     pub(super) sandbox: SandboxConfig,
+    pub(super) secrets: Secrets,
 }
 
 /// How many workflows did not end green.
@@ -72,6 +75,8 @@ struct Driver<'e> {
     engine: &'e Engine,
     planned: Vec<Planned>,
     took: Vec<Vec<Option<i64>>>,
+    /// What the jobs of each run have told about the code.
+    annotations: Vec<Vec<(usize, Annotation)>>,
     queue: Vec<Place>,
     running: Vec<Supervisor>,
     sender: Sender<Message>,
@@ -103,6 +108,7 @@ impl Engine {
         }
         let mut driver = Driver {
             engine: self,
+            annotations: planned.iter().map(|_| Vec::new()).collect(),
             planned,
             took,
             queue: Vec::new(),
@@ -136,7 +142,8 @@ impl Driver<'_> {
             }
         }
         let mut tally = Tally::default();
-        for (entry, took) in self.planned.iter().zip(&self.took) {
+        let told = self.took.iter().zip(&self.annotations);
+        for (entry, (took, annotations)) in self.planned.iter().zip(told) {
             let conclusion = entry.run.conclusion();
             match conclusion {
                 Some(Conclusion::Success | Conclusion::Skipped) => {}
@@ -151,6 +158,7 @@ impl Driver<'_> {
                 conclusion.map_or("unfinished", Conclusion::as_str)
             ));
             screen.verdicts(&entry.run, took);
+            screen.annotations(&entry.run, annotations);
         }
         Ok(tally)
     }
@@ -223,6 +231,7 @@ impl Driver<'_> {
             needs: needs.to_json(),
             vars: context("vars"),
             inputs: context("inputs"),
+            secrets: Secrets::default(),
             environment: machine::callers_environment(),
             folder: folder.clone(),
             source: self.engine.source.clone(),
@@ -243,7 +252,10 @@ impl Driver<'_> {
         };
         let path = folder.join("job.json");
         fs::write(&path, serde_json::to_vec(&spec)?).context("cannot write the job")?;
-        let talk = Program::new(OWN_PROGRAM).arg("supervise").arg(&path).converse()?;
+        let mut talk = Program::new(OWN_PROGRAM).arg("supervise").arg(&path).converse()?;
+        // By a pipe: a file, or its command line, could be read by others.
+        let secrets = serde_json::to_string(&self.engine.secrets)?;
+        talk.input.write_all(format!("secrets {secrets}\n").as_bytes())?;
         entry.run.start(place.job, Attempt::FIRST)?;
         let sender = self.sender.clone();
         let output = BufReader::with_capacity(256 * 1024, talk.output);
@@ -279,15 +291,16 @@ impl Driver<'_> {
                 }
             }
             Some(Record::Output { text, .. }) => screen.output(&supervisor.prefix, text),
+            Some(Record::Step(StepEvent::Annotated { annotation, .. })) => {
+                self.annotations[place.run].push((place.job, annotation));
+            }
             Some(Record::Step(event)) => {
                 // The preparation is news only where it fails, and then the result says it.
-                let (StepEvent::Started { step, .. }
-                | StepEvent::Finished { step, .. }
-                | StepEvent::Summary { step, .. }) = &event;
                 if let StepEvent::Started { at, .. } = &event {
                     supervisor.step_started = Some(*at);
                 }
-                if *step > 0 {
+                let step = event.place();
+                if step > 0 {
                     screen.step(&supervisor.prefix, &event, supervisor.step_started);
                 }
                 if matches!(event, StepEvent::Finished { .. }) {

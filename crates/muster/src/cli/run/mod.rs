@@ -6,6 +6,7 @@
 mod engine;
 mod find;
 mod screen;
+mod secrets;
 
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,12 @@ pub(crate) struct Arguments {
     /// A value of the context `vars`.
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     var: Vec<(String, String)>,
+    /// A secret; without a value, that of the variable of this name. On a command line a value can be seen by others.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    secret: Vec<String>,
+    /// A file of secrets: lines `NAME=VALUE`, as in `.env` files.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
     /// Run only this job and those that it needs.
     #[arg(long, value_name = "ID")]
     job: Option<String>,
@@ -94,6 +101,7 @@ struct Planned {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let here = std::env::current_dir().context("cannot find the current folder")?;
     let tree = WorkTree::find(&here).context("muster run needs a git work tree")?;
+    let secrets = secrets::gather(&arguments.secret, arguments.secret_file.as_deref())?;
     let mut screen = Screen::new();
     let Some(files) = find::workflows(&tree, arguments.workflow.as_deref(), &here, &mut screen)?
     else {
@@ -118,6 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         parallel: machine::cores(),
         isolation: arguments.isolation,
         sandbox: SandboxConfig { network: !arguments.no_network, ..SandboxConfig::default() },
+        secrets,
     };
     let red = engine.run(planned, &mut screen)?;
     let (any_red, any_unable) = (red.red > 0, red.unable > 0 || refused > 0);

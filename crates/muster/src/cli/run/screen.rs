@@ -3,7 +3,10 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use muster_core::run::{Conclusion, JobState, Run};
-use muster_runner::spec::{StepConclusion, StepEvent};
+use muster_runner::marks;
+use muster_runner::spec::{Annotation, Level, StepConclusion, StepEvent};
+
+use muster_workflow::text::one_line;
 
 use crate::words::duration;
 
@@ -46,10 +49,11 @@ impl Screen {
         self.line(&title);
     }
 
-    /// Shows a line of output of a step. Bytes go out as they came.
+    /// Shows a line of output of a step. Bytes go out as they came, but for GitHub's marks.
     pub(super) fn output(&mut self, prefix: &str, text: &[u8]) {
+        let Some(text) = marks::in_words(text) else { return };
         let mut line = self.paint(Paint::Faint, &format!("{prefix}│ ")).into_bytes();
-        line.extend_from_slice(text);
+        line.extend_from_slice(&text);
         line.push(b'\n');
         self.write(&line);
     }
@@ -82,8 +86,35 @@ impl Screen {
                 }
                 return;
             }
+            StepEvent::Annotated { .. } => return,
         };
         self.line(&line);
+    }
+
+    /// Shows what the jobs of a run have told about the code: the job's place and what it told.
+    pub(super) fn annotations(&mut self, run: &Run, told: &[(usize, Annotation)]) {
+        for (job, annotation) in told {
+            let (paint, word) = match annotation.level {
+                Level::Error => (Paint::Red, "error"),
+                Level::Warning => (Paint::Yellow, "warning"),
+                Level::Notice => (Paint::Bold, "notice"),
+            };
+            let mut place = run.jobs.get(*job).map(|job| job.name.clone()).unwrap_or_default();
+            if let Some(file) = &annotation.file {
+                place = format!("{place}: {file}");
+                for number in [annotation.line, annotation.column].into_iter().flatten() {
+                    place = format!("{place}:{number}");
+                }
+            }
+            let title = annotation.title.as_ref().map(|title| format!("{title}: "));
+            let message = format!("{}{}", title.unwrap_or_default(), annotation.message);
+            let line = format!(
+                "  {}  {place}: {}",
+                self.paint(paint, word),
+                one_line(&message.replace('\n', " "))
+            );
+            self.line(&line);
+        }
     }
 
     /// Shows the verdict on each job of a run.

@@ -1,0 +1,539 @@
+//! What a job says: its lines, with secrets masked, and what some of them tell the runner.
+//!
+//! All that leaves a job passes here: the output of its programs and what muster says of them, names of steps,
+//! summaries, annotations. In the text of a log GitHub's marks stand for what is no plain line, such as
+//! `##[error]` and `##[group]` ([`marks`](crate::marks)).
+
+mod command;
+mod encode;
+mod lines;
+mod mask;
+mod matcher;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Component, Path, PathBuf};
+
+use self::command::{Command, STOP};
+use self::lines::Take;
+use self::mask::{Masks, TooMuch};
+use self::matcher::{Match, Matchers, without_colours};
+use crate::Listener;
+use crate::files::{NODE_OPTIONS, Said};
+use crate::ground::Ground;
+use crate::marks::{DEBUG, ENDGROUP, GROUP, mark};
+use crate::spec::{Annotation, Level, StepEvent};
+
+pub(crate) use self::lines::Lines;
+
+/// A step has at most so many annotations of a level, GitHub's bound.
+const MAX_ANNOTATIONS: usize = 10;
+/// The most characters of an annotation's message, GitHub's bound.
+const MAX_MESSAGE: usize = 4_096;
+/// The most characters of its title, and of the name of its file.
+const MAX_TITLE: usize = 255;
+/// A longer token of `stop-commands` is masked.
+const SHORT_TOKEN: usize = 6;
+
+/// The log of a job.
+pub(crate) struct Log<'a> {
+    listener: &'a mut dyn Listener,
+    masks: Masks,
+    matchers: Matchers,
+    /// Whether `::debug::` is shown.
+    is_debug: bool,
+    program: Talk,
+    annotations: Count,
+    /// Whether there is more to mask than can be: nothing of the job is shown any more.
+    is_withheld: bool,
+}
+
+/// What the program that runs has told so far.
+#[derive(Debug, Default)]
+struct Talk {
+    /// What it may say.
+    allows: Allows,
+    /// Whether commands are shown as they were written.
+    is_echoed: bool,
+    /// The word after which commands count again.
+    token: Option<String>,
+    said: Said,
+    is_failed: bool,
+}
+
+/// What a step's variables allow its commands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Allows {
+    /// To set variables and paths by lines of output, which any text that is printed may do.
+    variables: bool,
+    /// To stop commands by any word.
+    tokens: bool,
+}
+
+/// How many annotations a step has.
+#[derive(Debug, Default)]
+struct Count {
+    step: usize,
+    of_level: [usize; 3],
+    /// Those that were too many.
+    more: usize,
+}
+
+/// What a program has told by its output.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) said: Said,
+    /// Whether it is a failure, whatever its exit code.
+    pub(crate) is_failed: bool,
+}
+
+impl Allows {
+    /// Reads what variables allow.
+    pub(crate) fn of(variables: &[(String, String)]) -> Self {
+        let is_true = |name: &str| {
+            let found = variables.iter().rev().find(|(known, _)| known == name);
+            found.is_some_and(|(_, value)| value.eq_ignore_ascii_case("true"))
+        };
+        Self {
+            variables: is_true("ACTIONS_ALLOW_UNSECURE_COMMANDS"),
+            tokens: is_true("ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS"),
+        }
+    }
+}
+
+impl<'a> Log<'a> {
+    /// Begins the log of a job whose secrets are never shown.
+    ///
+    /// # Errors
+    ///
+    /// When there are more secrets than can be masked.
+    pub(crate) fn new<'s>(
+        listener: &'a mut dyn Listener,
+        secrets: impl Iterator<Item = &'s str>,
+        is_debug: bool,
+    ) -> Result<Self, TooMuch> {
+        let mut masks = Masks::default();
+        secrets.filter(|secret| !secret.is_empty()).try_for_each(|secret| masks.add(secret))?;
+        Ok(Self {
+            listener,
+            masks,
+            matchers: Matchers::default(),
+            is_debug,
+            program: Talk::default(),
+            annotations: Count::default(),
+            is_withheld: false,
+        })
+    }
+
+    /// Returns a text with the secrets in it masked.
+    pub(crate) fn masked(&mut self, text: &str) -> String {
+        self.masks.text(text)
+    }
+
+    /// Returns whether a text holds a secret.
+    pub(crate) fn holds_secret(&mut self, text: &str) -> bool {
+        self.masks.are_in(text)
+    }
+
+    /// Says something of a step.
+    pub(crate) fn say(&mut self, step: usize, line: &str) {
+        let line = self.masks.text(line);
+        self.listener.output(step, format!("{line}\n").as_bytes());
+    }
+
+    /// Tells of something that people should see.
+    pub(crate) fn tell(&mut self, step: usize, level: Level, message: &str) {
+        self.say(step, &format!("{}{message}", mark(level)));
+        self.annotate(step, plain(level, message.to_owned()));
+    }
+
+    /// Tells what happens with a step.
+    pub(crate) fn step(&mut self, event: StepEvent) {
+        if let StepEvent::Finished { step, .. } = &event
+            && self.annotations.step == *step
+            && self.annotations.more > 0
+        {
+            let more = std::mem::take(&mut self.annotations.more);
+            let line = format!(
+                "{more} more errors, warnings and notices of this step are in its log alone: \
+                 {MAX_ANNOTATIONS} of a kind are kept as annotations"
+            );
+            self.say(*step, &line);
+        }
+        let masks = &mut self.masks;
+        self.listener.step(match event {
+            StepEvent::Started { step, name, at } => {
+                StepEvent::Started { step, name: masks.text(&name), at }
+            }
+            StepEvent::Finished { step, name, outcome, conclusion, at } => {
+                let name = masks.text(&name);
+                StepEvent::Finished { step, name, outcome, conclusion, at }
+            }
+            StepEvent::Summary { step, markdown } => {
+                StepEvent::Summary { step, markdown: masks.text(&markdown) }
+            }
+            event @ StepEvent::Annotated { .. } => event,
+        });
+    }
+
+    /// Nothing was written for a while.
+    pub(crate) fn idle(&mut self, step: usize, lines: &mut Lines) {
+        let mut out = Vec::new();
+        lines.rest(&mut self.masks, &mut out);
+        self.output(step, &out);
+        self.listener.idle();
+    }
+
+    /// A program begins to write.
+    pub(crate) fn begin(&mut self, allows: Allows) {
+        self.matchers.begin();
+        self.program = Talk { allows, is_echoed: self.is_debug, ..Talk::default() };
+    }
+
+    /// Takes what the program of a step has written.
+    pub(crate) fn write(&mut self, step: usize, lines: &mut Lines, bytes: &[u8], ground: &Ground) {
+        self.with(step, ground, |masks, listening, out| lines.push(bytes, masks, listening, out));
+    }
+
+    /// The program of a step has ended; returns what it has told.
+    pub(crate) fn end(&mut self, step: usize, lines: &mut Lines, ground: &Ground) -> Told {
+        self.with(step, ground, |masks, listening, out| lines.end(masks, listening, out));
+        let Talk { said, is_failed, .. } = std::mem::take(&mut self.program);
+        Told { said, is_failed }
+    }
+
+    /// Takes what something has written that an ended step has left running: it tells the runner nothing.
+    pub(crate) fn left_over(&mut self, step: usize, lines: &mut Lines, bytes: &[u8]) {
+        let mut out = Vec::new();
+        lines.push(bytes, &mut self.masks, &mut Deaf, &mut out);
+        self.output(step, &out);
+    }
+
+    fn with(
+        &mut self,
+        step: usize,
+        ground: &Ground,
+        take: impl FnOnce(&mut Masks, &mut Listening<'_>, &mut Vec<u8>),
+    ) {
+        let mut listening = Listening {
+            talk: &mut self.program,
+            matchers: &mut self.matchers,
+            ground,
+            is_debug: self.is_debug,
+            annotations: Vec::new(),
+            overflow: None,
+        };
+        let mut out = Vec::new();
+        take(&mut self.masks, &mut listening, &mut out);
+        let Listening { annotations, overflow, .. } = listening;
+        self.output(step, &out);
+        for annotation in annotations {
+            self.annotate(step, annotation);
+        }
+        if let Some(TooMuch) = overflow.filter(|_| !self.is_withheld) {
+            self.tell(
+                step,
+                Level::Error,
+                &format!("{TooMuch}. What the job writes is not shown any more"),
+            );
+            self.is_withheld = true;
+        }
+    }
+
+    fn output(&mut self, step: usize, bytes: &[u8]) {
+        if !bytes.is_empty() && !self.is_withheld {
+            self.listener.output(step, bytes);
+        }
+    }
+
+    /// Keeps an annotation, if there is room.
+    fn annotate(&mut self, step: usize, mut annotation: Annotation) {
+        if self.annotations.step != step {
+            self.annotations = Count { step, ..Count::default() };
+        }
+        let count = &mut self.annotations.of_level[annotation.level as usize];
+        if *count == MAX_ANNOTATIONS {
+            self.annotations.more += 1;
+            return;
+        }
+        *count += 1;
+        annotation.message = cut(&self.masks.text(&annotation.message), MAX_MESSAGE);
+        annotation.title = annotation.title.map(|title| cut(&self.masks.text(&title), MAX_TITLE));
+        annotation.file = annotation.file.map(|file| cut(&self.masks.text(&file), MAX_TITLE));
+        self.listener.step(StepEvent::Annotated { step, annotation });
+    }
+}
+
+/// Returns an annotation of no file.
+fn plain(level: Level, message: String) -> Annotation {
+    let (title, file, line, end_line, column, end_column) = Default::default();
+    Annotation { level, message, title, file, line, end_line, column, end_column }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end]).to_owned()
+}
+
+/// Does nothing with lines but write them.
+struct Deaf;
+
+impl Take for Deaf {
+    fn wants(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn take(&mut self, _: &[u8], _: &mut Masks, _: &mut Vec<u8>) -> bool {
+        false
+    }
+}
+
+/// Listens to the lines of a program.
+struct Listening<'l> {
+    talk: &'l mut Talk,
+    matchers: &'l mut Matchers,
+    ground: &'l Ground,
+    is_debug: bool,
+    annotations: Vec<Annotation>,
+    overflow: Option<TooMuch>,
+}
+
+impl Take for Listening<'_> {
+    fn wants(&self, line: &[u8]) -> bool {
+        !self.matchers.is_empty() || command::may_hold(line)
+    }
+
+    fn take(&mut self, line: &[u8], masks: &mut Masks, out: &mut Vec<u8>) -> bool {
+        let text = String::from_utf8_lossy(line);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        let mut lines = Vec::new();
+        let is_taken = self.command(text, masks, &mut lines) || self.problem(text, &mut lines);
+        for line in lines {
+            out.extend_from_slice(masks.text(&line).as_bytes());
+            out.push(b'\n');
+        }
+        is_taken
+    }
+}
+
+impl Listening<'_> {
+    /// Does what a line commands, where it does. `lines` are written in its place.
+    fn command(&mut self, line: &str, masks: &mut Masks, lines: &mut Vec<String>) -> bool {
+        let Some(command) = Command::read(line, self.talk.token.as_deref()) else { return false };
+        if let Some(token) = &self.talk.token {
+            let is_resumed = command.name == *token;
+            if is_resumed {
+                lines.push(line.to_owned());
+                self.talk.token = None;
+            }
+            return is_resumed;
+        }
+        let name = command.name.as_str();
+        let is_shown_by_itself =
+            matches!(name, "add-mask" | "debug" | "error" | "notice" | "warning");
+        if self.talk.is_echoed && !is_shown_by_itself && name != STOP {
+            lines.push(line.to_owned());
+        }
+        if let Err(why) = self.follow(&command, line, masks, lines) {
+            // What is to be masked is in no message.
+            let what = if name == "add-mask" { "::add-mask::" } else { line.trim() };
+            let why = format!("the command `{what}` cannot be followed: {why}");
+            lines.push(format!("{}{why}", mark(Level::Error)));
+            self.annotations.push(plain(Level::Error, why));
+            self.talk.is_failed = true;
+        }
+        true
+    }
+
+    fn follow(
+        &mut self,
+        command: &Command,
+        line: &str,
+        masks: &mut Masks,
+        lines: &mut Vec<String>,
+    ) -> Result<(), String> {
+        let data = &command.data;
+        let name = || {
+            let name = command.property("name").map(str::to_owned);
+            name.ok_or("it needs `name=…`")
+        };
+        let unsecure = "any text that is printed could do that; write to the file that GITHUB_ENV or GITHUB_PATH names, \
+                        or set ACTIONS_ALLOW_UNSECURE_COMMANDS to true";
+        match command.name.as_str() {
+            "debug" if self.is_debug => lines.push(format!("{DEBUG}{data}")),
+            "debug" => {}
+            "notice" => self.annotation(Level::Notice, command, lines),
+            "warning" => self.annotation(Level::Warning, command, lines),
+            "error" => self.annotation(Level::Error, command, lines),
+            "group" => lines.push(format!("{GROUP}{data}")),
+            "endgroup" => lines.push(ENDGROUP.to_owned()),
+            "add-mask" if data.trim().is_empty() => {
+                self.note(Level::Warning, "`::add-mask::` has nothing to mask", lines);
+            }
+            "add-mask" => {
+                if self.talk.is_echoed {
+                    lines.push("::add-mask::***".to_owned());
+                }
+                if let Err(overflow) = masks.add(data) {
+                    self.overflow = Some(overflow);
+                    return Err(overflow.to_string());
+                }
+            }
+            "add-matcher" | "remove-matcher" => self.matcher(command, lines)?,
+            "set-output" => self.talk.said.outputs.push((name()?, data.clone())),
+            "save-state" => self.talk.said.state.push((name()?, data.clone())),
+            "set-env" if self.talk.allows.variables => match name()? {
+                name if name.eq_ignore_ascii_case(NODE_OPTIONS) => {
+                    self.note(Level::Error, &format!("`{name}` cannot be set from a step"), lines);
+                }
+                name => self.talk.said.env.push((name, data.clone())),
+            },
+            "add-path" if self.talk.allows.variables && data.is_empty() => {
+                return Err("it needs a path".to_owned());
+            }
+            "add-path" if self.talk.allows.variables => self.talk.said.paths.push(data.clone()),
+            "set-env" | "add-path" => return Err(unsecure.to_owned()),
+            "echo" => match data.trim().to_ascii_lowercase().as_str() {
+                "on" => self.talk.is_echoed = true,
+                "off" => self.talk.is_echoed = false,
+                _ => return Err("write `on` or `off`".to_owned()),
+            },
+            STOP => {
+                let is_command = Command::read(&format!("::{data}::"), None).is_some();
+                let is_bad =
+                    data.is_empty() || is_command || data.eq_ignore_ascii_case("pause-logging");
+                if is_bad && !self.talk.allows.tokens {
+                    return Err("it needs a word of its own, that is no command".to_owned());
+                }
+                if data.len() > SHORT_TOKEN {
+                    self.overflow = masks.add(data).err();
+                }
+                lines.push(line.to_owned());
+                self.talk.token = Some(data.clone());
+            }
+            other => unreachable!("`{other}` is in the list of commands"),
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, level: Level, message: &str, lines: &mut Vec<String>) {
+        lines.push(format!("{}{message}", mark(level)));
+        self.annotations.push(plain(level, message.to_owned()));
+    }
+
+    fn annotation(&mut self, level: Level, command: &Command, lines: &mut Vec<String>) {
+        lines.push(format!("{}{}", mark(level), command.data));
+        let number = |name: &str| command.property(name).and_then(|text| text.trim().parse().ok());
+        let mut annotation = Annotation {
+            title: command.property("title").map(str::to_owned),
+            file: command.property("file").map(|file| self.in_workspace(Path::new(file))),
+            line: number("line"),
+            end_line: number("endLine"),
+            column: number("col"),
+            end_column: number("endColumn"),
+            ..plain(level, command.data.clone())
+        };
+        put_in_order(&mut annotation);
+        self.annotations.push(annotation);
+    }
+
+    /// Returns a file's path from the workspace on, where it is in it.
+    fn in_workspace(&self, file: &Path) -> String {
+        let below = file.strip_prefix(&self.ground.places.workspace).unwrap_or(file);
+        below.to_string_lossy().into_owned()
+    }
+
+    fn matcher(&mut self, command: &Command, lines: &mut Vec<String>) -> Result<(), String> {
+        let (is_added, file) = (command.name == "add-matcher", command.data.as_str());
+        let owner = command.property("owner").filter(|_| !is_added);
+        match (owner, file) {
+            (Some(_), file) if !file.is_empty() => {
+                self.note(
+                    Level::Warning,
+                    "`remove-matcher` takes an owner or a file, not both",
+                    lines,
+                );
+            }
+            (Some(owner), _) => self.matchers.remove(&[owner.to_owned()]),
+            (None, "") => {
+                self.note(Level::Warning, &format!("`{}` needs a file", command.name), lines);
+            }
+            (None, file) => {
+                let read = self.ground.read_of_job(Path::new(file), matcher::MAX_FILE);
+                let read = read.map_err(|error| format!("cannot read {file}: {error}"))?;
+                let read = read.ok_or_else(|| format!("{file} does not exist"))?;
+                if read.len() as u64 > matcher::MAX_FILE {
+                    return Err(format!("{file} has more than {} bytes", matcher::MAX_FILE));
+                }
+                let done = if is_added {
+                    self.matchers.add(&read)
+                } else {
+                    self.matchers.remove_those_of(&read)
+                };
+                done.map_err(|why| format!("{file}: {why}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the problem that a line tells of.
+    fn problem(&mut self, line: &str, lines: &mut Vec<String>) -> bool {
+        if self.matchers.is_empty() {
+            return false;
+        }
+        let line = without_colours(line);
+        let mut slow = Vec::new();
+        let found = self.matchers.find(&line, |owner| slow.push(owner.to_owned()));
+        for owner in slow {
+            let why = format!("the problem matcher `{owner}` takes too long, and is removed");
+            self.note(Level::Warning, &why, lines);
+        }
+        let Some((level, found)) = found.and_then(|found| Some((found.level()?, found))) else {
+            return false;
+        };
+        lines.push(format!("{}{line}", mark(level)));
+        let number = |text: &Option<String>| text.as_ref().and_then(|text| text.parse().ok());
+        let annotation = Annotation {
+            file: self.file_of(&found),
+            line: number(&found.line),
+            column: number(&found.column),
+            ..plain(level, found.message.unwrap_or_default())
+        };
+        self.annotations.push(annotation);
+        true
+    }
+
+    /// Returns the file that a problem is in, from the workspace on; `None` where it is no file there.
+    fn file_of(&self, found: &Match) -> Option<String> {
+        let file = found.file.as_ref().filter(|file| !file.trim().is_empty())?;
+        let folder = found.from_path.as_ref().and_then(|path| Path::new(path).parent());
+        let file = folder.unwrap_or(Path::new("")).join(file);
+        let workspace = &self.ground.places.workspace;
+        let mut plain = PathBuf::new();
+        for part in workspace.join(file).components() {
+            match part {
+                Component::ParentDir => drop(plain.pop()),
+                Component::CurDir => {}
+                other => plain.push(other),
+            }
+        }
+        let below = plain.strip_prefix(workspace).ok()?;
+        // What is too large to be read is there all the same.
+        let is_there = matches!(self.ground.read_in_workspace(below, 0), Ok(Some(_)));
+        is_there.then(|| below.to_string_lossy().into_owned())
+    }
+}
+
+/// Leaves out of lines and columns what makes no sense, as GitHub does.
+fn put_in_order(annotation: &mut Annotation) {
+    let Annotation { line, end_line, column, end_column, .. } = annotation;
+    *line = line.or(*end_line);
+    *column = column.or(*end_column);
+    let is_one_line = end_line.is_none() || line == end_line;
+    if line.is_none() || !is_one_line || end_column.is_some_and(|end| Some(end) < *column) {
+        (*column, *end_column) = (None, None);
+    }
+    if end_line.is_some_and(|end| Some(end) < *line) {
+        (*line, *end_line) = (None, None);
+    }
+}

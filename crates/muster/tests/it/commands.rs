@@ -1,0 +1,435 @@
+//! What steps tell the runner by lines of output: commands, masks, annotations.
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::database::{Database, on_both};
+use crate::scene::Scene;
+use crate::server::Server;
+
+on_both! {
+    what_steps_tell_is_kept_and_shown,
+}
+
+/// Runs what is in the scene in each isolation, and returns what was told, which must be the same but for that.
+fn told(scene: &Scene, more: &[&str], variables: &[(&str, &str)]) -> String {
+    let stories = ["none", "sandbox"].map(|isolation| {
+        let args = [&["run", "--isolation", isolation], more].concat();
+        let story = scene.muster_with(&args, variables).story();
+        let of_steps = |line: &&str| !line.starts_with("isolation: ");
+        story.lines().filter(of_steps).collect::<Vec<_>>().join("\n")
+    });
+    let [open, caged] = stories;
+    assert_eq!(open, caged);
+    open
+}
+
+/// Writes a workflow of one job.
+fn job(scene: &Scene, steps: &str) {
+    let steps = steps.trim().replace('\n', "\n      ");
+    scene.workflow(&format!(
+        "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      {steps}\n"
+    ));
+    scene.commit("first");
+}
+
+#[test]
+fn lines_are_commands() {
+    let scene = Scene::new();
+    scene.file("src/lib.c", "int x;\n");
+    job(
+        &scene,
+        r###"
+- uses: actions/checkout@v4
+- id: say
+  run: |
+    echo "::group::Build it"
+    echo "  ::warning file=src/lib.c,line=3,endLine=3,col=2,title=Old::is old%0Aand slow"
+    echo "::endgroup::"
+    echo "::notice::well%21 done"
+    echo "::error file=$GITHUB_WORKSPACE/src/lib.c,line=9,endLine=4::turned around"
+    echo "##[error]of old"
+    echo "::debug::nobody sees this"
+    echo "::set-output name=first::one"
+    echo "second=two" >> "$GITHUB_OUTPUT"
+    echo "::add-mask::hush hush"
+    echo "hush hush, and aHVzaCBodXNo"
+    echo "::stop-commands::wait-for-it"
+    echo "::error::not one"
+    echo "::wait-for-it::"
+    echo "::echo::on"
+    echo "::set-output name=third::three"
+    echo "::unknown::a line"
+    printf "::notice::without an end"
+- run: echo "${{ steps.say.outputs.first }} ${{ steps.say.outputs.second }} ${{ steps.say.outputs.third }} hush hush"
+"###,
+    );
+    assert_snapshot!(told(&scene, &[], &[]), @r#"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run echo "::group::Build it"
+    │ ▾ Build it
+    │ Warning: is old
+    │ and slow
+    │ Notice: well%21 done
+    │ Error: turned around
+    │ Error: of old
+    │ ***, and ***
+    │ ::stop-commands::***
+    │ ::error::not one
+    │ ::***::
+    │ ::set-output name=third::three
+    │ ::unknown::a line
+    │ Notice: without an end
+    ✓ Run echo "::group::Build it" [time]
+    ▸ Run echo "one two three ***"
+    │ one two three ***
+    ✓ Run echo "one two three ***" [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+      warning  test: src/lib.c:3:2: Old: is old and slow
+      notice  test: well%21 done
+      error  test: src/lib.c: turned around
+      error  test: of old
+      notice  test: without an end
+    exit 0
+    "#);
+}
+
+#[test]
+fn commands_that_cannot_be_followed_fail_their_step() {
+    let scene = Scene::new();
+    job(
+        &scene,
+        r#"
+- run: 'echo "::set-env name=A::1"'
+  continue-on-error: true
+- run: 'echo "::add-path::/opt/x"'
+  continue-on-error: true
+- run: 'echo "::set-output::x"'
+  continue-on-error: true
+- run: 'echo "::add-mask::"; echo "::echo::perhaps"'
+  continue-on-error: true
+- run: 'echo "::stop-commands::error"; echo "::stop-commands::"'
+  continue-on-error: true
+- run: 'echo "::add-matcher::absent.json"; echo "::add-matcher::../../../../etc/hostname"'
+  continue-on-error: true
+- run: 'echo "NODE_OPTIONS=--require=/x" >> "$GITHUB_ENV"; echo "B=2" >> "$GITHUB_ENV"'
+- run: echo "[$A] [$B] [$NODE_OPTIONS]"
+- run: |
+    echo "::set-env name=A::1"
+    echo "::add-path::/opt/x"
+    echo "::set-env name=node_options::x"
+  env: {ACTIONS_ALLOW_UNSECURE_COMMANDS: true}
+- run: echo "[$A] ${PATH%%:*}"
+"#,
+    );
+    assert_snapshot!(told(&scene, &[], &[]), @r#"
+    .github/workflows/ci.yml
+    ▸ Run echo "::set-env name=A::1"
+    │ Error: the command `::set-env name=A::1` cannot be followed: any text that is printed could do that; write to the file that GITHUB_ENV or GITHUB_PATH names, or set ACTIONS_ALLOW_UNSECURE_COMMANDS to true
+    ✓ Run echo "::set-env name=A::1" (failed, may fail) [time]
+    ▸ Run echo "::add-path::/opt/x"
+    │ Error: the command `::add-path::/opt/x` cannot be followed: any text that is printed could do that; write to the file that GITHUB_ENV or GITHUB_PATH names, or set ACTIONS_ALLOW_UNSECURE_COMMANDS to true
+    ✓ Run echo "::add-path::/opt/x" (failed, may fail) [time]
+    ▸ Run echo "::set-output::x"
+    │ Error: the command `::set-output::x` cannot be followed: it needs `name=…`
+    ✓ Run echo "::set-output::x" (failed, may fail) [time]
+    ▸ Run echo "::add-mask::"; echo "::echo::perhaps"
+    │ Warning: `::add-mask::` has nothing to mask
+    │ Error: the command `::echo::perhaps` cannot be followed: write `on` or `off`
+    ✓ Run echo "::add-mask::"; echo "::echo::perhaps" (failed, may fail) [time]
+    ▸ Run echo "::stop-commands::error"; echo "::stop-commands::"
+    │ Error: the command `::stop-commands::error` cannot be followed: it needs a word of its own, that is no command
+    │ Error: the command `::stop-commands::` cannot be followed: it needs a word of its own, that is no command
+    ✓ Run echo "::stop-commands::error"; echo "::stop-commands::" (failed, may fail) [time]
+    ▸ Run echo "::add-matcher::absent.json"; echo "::add-matcher::../../../../etc/hostname"
+    │ Error: the command `::add-matcher::absent.json` cannot be followed: absent.json does not exist
+    │ Error: the command `::add-matcher::../../../../etc/hostname` cannot be followed: cannot read ../../../../etc/hostname: it leads out of the workspace
+    ✓ Run echo "::add-matcher::absent.json"; echo "::add-matcher::../../../../etc/hostname" (failed, may fail) [time]
+    ▸ Run echo "NODE_OPTIONS=--require=/x" >> "$GITHUB_ENV"; echo "B=2" >> "$GITHUB_ENV"
+    │ Error: GITHUB_ENV: `NODE_OPTIONS` cannot be set from a step
+    ✓ Run echo "NODE_OPTIONS=--require=/x" >> "$GITHUB_ENV"; echo "B=2" >> "$GITHUB_ENV" [time]
+    ▸ Run echo "[$A] [$B] [$NODE_OPTIONS]"
+    │ [] [2] []
+    ✓ Run echo "[$A] [$B] [$NODE_OPTIONS]" [time]
+    ▸ Run echo "::set-env name=A::1"
+    │ Error: `node_options` cannot be set from a step
+    ✓ Run echo "::set-env name=A::1" [time]
+    ▸ Run echo "[$A] ${PATH%%:*}"
+    │ [1] /opt/x
+    ✓ Run echo "[$A] ${PATH%%:*}" [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+      error  test: the command `::set-env name=A::1` cannot be followed: any text that is printed could do that; write to the file that GITHUB_ENV or GITHUB_PATH names, or set ACTIONS_ALLOW_UNSECURE_COMMANDS to true
+      error  test: the command `::add-path::/opt/x` cannot be followed: any text that is printed could do that; write to the file that GITHUB_ENV or GITHUB_PATH names, or set ACTIONS_ALLOW_UNSECURE_COMMANDS to true
+      error  test: the command `::set-output::x` cannot be followed: it needs `name=…`
+      warning  test: `::add-mask::` has nothing to mask
+      error  test: the command `::echo::perhaps` cannot be followed: write `on` or `off`
+      error  test: the command `::stop-commands::error` cannot be followed: it needs a word of its own, that is no command
+      error  test: the command `::stop-commands::` cannot be followed: it needs a word of its own, that is no command
+      error  test: the command `::add-matcher::absent.json` cannot be followed: absent.json does not exist
+      error  test: the command `::add-matcher::../../../../etc/hostname` cannot be followed: cannot read ../../../../etc/hostname: it leads out of the workspace
+      error  test: GITHUB_ENV: `NODE_OPTIONS` cannot be set from a step
+      error  test: `node_options` cannot be set from a step
+    exit 0
+    "#);
+}
+
+#[test]
+fn matchers_find_problems_in_the_output_of_tools() {
+    let scene = Scene::new();
+    scene.file("src/main.c", "int x;\n");
+    scene.file(
+        "gcc.json",
+        r#"{"problemMatcher": [{"owner": "gcc", "pattern": [{
+            "regexp": "^(.+):(\\d+):(\\d+): (warning|error): (.*)$",
+            "file": 1, "line": 2, "column": 3, "severity": 4, "message": 5}]}]}"#,
+    );
+    job(
+        &scene,
+        r#"
+- uses: actions/checkout@v4
+- run: |
+    echo "src/main.c:1:2: warning: before it is known"
+    echo "::add-matcher::gcc.json"
+    echo "src/main.c:3:4: warning: unused"
+    printf "\033[1msub/../src/main.c:5:6: error: wrong\033[0m\n"
+    echo "absent.c:7:8: error: of no file"
+    echo "src/main.c:9:9: note: no problem"
+- run: 'echo "src/main.c:1:1: error: in a later step"'
+- run: |
+    echo "::remove-matcher owner=GCC::"
+    echo "src/main.c:1:1: error: not found any more"
+"#,
+    );
+    assert_snapshot!(told(&scene, &[], &[]), @r#"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run echo "src/main.c:1:2: warning: before it is known"
+    │ src/main.c:1:2: warning: before it is known
+    │ Warning: src/main.c:3:4: warning: unused
+    │ Error: sub/../src/main.c:5:6: error: wrong
+    │ Error: absent.c:7:8: error: of no file
+    │ src/main.c:9:9: note: no problem
+    ✓ Run echo "src/main.c:1:2: warning: before it is known" [time]
+    ▸ Run echo "src/main.c:1:1: error: in a later step"
+    │ Error: src/main.c:1:1: error: in a later step
+    ✓ Run echo "src/main.c:1:1: error: in a later step" [time]
+    ▸ Run echo "::remove-matcher owner=GCC::"
+    │ src/main.c:1:1: error: not found any more
+    ✓ Run echo "::remove-matcher owner=GCC::" [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+      warning  test: src/main.c:3:4: unused
+      error  test: src/main.c:5:6: wrong
+      error  test: of no file
+      error  test: src/main.c:1:1: in a later step
+    exit 0
+    "#);
+}
+
+#[test]
+fn of_many_annotations_a_few_are_kept() {
+    let scene = Scene::new();
+    job(
+        &scene,
+        r#"
+- run: |
+    for i in $(seq 1000); do echo "::warning::$i"; done
+    echo "::error::last"
+- run: 'echo "::warning::of another step"'
+"#,
+    );
+    let story = told(&scene, &[], &[]);
+    let (log, list) = story.split_once("ci.yml: success").unwrap();
+    assert_eq!(log.matches("│ Warning: ").count(), 1001);
+    assert!(
+        log.contains("│ 990 more errors, warnings and notices of this step are in its log alone"),
+        "{log}"
+    );
+    assert_eq!(list.matches("warning").count(), 11);
+    assert_eq!(list.matches("error").count(), 1);
+}
+
+#[test]
+fn secrets_reach_steps_and_nothing_else() {
+    let scene = Scene::new();
+    scene.file(".env", "FROM_FILE=\"two\nlines of it\"\nOVER=ridden\n");
+    scene.workflow(
+        r#"
+on: push
+env: {OF_ALL: '${{ secrets.token }}'}
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    outputs: {safe: 'fine', leaks: '${{ steps.make.outputs.it }}', encoded: '${{ steps.make.outputs.b64 }}'}
+    steps:
+      - name: Greet ${{ secrets.TOKEN }}
+        run: |
+          echo "$OF_ALL $GIVEN ${{ secrets.OVER }} [$TOKEN] [${{ secrets.ABSENT }}] ${{ github.token }}"
+          printf "%s" "$GIVEN" | head -c 5; sleep 0.2; printf "%s\n" "$GIVEN" | tail -c +6
+          printf "%s" "$OF_ALL" | base64
+          echo "Used $OF_ALL" >> "$GITHUB_STEP_SUMMARY"
+          printf '%s\n' "$FILE"
+        env: {GIVEN: '${{ secrets.GIVEN }}', FILE: '${{ secrets.FROM_FILE }}'}
+      - id: make
+        run: |
+          echo "it=a${OF_ALL}b" >> "$GITHUB_OUTPUT"
+          echo "b64=$(printf '%s' "$OF_ALL" | base64)" >> "$GITHUB_OUTPUT"
+      - run: echo "${{ fromJSON(secrets.TOKEN) }}"
+        if: always()
+  after:
+    needs: test
+    if: always()
+    runs-on: ubuntu-latest
+    steps:
+      - run: echo "[${{ needs.test.outputs.safe }}] [${{ needs.test.outputs.leaks }}] [${{ needs.test.outputs.encoded }}]"
+"#,
+    );
+    scene.commit("first");
+    let secrets = ["--secret", "TOKEN=abcdefgh", "--secret", "given", "--secret-file", ".env"];
+    let more = ["--secret", "OVER=written-twice", "--secret", "GITHUB_TOKEN=ghs_of_the_run"];
+    let args = [secrets.as_slice(), &more].concat();
+    let story = told(&scene, &args, &[("given", "from the environment")]);
+    for secret in [
+        "abcdefgh",
+        "from the environment",
+        "written-twice",
+        "lines of it",
+        "ghs_of",
+        "YWJjZGVmZ2g",
+    ] {
+        assert!(!story.contains(secret), "{secret} in\n{story}");
+    }
+    assert_snapshot!(story, @r#"
+    .github/workflows/ci.yml
+    test ▸ Greet ***
+    test │ *** *** *** [] [] ***
+    test │ ***
+    test │ ***
+    test │ ***
+    test │ ***
+    test │ Used ***
+    test ✓ Greet *** [time]
+    test ▸ Run echo "it=a${OF_ALL}b" >> "$GITHUB_OUTPUT"
+    test ✓ Run echo "it=a${OF_ALL}b" >> "$GITHUB_OUTPUT" [time]
+    test ▸ Run 
+    test │ Error: `run`: fromJSON: expected value at line 1 column 1
+    test ✗ Run  [time]
+    test │ Warning: output `leaks` is left out: it may hold a secret
+    test │ Warning: output `encoded` is left out: it may hold a secret
+    after ▸ Run echo "[fine] [] []"
+    after │ [fine] [] []
+    after ✓ Run echo "[fine] [] []" [time]
+    .github/workflows/ci.yml: failure
+      test   failure  [time]
+      after  success  [time]
+      error  test: `run`: fromJSON: expected value at line 1 column 1
+      warning  test: output `leaks` is left out: it may hold a secret
+      warning  test: output `encoded` is left out: it may hold a secret
+    exit 1
+    "#);
+}
+
+#[test]
+fn what_is_no_secret_is_refused() {
+    let scene = Scene::new();
+    job(&scene, "- run: echo hi");
+    scene.file("wrong.env", "A=1\nnothing\n");
+    let mut story = String::new();
+    for args in [
+        ["--secret", "NOWHERE"],
+        ["--secret", "1A=x"],
+        ["--secret-file", "wrong.env"],
+        ["--secret-file", "absent"],
+    ] {
+        story.push_str(&scene.muster(&[&["run"], args.as_slice()].concat()).story());
+        story.push('\n');
+    }
+    assert_snapshot!(story, @"
+    error: secret `NOWHERE` has no value: set the variable NOWHERE, or write it in a file for `--secret-file`
+    exit 2
+    error: `1A` is no name of a secret: write letters, digits and `_`, no digit first
+    exit 2
+    error: wrong.env:2: write NAME=VALUE
+    exit 2
+    error: cannot read absent: No such file or directory (os error 2)
+    exit 2
+    ");
+}
+
+#[test]
+fn debug_lines_are_seen_when_asked_for() {
+    let scene = Scene::new();
+    job(
+        &scene,
+        "- run: 'echo \"::debug::here $RUNNER_DEBUG ${{ runner.debug }}\"; echo \"::set-output name=a::b\"'",
+    );
+    assert_snapshot!(told(&scene, &["--var", "ACTIONS_STEP_DEBUG=true"], &[]), @r#"
+    .github/workflows/ci.yml
+    ▸ Run echo "::debug::here $RUNNER_DEBUG 1"; echo "::set-output name=a::b"
+    │ Debug: here 1 1
+    │ ::set-output name=a::b
+    ✓ Run echo "::debug::here $RUNNER_DEBUG 1"; echo "::set-output name=a::b" [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+    exit 0
+    "#);
+}
+
+fn what_steps_tell_is_kept_and_shown(database: Database) {
+    let server = Server::start(database, "");
+    server.scene.workflow(
+        r#"
+name: CI
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+      - run: |
+          echo "::group::Quietly"
+          echo "::warning file=a.rs,line=3,title=Old::<b>is</b> old"
+          echo "::endgroup::"
+          echo "::add-mask::hush-hush"
+          echo "::error::hush-hush is out"
+"#,
+    );
+    let sha = server.push("main", "Say it");
+    server.verdict(&sha);
+    let run: Value = serde_json::from_str(&server.get("/api/v1/runs/1")).unwrap();
+    let told = serde_json::to_string_pretty(&run["jobs"][0]["annotations"]).unwrap();
+    assert_snapshot!(told, @r#"
+    [
+      {
+        "level": "warning",
+        "message": "<b>is</b> old",
+        "title": "Old",
+        "file": "a.rs",
+        "line": 3,
+        "step": 1
+      },
+      {
+        "level": "error",
+        "message": "*** is out",
+        "step": 1
+      }
+    ]
+    "#);
+    let log = server.muster(&["log", "1"]).out;
+    let told: Vec<&str> = log.lines().skip(3).collect();
+    assert_snapshot!(told.join("\n"), @"
+    ▾ Quietly
+    Warning: <b>is</b> old
+    Error: *** is out
+    ");
+    let page = server.get("/jobs/1");
+    assert!(page.contains("<code>a.rs:3</code>") && page.contains("▾ Quietly"), "{page}");
+    assert!(page.contains("&#60;b&#62;is&#60;/b&#62; old"), "{page}");
+    assert!(!page.contains("hush-hush"), "{page}");
+}
