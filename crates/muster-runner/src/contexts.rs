@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use muster_workflow::expr::{Contexts, EvalError, JobStatus, Object, Value};
+use muster_workflow::uses::Uses;
 use muster_workflow::workflow::Env;
 
 use crate::ground::Places;
@@ -44,6 +45,9 @@ const GITHUB_VARIABLES: [&str; 33] = [
     "workspace",
     "job_workflow_sha",
 ];
+
+/// Where the `github` context says from which repository an action is, and at which ref.
+const ACTION_NAMES: [&str; 2] = ["action_repository", "action_ref"];
 
 /// The secret that is `github.token`, too.
 const TOKEN: &str = "GITHUB_TOKEN";
@@ -248,6 +252,32 @@ impl JobContexts {
 
     pub(crate) fn status(&self) -> JobStatus {
         self.contexts.status
+    }
+
+    /// Says from which repository the action is that runs now, and returns what was said before.
+    pub(crate) fn name_action(&mut self, uses: Option<&Uses>) -> [String; 2] {
+        let named = match uses {
+            Some(Uses::Repository { owner, name, git_ref, .. }) => {
+                [format!("{owner}/{name}"), git_ref.clone()]
+            }
+            _ => [String::new(), String::new()],
+        };
+        let before = self.action_names();
+        self.restore_action(named);
+        before
+    }
+
+    /// Returns from which repository the action is that runs now, and at which ref.
+    pub(crate) fn action_names(&self) -> [String; 2] {
+        ACTION_NAMES.map(|name| self.github.get(name).map(Value::to_string).unwrap_or_default())
+    }
+
+    /// Says again from which repository the action is.
+    pub(crate) fn restore_action(&mut self, named: [String; 2]) {
+        for (name, value) in ACTION_NAMES.into_iter().zip(named) {
+            self.github.insert(name, value);
+        }
+        self.contexts.set("github", self.github.clone());
     }
 
     /// Names the step that runs now.

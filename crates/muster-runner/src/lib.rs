@@ -4,6 +4,7 @@
 //! knows no database and no forge, and trusts nothing that a step writes. It runs in a process of
 //! its own (the supervisor), so that it may adopt and kill all that its steps leave behind.
 
+pub mod actions;
 mod cancel;
 mod checkout;
 mod contexts;

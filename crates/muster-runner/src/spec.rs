@@ -35,6 +35,9 @@ pub struct JobSpec {
     pub secrets: Secrets,
     /// The variables that every step has beside GitHub's: `PATH`, `HOME` and the like.
     pub environment: Vec<(String, String)>,
+    /// Where the actions come from that are not in the workspace.
+    #[serde(default)]
+    pub actions: ActionSource,
     /// The folder that belongs to this job alone; everything the job gets is made below it.
     pub folder: PathBuf,
     /// Where `actions/checkout` takes the commit from.
@@ -65,6 +68,19 @@ impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} secrets", self.0.len())
     }
+}
+
+/// Where actions come from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ActionSource {
+    /// The folder that keeps their repositories.
+    pub folder: PathBuf,
+    /// The code host: repositories are below it, as `owner/name`.
+    pub from: String,
+    /// Folders in the place of repositories, by `owner/name` or `owner/name@ref`.
+    pub given: Vec<(String, PathBuf)>,
+    /// The commits that refs are to be, by `owner/name@ref`: a run that is done again uses what it did.
+    pub pinned: Vec<(String, String)>,
 }
 
 /// How much a job may have on disk.
@@ -243,6 +259,13 @@ pub enum StepEvent {
         /// Milliseconds since 1970.
         at: i64,
     },
+    /// An action is used as it is at a commit; told in the preparation.
+    Uses {
+        /// Its repository and ref: `owner/name@ref`.
+        uses: String,
+        /// The commit.
+        sha: String,
+    },
     /// It wrote a summary in Markdown.
     Summary {
         /// Its place.
@@ -267,6 +290,7 @@ impl StepEvent {
             | Self::Finished { step, .. }
             | Self::Summary { step, .. }
             | Self::Annotated { step, .. } => *step,
+            Self::Uses { .. } => 0,
         }
     }
 }

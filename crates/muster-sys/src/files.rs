@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::Path;
 
 /// Removes a folder and all in it, also what is closed to its owner, as a cache of Go modules is, and
@@ -43,6 +43,36 @@ pub fn remove_tree(folder: &Path) -> io::Result<()> {
             folders.remove(known - 1);
         } else if folders.len() == known {
             return fs::remove_dir(folder);
+        }
+    }
+    Ok(())
+}
+
+/// Copies what is in a folder into another, which belongs to `user` then, with its modes; links stay links.
+///
+/// # Errors
+///
+/// When something in it cannot be copied, or is neither file, folder nor link.
+pub fn copy_tree(from: &Path, to: &Path, user: Option<u32>) -> io::Result<()> {
+    let mut folders = vec![(from.to_owned(), to.to_owned())];
+    while let Some((from, to)) = folders.pop() {
+        for entry in fs::read_dir(&from)? {
+            let entry = entry?;
+            let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+            if kind.is_dir() {
+                fs::create_dir(&target)?;
+                folders.push((entry.path(), target.clone()));
+            } else if kind.is_symlink() {
+                symlink(fs::read_link(entry.path())?, &target)?;
+            } else if kind.is_file() {
+                fs::copy(entry.path(), &target)?;
+            } else {
+                let text = format!("{} is no file", entry.path().display());
+                return Err(io::Error::other(text));
+            }
+            if user.is_some() {
+                lchown(&target, user, user)?;
+            }
         }
     }
     Ok(())

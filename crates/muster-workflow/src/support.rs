@@ -29,7 +29,7 @@ enum When {
     Mapping,
     /// Where it reads what other jobs gave: the run is planned before they have.
     ReadsNeeds,
-    /// Where it is an action that muster does not do itself, and that is not in the workspace.
+    /// Where it is an action that cannot be run.
     Action,
 }
 
@@ -78,6 +78,9 @@ static LACKS: &[Lack] = &[
     lack(&[JOBS, ANY, STEPS, ANY, keys::USES], Action, "an action"),
 ];
 
+/// Actions that fail without a service that muster does not have yet.
+const SERVED: [&str; 2] = ["actions/upload-artifact", "actions/download-artifact"];
+
 /// The action that muster does itself.
 const CHECKOUT: &str = "actions/checkout";
 
@@ -122,8 +125,11 @@ fn find(token: &Token, path: &[&str], lack: &Lack, problems: &mut Vec<Problem>) 
         When::ReadsNeeds => (value.reads_context("needs"), value.span, lack.what.to_owned()),
         When::Action => {
             let uses = value.text().and_then(Uses::read);
-            let is_here = |uses: &Uses| uses.is(CHECKOUT) || matches!(uses, Uses::Local(_));
-            let applies = uses.is_some_and(|uses| !is_here(&uses));
+            let applies = uses.is_some_and(|uses| match uses {
+                Uses::Docker(_) | Uses::OwnRepository(_) => true,
+                Uses::Local(_) => false,
+                Uses::Repository { .. } => SERVED.iter().any(|action| uses.is(action)),
+            });
             (applies, value.span, format!("action `{}`", value.text().unwrap_or_default()))
         }
     };

@@ -1,11 +1,13 @@
 //! What an administrator can say of a server.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use muster_runner::spec::ActionSource;
 use serde::Deserialize;
 
 use crate::forge::GitHubConfig;
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) approved_without_sandbox: bool,
     /// The certificate to serve under; without it the server speaks plain HTTP.
     pub(crate) tls: Option<TlsConfig>,
+    /// Where actions come from.
+    pub(crate) actions: ActionsConfig,
     /// What stands between jobs and this machine.
     pub(crate) isolation: IsolationConfig,
     /// What sandboxes are like.
@@ -67,6 +71,30 @@ pub(crate) enum IsolationConfig {
     Sandbox,
     /// None: steps run as the user that muster runs as.
     None,
+}
+
+/// Where actions come from that are not in the workspace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ActionsConfig {
+    /// The code host, as git can reach it: the repository of `owner/name@ref` is `owner/name` below it.
+    pub(crate) from: String,
+    /// Folders in the place of repositories, by `owner/name` or `owner/name@ref`.
+    pub(crate) given: BTreeMap<String, PathBuf>,
+}
+
+impl Default for ActionsConfig {
+    fn default() -> Self {
+        Self { from: "https://github.com".to_owned(), given: BTreeMap::new() }
+    }
+}
+
+impl ActionsConfig {
+    /// Returns what a job is told of actions; `folder` keeps them.
+    pub(crate) fn source(&self, folder: PathBuf, pinned: Vec<(String, String)>) -> ActionSource {
+        let given = self.given.clone().into_iter().collect();
+        ActionSource { folder, from: self.from.clone(), given, pinned }
+    }
 }
 
 /// What sandboxes are like, and what jobs may use, in one or not.
@@ -143,6 +171,7 @@ impl Default for Config {
             idle_timeout_s: 3600,
             approved_without_sandbox: false,
             tls: None,
+            actions: ActionsConfig::default(),
             isolation: IsolationConfig::Auto,
             sandbox: SandboxConfig::default(),
             retention: RetentionConfig::default(),
@@ -176,6 +205,18 @@ impl Config {
                         tool.display()
                     );
                 }
+            }
+            for given in config.actions.given.values_mut() {
+                *given = folder.join(&given);
+                if !given.is_dir() {
+                    let at = path.display();
+                    anyhow::bail!("{at}: [actions.given]: {} is no folder", given.display());
+                }
+            }
+            // A folder, not an address.
+            if !config.actions.from.contains(':') {
+                let from = folder.join(&config.actions.from);
+                config.actions.from = from.to_string_lossy().into_owned();
             }
             if let Some(tls) = &mut config.tls {
                 tls.certificate = folder.join(&tls.certificate);

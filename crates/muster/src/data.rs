@@ -64,12 +64,12 @@ impl Data {
         fs::create_dir_all(folder).map_err(unusable)?;
         // Steps and supervisors run elsewhere; what is below must not depend on where we started.
         let folder = folder.canonicalize().map_err(unusable)?;
-        for below in ["backups", "jobs", "keys", "logs", "mirrors", "nudge", "tools"] {
+        for below in ["actions", "backups", "jobs", "keys", "logs", "mirrors", "nudge", "tools"] {
             fs::create_dir_all(folder.join(below)).map_err(unusable)?;
         }
         // Who else is on this machine may nudge, and see nothing. Jobs get what is theirs by mounts.
         set_mode(&folder, 0o711).map_err(unusable)?;
-        for below in ["backups", "jobs", "keys", "logs", "mirrors"] {
+        for below in ["actions", "backups", "jobs", "keys", "logs", "mirrors"] {
             set_mode(&folder.join(below), 0o700).map_err(unusable)?;
         }
         let lock = OpenOptions::new()
@@ -147,6 +147,11 @@ impl Data {
     /// Returns the folder that keeps tools between jobs.
     pub(crate) fn tools(&self) -> PathBuf {
         self.folder.join("tools")
+    }
+
+    /// Returns the folder that keeps the repositories of actions.
+    pub(crate) fn actions(&self) -> PathBuf {
+        self.folder.join("actions")
     }
 
     /// Returns the folder of all mirrors.

@@ -17,13 +17,17 @@ use muster_sys::process::{ProcessError, Program, Running, own_program};
 use muster_sys::sandbox::{
     self, Bind, Guest, InForce, Layers, Layout, Limits, Sandbox, SandboxError, Stay,
 };
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
 
 use crate::spec::{Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, Source, Tool};
 
 /// Shells of which another takes the place where they are missing.
 const SHELLS: [&str; 2] = ["bash", "python"];
+
+/// The folder beside the workspace that has the actions from elsewhere, with GitHub's name.
+const ACTIONS: &str = "_actions";
 
 /// Where the steps find what is theirs, when that is not where the runner has it.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +70,8 @@ pub(crate) struct Places {
     pub(crate) temp: PathBuf,
     pub(crate) event: PathBuf,
     pub(crate) tool_cache: PathBuf,
+    /// Where actions are that come from elsewhere.
+    pub(crate) actions: PathBuf,
 }
 
 /// Where a job runs. Dropping it kills what is left of a sandboxed job.
@@ -205,7 +211,7 @@ impl Ground {
             None => in_work(&work, spec),
         };
         let home = spec.folder.join("home");
-        for folder in [&workspace, &temp, &home, &spec.tool_cache] {
+        for folder in [&work, &workspace, &temp, &home, &spec.tool_cache] {
             fs::create_dir_all(folder)
                 .map_err(|error| format!("cannot prepare {}: {error}", folder.display()))?;
         }
@@ -216,6 +222,7 @@ impl Ground {
                 event: temp.join("event.json"),
                 temp: temp.clone(),
                 tool_cache: spec.tool_cache.clone(),
+                actions: work.join(ACTIONS),
             },
             source: spec.source.clone(),
             environment: spec.environment.clone(),
@@ -368,6 +375,41 @@ impl Ground {
         Ok(Some(content))
     }
 
+    /// Gives the steps a copy of an action, `below` the folder of all.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be copied, or a step has put something in its place.
+    pub(crate) fn show_action(&self, from: &Path, below: &Path) -> io::Result<()> {
+        let staged = self.temp.with_file_name("staged");
+        if staged.exists() {
+            files::remove_tree(&staged)?;
+        }
+        fs::create_dir(&staged)?;
+        files::copy_tree(from, &staged, self.user)?;
+        chown(&staged, self.user, self.user)?;
+        let below = Path::new(ACTIONS).join(below);
+        let (parent, name) = (below.parent().unwrap_or(Path::new("")), below.file_name());
+        // Steps may have put links in the way: none is followed.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut folder = rustix::fs::open(&self.work, flags, Mode::empty())?;
+        for part in parent.components() {
+            let part = part.as_os_str();
+            match rustix::fs::mkdirat(&folder, part, Mode::from_raw_mode(0o755)) {
+                Err(Errno::EXIST) => {}
+                made => {
+                    made?;
+                    let owner = self.user.map(|user| (Uid::from_raw(user), Gid::from_raw(user)));
+                    let (user, group) = owner.unzip();
+                    rustix::fs::chownat(&folder, part, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
+                }
+            }
+            folder = rustix::fs::openat(&folder, part, flags, Mode::empty())?;
+        }
+        rustix::fs::renameat(CWD, &staged, &folder, name.unwrap_or_default())?;
+        Ok(())
+    }
+
     /// Reads a file of the workspace, by its path from there; `None` when it is not there. At most `max + 1` bytes are
     /// read.
     ///
@@ -396,11 +438,16 @@ impl Ground {
         if let Ok(below) = path.strip_prefix(&self.places.temp) {
             return read_beneath(&self.temp, below, max);
         }
+        if let Ok(below) = path.strip_prefix(&self.places.actions) {
+            return read_beneath(&self.work, &Path::new(ACTIONS).join(below), max);
+        }
         // As ourselves a step could read it, too.
         if self.is_ours() {
             return read_beneath(Path::new("/"), path.strip_prefix("/").unwrap_or(&path), max);
         }
-        Err(io::Error::other("it is neither in the workspace nor among the job's temporary files"))
+        Err(io::Error::other(
+            "it is neither in the workspace, nor in an action, nor among the job's temporary files",
+        ))
     }
 
     /// Takes a temporary file of the job away.
@@ -527,6 +574,7 @@ fn furnish(spec: &JobSpec, map: &Map, kit: &Kit, user: Option<u32>) -> io::Resul
         temp: map.temp.into(),
         event: Path::new(map.temp).join("event.json"),
         tool_cache: map.tool_cache.into(),
+        actions: Path::new(map.work).join(ACTIONS),
     };
     let source = Source {
         git_dir: map.repository.into(),
@@ -572,7 +620,7 @@ fn bounds(cgroup: Option<InForce>, processes: u32, memory_bytes: u64) -> String 
 
 /// Reads a file beneath a folder, whatever links are there; `None` when it is not there. At most `max + 1` bytes are
 /// read.
-fn read_beneath(top: &Path, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_beneath(top: &Path, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::open(top, flags | OFlags::NOFOLLOW, Mode::empty())?;
     if path.components().any(|part| part == Component::ParentDir) {

@@ -5,20 +5,20 @@ use std::time::{Duration, Instant};
 
 use muster_sys::clock;
 use muster_sys::process::Program;
+use muster_workflow::Template;
 use muster_workflow::expr::{Contexts, EvalError, JobStatus, Object};
 use muster_workflow::manifest::{Hook, Manifest, Node, Runs};
+use muster_workflow::uses::Uses;
 use muster_workflow::workflow::Step;
-use muster_workflow::{Condition, Template};
 
 use super::{Done, RunningJob, deadline};
+use crate::actions::{MAX_MANIFEST, Origin, folder_of, manifest};
 use crate::contexts::Inside;
 use crate::files::CommandFiles;
 use crate::follow::{Bounds, Stop, follow};
 use crate::log::Allows;
 use crate::spec::{Level, StepConclusion, StepEvent};
 
-/// The most bytes of a manifest.
-const MAX_MANIFEST: u64 = 1 << 20;
 /// GitHub's bound on composite actions within each other.
 const MAX_DEPTH: usize = 10;
 /// The most steps of actions in a job: what uses itself again and again ends.
@@ -27,22 +27,16 @@ const MAX_STEPS: usize = 1_000;
 const NODE_ANSWERS: Duration = Duration::from_secs(10);
 const NODE_SAYS: usize = 1 << 10;
 
-/// What an action does when all steps are done.
-pub(super) struct Post {
-    /// The step's name, as its log has it.
-    name: String,
-    condition: Option<Condition>,
-    /// The id of the step of the job.
-    action: String,
-    minutes: Option<f64>,
-    /// Whether it may fail.
-    is_forgiven: bool,
-    /// The variables of the step, and of those around it.
-    env: Vec<(String, String)>,
-    /// What the action was given, and what it has kept, as variables.
-    variables: Vec<(String, String)>,
-    node: Node,
-    program: PathBuf,
+/// A use of an action in JavaScript.
+#[derive(Clone)]
+pub(super) struct Script {
+    /// What tells it from all others of the job.
+    pub(super) key: String,
+    pub(super) node: Node,
+    /// The folder of the action, as the steps see it.
+    pub(super) folder: PathBuf,
+    /// The variables of the step and of those around it, and what it is given.
+    pub(super) env: Vec<(String, String)>,
 }
 
 /// A step that uses an action.
@@ -59,63 +53,99 @@ pub(super) struct Use<'s> {
 }
 
 impl RunningJob<'_> {
+    /// Fetches what `steps` use from elsewhere, and shows it to the steps of the job.
+    pub(super) fn bring_actions(&mut self, place: usize, steps: &[Step]) -> Result<(), String> {
+        let gathered = self.actions.gather(steps, self.fetch);
+        for repository in self.actions.take_new() {
+            let uses = repository.uses();
+            repository
+                .show(&self.ground)
+                .map_err(|error| format!("cannot show `{uses}`: {error}"))?;
+            match &repository.fetched.origin {
+                Origin::Commit(sha) => {
+                    self.say(place, &format!("Action {uses} is {sha}"));
+                    self.log.step(StepEvent::Uses { uses, sha: sha.clone() });
+                }
+                Origin::Remembered(sha, why) => {
+                    let why = format!("{uses} is taken to be {sha}, as it was before: {why}");
+                    self.log.tell(place, Level::Warning, &why);
+                    self.log.step(StepEvent::Uses { uses, sha: sha.clone() });
+                }
+                Origin::Given => self.say(place, &format!("Action {uses} is given")),
+            }
+        }
+        gathered
+    }
+
     /// Does what the action in a folder of the workspace says.
     pub(super) fn local_action(&mut self, folder: &str, of: &Use<'_>) -> Done {
-        let manifest = match self.manifest(folder) {
+        let read =
+            |file: &str| self.ground.read_in_workspace(&Path::new(folder).join(file), MAX_MANIFEST);
+        let manifest = match manifest(folder, read) {
             Ok(manifest) => manifest,
+            Err(why) if why.starts_with("no action in") => {
+                let why = format!("{why}. Is the repository checked out before this step?");
+                return self.refuse(of.place, &why);
+            }
             Err(why) => return self.refuse(of.place, &why),
         };
         if matches!(&manifest.runs, Runs::JavaScript { pre: Some(_), .. }) {
             let why = "`pre` of an action in the workspace does not run";
             self.log.tell(of.place, Level::Warning, why);
         }
-        let inputs = match self.inputs(&manifest, of) {
+        if let Runs::Composite(steps) = &manifest.runs
+            && let Err(why) = self.bring_actions(of.place, steps)
+        {
+            return self.refuse(of.place, &why);
+        }
+        let folder = self.ground.places.workspace.join(folder.trim_start_matches("./"));
+        self.action(&manifest, &folder, None, of)
+    }
+
+    /// Does what an action says that was fetched.
+    pub(super) fn fetched_action(&mut self, uses: &Uses, of: &Use<'_>) -> Done {
+        let manifest = match self.actions.manifest(uses) {
+            Ok(manifest) => manifest.clone(),
+            Err(why) => return self.refuse(of.place, &why),
+        };
+        let folder = self.ground.places.actions.join(folder_of(uses));
+        self.action(&manifest, &folder, Some(uses), of)
+    }
+
+    fn action(
+        &mut self,
+        manifest: &Manifest,
+        folder: &Path,
+        uses: Option<&Uses>,
+        of: &Use<'_>,
+    ) -> Done {
+        let inputs = match self.inputs(manifest, of) {
             Ok(inputs) => inputs,
             Err(why) => return self.refuse(of.place, &why),
         };
-        let folder = self.ground.places.workspace.join(folder.trim_start_matches("./"));
         let within = earlier(self.within, of.minutes.and_then(deadline));
         let outer = std::mem::replace(&mut self.within, within);
+        let around = self.contexts.name_action(uses);
         let done = match &manifest.runs {
-            Runs::Composite(steps) => self.composite(&manifest, steps, &folder, inputs, of),
+            Runs::Composite(steps) => self.composite(manifest, steps, folder, inputs, of),
             Runs::JavaScript { node, main, post, .. } => {
-                self.java_script(*node, [&folder, Path::new(main)], post.as_ref(), inputs, of)
+                self.java_script(*node, folder, main, post.as_ref(), inputs, of)
             }
             Runs::Docker { .. } => {
                 self.refuse(of.place, "actions that are containers are not supported yet")
             }
         };
+        self.contexts.restore_action(around);
         self.within = outer;
         done
     }
 
-    /// Reads the manifest of an action in the workspace.
-    fn manifest(&self, folder: &str) -> Result<Manifest, String> {
-        for file in ["action.yml", "action.yaml"] {
-            let path = Path::new(folder).join(file);
-            let found = self.ground.read_in_workspace(&path, MAX_MANIFEST);
-            let found =
-                found.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-            let Some(text) = found else { continue };
-            if text.len() as u64 > MAX_MANIFEST {
-                return Err(format!("{} has more than {MAX_MANIFEST} bytes", path.display()));
-            }
-            let text = String::from_utf8_lossy(&text);
-            return Manifest::read(&text).map_err(|problems| {
-                let problems = problems.iter().map(|problem| {
-                    format!("{}:{}: {}", path.display(), problem.line(&text), problem.message)
-                });
-                problems.collect::<Vec<_>>().join("\n")
-            });
-        }
-        Err(format!(
-            "no action in `{folder}`: it has neither action.yml nor action.yaml. Is the repository checked out \
-             before this step?"
-        ))
-    }
-
     /// Returns what an action gets: what the step gives, else its defaults.
-    fn inputs(&mut self, manifest: &Manifest, of: &Use<'_>) -> Result<Vec<Input>, String> {
+    pub(super) fn inputs(
+        &mut self,
+        manifest: &Manifest,
+        of: &Use<'_>,
+    ) -> Result<Vec<Input>, String> {
         let mut inputs = Vec::new();
         let failed = |name: &str, error: EvalError| format!("input `{name}`: {error}");
         for (name, template) in of.with {
@@ -173,6 +203,8 @@ impl RunningJob<'_> {
         let outside = self.contexts.enter(inside);
         let hostile_inputs = std::mem::replace(&mut self.hostile_inputs, hostile_inputs);
         self.depth += 1;
+        let scope = format!("{}/", self.key(of.step));
+        let scope = std::mem::replace(&mut self.scope, scope);
         let mut stopped = None;
         for step in steps {
             self.steps_of_actions += 1;
@@ -187,6 +219,7 @@ impl RunningJob<'_> {
             self.step(of.place, step);
         }
         self.depth -= 1;
+        self.scope = scope;
         self.hostile_inputs = hostile_inputs;
         let mut outputs = Vec::new();
         let mut refused = None;
@@ -211,54 +244,52 @@ impl RunningJob<'_> {
     fn java_script(
         &mut self,
         node: Node,
-        [folder, main]: [&Path; 2],
+        folder: &Path,
+        main: &str,
         post: Option<&Hook>,
         inputs: Vec<Input>,
         of: &Use<'_>,
     ) -> Done {
-        let mut variables: Vec<(String, String)> = inputs
-            .into_iter()
-            .map(|input| {
-                (format!("INPUT_{}", input.name.replace(' ', "_").to_uppercase()), input.value)
-            })
-            .collect();
-        let more = [of.env, variables.as_slice()].concat();
-        let mut done = self.node(of.place, node, &folder.join(main), &more);
-        if let Some(post) = post {
-            // What it has kept is given back to it.
-            let state = std::mem::take(&mut done.state).into_iter();
-            variables.extend(state.map(|(name, value)| (format!("STATE_{name}"), value)));
-            self.posts.push(Post {
-                name: of.step.display_name(of.view),
-                condition: post.condition.clone(),
-                action: self.contexts.action(),
-                minutes: of.minutes,
-                is_forgiven: of.step.continue_on_error.get(of.view).unwrap_or(false),
-                env: [self.contexts.around(), of.env.to_vec()].concat(),
-                variables,
-                node,
-                program: folder.join(&post.program),
-            });
-        }
+        let script = Script {
+            key: self.key(of.step),
+            node,
+            folder: folder.to_owned(),
+            env: [self.contexts.around(), of.env.to_vec(), as_variables(inputs)].concat(),
+        };
+        let done = self.node(of.place, &script, main);
+        self.leave_post(script, post, of);
         done
     }
 
-    /// Runs a program of JavaScript.
-    fn node(&mut self, place: usize, node: Node, program: &Path, env: &[(String, String)]) -> Done {
+    /// Returns what tells a use of an action from all others of the job.
+    pub(super) fn key(&self, step: &Step) -> String {
+        format!("{}{}", self.scope, step.id)
+    }
+
+    /// Runs a program of an action in JavaScript. What it keeps is given to those that come after.
+    pub(super) fn node(&mut self, place: usize, script: &Script, program: &str) -> Done {
         let number = self.next_number();
         let files = match CommandFiles::create(&self.ground, number) {
             Ok(files) => files,
             Err(error) => return self.unwritten(place, error),
         };
-        let variables = self.variables(env, &files);
+        let kept = self.states.get(&script.key).cloned().unwrap_or_default().into_iter();
+        let kept = kept.map(|(name, value)| (format!("STATE_{name}"), value));
+        let env: Vec<_> = script.env.iter().cloned().chain(kept).collect();
+        let variables = self.variables(&env, &files);
         let allows = Allows::of(&variables);
-        let node = match self.find_node(node, &variables) {
+        let node = match self.find_node(script.node, &variables) {
             Ok(node) => node,
             Err(why) => return self.refuse(place, &why),
         };
-        let program =
-            Program::new(node).arg(program).dir(&self.ground.places.workspace).envs(variables);
-        self.perform_program(place, program, &files, None, allows)
+        let program = Program::new(node)
+            .arg(script.folder.join(program))
+            .dir(&self.ground.places.workspace)
+            .envs(variables);
+        let mut done = self.perform_program(place, program, &files, None, allows);
+        let state = std::mem::take(&mut done.state);
+        self.states.entry(script.key.clone()).or_default().extend(state);
+        done
     }
 
     /// Finds the Node.js that an action asks for, or a newer one. It is asked as a step would ask it: what a step has put
@@ -306,46 +337,16 @@ impl RunningJob<'_> {
             )),
         }
     }
+}
 
-    /// Does what actions have left for the end, the last first. `first` is the place after that of the last step.
-    pub(super) fn run_posts(&mut self, first: usize) {
-        let mut place = first;
-        while let Some(post) = self.posts.pop() {
-            self.notice_cancel();
-            self.drain_left_open();
-            let view = self.contexts.with_env(&post.env);
-            let holds =
-                post.condition.as_ref().map_or(Ok(true), |condition| condition.holds(&view));
-            if self.exceeded || self.failed_by.is_some() || holds == Ok(false) {
-                continue;
-            }
-            self.memory_kills = self.ground.memory_kills();
-            self.contexts.set_action(&post.action);
-            self.within = post.minutes.and_then(deadline);
-            let name = format!("Post {}", post.name);
-            let at = clock::now_ms();
-            self.log.step(StepEvent::Started { step: place, name: name.clone(), at });
-            let done = match holds {
-                Err(error) => self.refuse(place, &format!("`post-if` has no value: {error}")),
-                Ok(_) => {
-                    let env = [post.env.as_slice(), &post.variables].concat();
-                    self.node(place, post.node, &post.program, &env)
-                }
-            };
-            let (outcome, at) = (done.outcome, clock::now_ms());
-            let is_forgiven = post.is_forgiven && outcome == StepConclusion::Failure;
-            let conclusion = if is_forgiven { StepConclusion::Success } else { outcome };
-            if conclusion == StepConclusion::Failure && self.contexts.goes_well() {
-                self.contexts.set_status(JobStatus::Failure);
-            }
-            self.log.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
-            place += 1;
-        }
-    }
+/// Returns what an action is given as variables.
+pub(super) fn as_variables(inputs: Vec<Input>) -> Vec<(String, String)> {
+    let name = |name: &str| format!("INPUT_{}", name.replace(' ', "_").to_uppercase());
+    inputs.into_iter().map(|input| (name(&input.name), input.value)).collect()
 }
 
 /// What an action is given.
-struct Input {
+pub(super) struct Input {
     name: String,
     value: String,
     /// Whether strangers have written it, and it is more than a word to a shell.

@@ -1,8 +1,10 @@
 //! A job from beginning to end.
 
 mod action;
+mod hooks;
 mod script;
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, PipeReader, Read as _};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,7 @@ use muster_workflow::uses::Uses;
 use muster_workflow::workflow::{self, Action, Step, Workflow};
 
 use crate::Listener;
+use crate::actions::{Actions, CHECKOUT, Fetch};
 use crate::cancel::{Cancel, End};
 use crate::checkout::Inputs;
 use crate::contexts::JobContexts;
@@ -27,7 +30,8 @@ use crate::log::{Allows, Lines, Log, Told};
 use crate::marks::mark;
 use crate::spec::{JobConclusion, JobResult, JobSpec, Level, StepConclusion, StepEvent};
 
-use self::action::{Post, Use, earlier};
+use self::action::{Use, earlier};
+use self::hooks::Post;
 
 /// What runs although the job was told to stop has so long, GitHub's bound.
 const AFTER_CANCEL: Duration = Duration::from_secs(300);
@@ -53,6 +57,7 @@ pub const ISOLATION: &str = "Isolation: ";
 pub fn run(
     spec: &JobSpec,
     cancel: &Cancel,
+    fetch: &mut dyn Fetch,
     listener: &mut dyn Listener,
 ) -> Result<JobResult, io::Error> {
     let error = |reason: String| {
@@ -68,18 +73,19 @@ pub fn run(
     let Some(definition) = workflow.job(&spec.job) else {
         return error(format!("{} has no job `{}`", spec.workflow_path, spec.job));
     };
-    let mut job = match RunningJob::prepare(spec, &workflow, definition, cancel, listener) {
+    let mut job = match RunningJob::prepare(spec, &workflow, definition, cancel, fetch, listener) {
         Ok(job) => job,
         Err(reason) => return error(reason),
     };
+    let first = 1 + job.run_pres(&definition.steps);
     for (index, step) in definition.steps.iter().enumerate() {
-        job.step(index + 1, step);
+        job.step(first + index, step);
         // What this attempt would go on to do, the next one does.
         if job.failed_by.is_some() {
             break;
         }
     }
-    job.run_posts(definition.steps.len() + 1);
+    job.run_posts(first + definition.steps.len());
     let failed_by = job.failed_by.take();
     let result = job.finish(definition);
     match failed_by {
@@ -152,6 +158,9 @@ struct RunningJob<'a> {
     workflow: &'a Workflow,
     definition: &'a workflow::Job,
     cancel: &'a Cancel,
+    fetch: &'a mut dyn Fetch,
+    /// What was fetched.
+    actions: Actions,
     log: Log<'a>,
     contexts: JobContexts,
     ground: Ground,
@@ -174,6 +183,10 @@ struct RunningJob<'a> {
     summary: (usize, String),
     /// What actions have left for the end of the job.
     posts: Vec<Post>,
+    /// What actions have kept for what they do later, by their keys.
+    states: HashMap<String, Vec<(String, String)>>,
+    /// The beginning of the keys of the actions that a composite one uses.
+    scope: String,
     /// Why the job as a whole was stopped, once it was.
     stopped: Option<(JobConclusion, String)>,
     /// How often the kernel has killed something of it for want of memory, and why it is red then.
@@ -181,6 +194,8 @@ struct RunningJob<'a> {
     out_of_memory: Option<String>,
     /// Whether it used more than it may.
     exceeded: bool,
+    /// Why it could not be prepared.
+    refused: Option<String>,
     /// How the machine's disk failed it.
     failed_by: Option<io::Error>,
     _disk: DiskWatch,
@@ -192,6 +207,7 @@ impl<'a> RunningJob<'a> {
         workflow: &'a Workflow,
         definition: &'a workflow::Job,
         cancel: &'a Cancel,
+        fetch: &'a mut dyn Fetch,
         listener: &'a mut dyn Listener,
     ) -> Result<Self, String> {
         let started = clock::now_ms();
@@ -213,6 +229,8 @@ impl<'a> RunningJob<'a> {
             workflow,
             definition,
             cancel,
+            fetch,
+            actions: Actions::default(),
             log,
             contexts,
             ground,
@@ -226,18 +244,30 @@ impl<'a> RunningJob<'a> {
             steps_of_actions: 0,
             summary: (0, String::new()),
             posts: Vec::new(),
+            states: HashMap::new(),
+            scope: String::new(),
             stopped: None,
             memory_kills: 0,
             out_of_memory: None,
             exceeded: false,
+            refused: None,
             failed_by: None,
             _disk: DiskWatch::start(spec.folder.clone(), spec.disk, cancel.clone()),
         };
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
         job.say(0, &format!("{ISOLATION}{}", job.ground.description));
         job.say(0, &format!("Workspace: {}", job.ground.places.workspace.display()));
-        let success = StepConclusion::Success;
-        let (outcome, conclusion, at) = (success, success, clock::now_ms());
+        let outcome = match job.bring_actions(0, &definition.steps) {
+            Ok(()) => StepConclusion::Success,
+            // As at GitHub no step runs then, whatever its condition.
+            Err(why) => {
+                job.contexts.set_status(JobStatus::Failure);
+                job.say(0, &format!("{}{why}", mark(Level::Error)));
+                job.refused = Some(why);
+                StepConclusion::Failure
+            }
+        };
+        let (conclusion, at) = (outcome, clock::now_ms());
         job.log.step(StepEvent::Finished { step: 0, name, outcome, conclusion, at });
         Ok(job)
     }
@@ -254,7 +284,7 @@ impl<'a> RunningJob<'a> {
             Ok(env) => self.contexts.with_env(env),
             Err(_) => self.contexts.view().clone(),
         };
-        if self.exceeded {
+        if self.exceeded || self.refused.is_some() {
             // Nothing of it goes on, whatever its conditions ask for.
             let outcome = StepConclusion::Skipped;
             self.end_step(place, step, name, outcome, outcome, &[]);
@@ -331,7 +361,7 @@ impl<'a> RunningJob<'a> {
                 view,
                 [Some(script), shell.as_ref(), working_directory.as_ref()],
             ),
-            Action::Uses { uses, with } if uses.is("actions/checkout") => {
+            Action::Uses { uses, with } if uses.is(CHECKOUT) => {
                 let input = |name: &str| {
                     let given = with.iter().find(|(input, _)| input == name);
                     given.map_or(Ok(String::new()), |(_, template)| template.text(view))
@@ -359,6 +389,15 @@ impl<'a> RunningJob<'a> {
                 match minutes.map(|minutes| minutes.get(view)).transpose() {
                     Ok(minutes) => {
                         self.local_action(folder, &Use { place, step, with, env, view, minutes })
+                    }
+                    Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
+                }
+            }
+            Action::Uses { uses: uses @ Uses::Repository { .. }, with } => {
+                let minutes = step.timeout_minutes.as_ref();
+                match minutes.map(|minutes| minutes.get(view)).transpose() {
+                    Ok(minutes) => {
+                        self.fetched_action(uses, &Use { place, step, with, env, view, minutes })
                     }
                     Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
                 }
@@ -606,7 +645,9 @@ impl<'a> RunningJob<'a> {
         let (conclusion, reason) = match (self.stopped, self.contexts.status(), refused) {
             (Some((conclusion, why)), ..) => (conclusion, Some(why)),
             (None, _, Some(why)) => (JobConclusion::Failure, Some(why)),
-            (None, JobStatus::Failure, None) => (JobConclusion::Failure, self.out_of_memory),
+            (None, JobStatus::Failure, None) => {
+                (JobConclusion::Failure, self.out_of_memory.or(self.refused))
+            }
             (None, ..) => (JobConclusion::Success, None),
         };
         let reason = reason.map(|reason| self.log.masked(&reason));

@@ -172,7 +172,7 @@ impl<'a> Log<'a> {
             StepEvent::Summary { step, markdown } => {
                 StepEvent::Summary { step, markdown: masks.text(&markdown) }
             }
-            event @ StepEvent::Annotated { .. } => event,
+            event @ (StepEvent::Annotated { .. } | StepEvent::Uses { .. }) => event,
         });
     }
 

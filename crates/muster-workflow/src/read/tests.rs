@@ -106,7 +106,6 @@ jobs:
     ci.yml:9:5: key `environment` of a job is not supported yet
     ci.yml:10:5: key `container` of a job is not supported yet
     ci.yml:11:5: key `services` of a job is not supported yet
-    ci.yml:14:15: action `actions/setup-node@v4` is not supported yet
     ci.yml:16:27: input `lfs` of actions/checkout is not supported yet
     ci.yml:19:9: key `background` of a step is not supported yet
     ci.yml:20:9: key `wait` of a step is not supported yet

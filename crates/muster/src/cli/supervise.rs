@@ -15,6 +15,7 @@ use muster_runner::{Cancel, spool};
 use muster_sys::{signal, tree};
 
 use super::GREEN;
+use crate::git::Actions;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -36,12 +37,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     signal::on_termination(move |name, _| on_signal.request(&format!("muster got {name}")))?;
     let on_order = cancel.clone();
     std::thread::Builder::new().name("orders".into()).spawn(move || follow_orders(&on_order))?;
+    let mut actions = Actions::new(&spec.actions);
     let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut spool =
         spool::Writer::new(out, arguments.nudge.clone()).context("cannot write the spool")?;
     // Without a result this attempt is a lost one, and another is made.
-    let result =
-        muster_runner::run(&spec, &cancel, &mut spool).context("the disk failed the job")?;
+    let result = muster_runner::run(&spec, &cancel, &mut actions, &mut spool)
+        .context("the disk failed the job")?;
     spool.finish(&result).context("cannot write the spool")?;
     Ok(GREEN)
 }

@@ -3,6 +3,7 @@
 //! It runs with nothing of the machine's configuration, no hooks and no prompts; names that come
 //! from outside stand only where no option can.
 
+mod actions;
 pub(crate) mod hook;
 mod mirror;
 mod remote;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use muster_core::id::Sha;
 use muster_sys::process::{ProcessError, Program};
 
+pub(crate) use actions::Actions;
 pub(crate) use mirror::{Merge, Mirror, ls_remote, remove_stale_locks};
 pub(crate) use remote::{DeployKey, Remote};
 pub(crate) use work_tree::{Head, WorkTree};

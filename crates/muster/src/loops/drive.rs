@@ -333,9 +333,10 @@ impl Drive {
 
     /// Starts a job: stored as running first, so that a crash in between is seen as a lost attempt.
     async fn start(&mut self, run_id: &str, place: usize) -> anyhow::Result<()> {
+        let pinned = self.shared.store.actions_of(run_id).await?;
         let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
-        let prepared =
-            Start::prepare(&self.shared, &live.active, &live.workflow, place, &self.labels);
+        let Live { active, workflow } = live;
+        let prepared = Start::prepare(&self.shared, active, workflow, place, &self.labels, pinned);
         let job = &mut live.active.run.jobs[place];
         let JobState::Queued { attempt } = job.state else { return Ok(()) };
         match prepared {

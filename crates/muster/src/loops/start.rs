@@ -55,6 +55,7 @@ impl Start {
         workflow: &Workflow,
         place: usize,
         labels: &Labels,
+        pinned: Vec<(String, String)>,
     ) -> Result<Self, Reason> {
         let job = &active.run.jobs[place];
         let JobState::Queued { attempt } = job.state else {
@@ -97,6 +98,7 @@ impl Start {
             inputs: Value::Null.to_json(),
             secrets: Secrets::default(),
             environment,
+            actions: shared.config.actions.source(shared.data.actions(), pinned),
             folder,
             source: Source {
                 git_dir: shared.data.mirror(&active.repository),

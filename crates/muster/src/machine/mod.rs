@@ -57,11 +57,11 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Returns where tools are kept between jobs of the caller.
-pub(crate) fn callers_tool_cache() -> PathBuf {
+/// Returns where something is kept between jobs of the caller: `tools`, `actions`.
+pub(crate) fn callers_cache(what: &str) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("muster").join("tools")
+    cache.unwrap_or_else(std::env::temp_dir).join("muster").join(what)
 }
 
 /// Returns the variables of a step under the server: a home of its own, and this machine's tools.

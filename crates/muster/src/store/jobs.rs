@@ -228,6 +228,13 @@ async fn step(
                 .bind(place(step))
                 .bind(markdown.replace('\0', "\u{fffd}"))
         }
+        StepEvent::Uses { uses, sha } => sqlx::query(
+            "INSERT INTO actions (run_id, uses, sha) SELECT run_id, $2, $3 FROM jobs WHERE id = $1 \
+             ON CONFLICT (run_id, uses) DO NOTHING",
+        )
+        .bind(job_id)
+        .bind(uses)
+        .bind(sha),
         StepEvent::Annotated { step, annotation } => {
             let text = serde_json::to_string(&annotation);
             sqlx::query(
@@ -308,6 +315,15 @@ impl Store {
         .fetch_all(self.reads())
         .await?;
         Ok(rows.into_iter().map(|(attempt, status)| (attempt, status == "running")).collect())
+    }
+
+    /// Returns the commits of the actions that a run uses, by `owner/name@ref`.
+    pub(crate) async fn actions_of(
+        &self,
+        run_id: &str,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let query = sqlx::query_as("SELECT uses, sha FROM actions WHERE run_id = $1 ORDER BY uses");
+        Ok(query.bind(run_id).fetch_all(self.reads()).await?)
     }
 
     /// Returns what the steps of a job have told about the code, in all its attempts.

@@ -7,14 +7,22 @@ use crate::scene::Scene;
 /// Where the test command installs a Node.js that is no part of the system.
 const NODES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/npm/node_modules");
 
+/// Returns a `PATH` that leads to it.
+pub(crate) fn path_with_node() -> String {
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    format!("{NODES}/node-linux-{arch}/bin:{}", std::env::var("PATH").unwrap())
+}
+
+/// No action is fetched from anywhere.
+const NOWHERE: (&str, &str) = ("MUSTER_ACTIONS_FROM", "/nowhere");
+
 /// Runs what is in the scene in each isolation, and returns what was told, which must be the same but for that.
 fn told(scene: &Scene) -> String {
     let stories = ["none", "sandbox"].map(|isolation| {
-        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
-        let node = format!("{NODES}/node-linux-{arch}/bin");
-        let path = format!("{node}:{}", std::env::var("PATH").unwrap());
-        let story =
-            scene.muster_with(&["run", "--isolation", isolation], &[("PATH", &path)]).story();
+        let path = path_with_node();
+        let story = scene
+            .muster_with(&["run", "--isolation", isolation], &[("PATH", &path), NOWHERE])
+            .story();
         let of_steps = |line: &&str| !line.starts_with("isolation: ");
         story.lines().filter(of_steps).collect::<Vec<_>>().join("\n")
     });
@@ -315,8 +323,7 @@ fn what_is_wrong_with_an_action_is_told_by_the_step() {
     │ Error: composite actions use each other deeper than 10
     ✗ Run ./cycle [time]
     ▸ Run ./remote
-    │ Run actions/cache@v4
-    │ Error: action `actions/cache@v4` is not supported yet
+    │ Error: cannot get `actions/cache@v4` from /nowhere: git ls-remote failed: fatal: '/nowhere/actions/cache' does not appear to be a git repository fatal: Could not read from remote repository. Please make sure you have the correct access rights and the repository exists.
     ✗ Run ./remote [time]
     ▸ Run ./pipe
     │ Error: cannot read ./pipe/action.yml: it is no regular file
@@ -332,7 +339,7 @@ fn what_is_wrong_with_an_action_is_told_by_the_step() {
       error  test: cannot read ./../out/action.yml: it leads out of the workspace
       error  test: cannot read ./link/action.yml: it leads out of the workspace
       error  test: composite actions use each other deeper than 10
-      error  test: action `actions/cache@v4` is not supported yet
+      error  test: cannot get `actions/cache@v4` from /nowhere: git ls-remote failed: fatal: '/nowhere/actions/cache' does not appear to be a git repository fatal: Could not read from remote repository. Please make sure you have the correct access rights and the repository exists.
       error  test: cannot read ./pipe/action.yml: it is no regular file
       error  test: ./huge/action.yml has more than 1048576 bytes
     exit 1

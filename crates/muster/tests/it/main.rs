@@ -10,6 +10,7 @@ mod database;
 mod demo;
 mod escapes;
 mod faults;
+mod fetched;
 mod forged;
 mod formats;
 mod front_door;

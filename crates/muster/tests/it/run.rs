@@ -172,11 +172,6 @@ fn what_cannot_run_is_said_with_its_place_and_the_rest_runs() {
       |
     5 |     container: node:20
       |     ^^^^^^^^^
-    error: action `actions/setup-node@v4` is not supported yet
-     --> .github/workflows/b.yml:7:15
-      |
-    7 |       - uses: actions/setup-node@v4
-      |               ^^^^^^^^^^^^^^^^^^^^^
     .github/workflows/c.yml: not run: it filters only the other kind of ref, this is a branch
     .github/workflows/ci.yml
     isolation: none; the steps run as this user, with this machine's files and network.

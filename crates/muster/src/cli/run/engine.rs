@@ -14,7 +14,7 @@ use muster_core::run::{Conclusion, Effect, JobState, Reason};
 use muster_core::trust::Trust;
 use muster_runner::ISOLATION;
 use muster_runner::spec::{
-    Annotation, JobConclusion, JobResult, JobSpec, Secrets, Source, StepEvent,
+    ActionSource, Annotation, JobConclusion, JobResult, JobSpec, Secrets, Source, StepEvent,
 };
 use muster_runner::spool::Record;
 use muster_sys::process::{OWN_PROGRAM, Program};
@@ -36,6 +36,7 @@ pub(super) struct Engine {
     pub(super) isolation: IsolationConfig,
     pub(super) sandbox: SandboxConfig,
     pub(super) secrets: Secrets,
+    pub(super) actions: ActionSource,
 }
 
 /// How many workflows did not end green.
@@ -233,10 +234,11 @@ impl Driver<'_> {
             inputs: context("inputs"),
             secrets: Secrets::default(),
             environment: machine::callers_environment(),
+            actions: self.engine.actions.clone(),
             folder: folder.clone(),
             source: self.engine.source.clone(),
             in_place: self.engine.in_place.clone(),
-            tool_cache: machine::callers_tool_cache(),
+            tool_cache: machine::callers_cache("tools"),
             isolation: machine::isolation(
                 self.engine.isolation,
                 &self.engine.sandbox,
@@ -280,7 +282,10 @@ impl Driver<'_> {
     fn line(&mut self, place: Place, line: &[u8], screen: &mut Screen) {
         let Some(supervisor) = self.running.iter_mut().find(|s| s.place == place) else { return };
         match Record::parse(line) {
-            // Of what the preparation says, the isolation is news, once.
+            // Of what the preparation says, its problems are news, and the isolation, once.
+            Some(Record::Output { step: 0, text, .. }) if text.starts_with(b"##[") => {
+                screen.output(&supervisor.prefix, text);
+            }
             Some(Record::Output { step: 0, text, .. }) => {
                 let text = String::from_utf8_lossy(text);
                 if let Some(isolation) = text.strip_prefix(ISOLATION)

@@ -16,7 +16,7 @@ use muster_core::change::{
 };
 use muster_core::id::Sha;
 use muster_core::run::Run;
-use muster_runner::spec::Source;
+use muster_runner::spec::{ActionSource, Source};
 use muster_sys::files;
 use muster_workflow::expr::{Contexts, Object, Value};
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, is_event, judge, unserved};
@@ -62,6 +62,13 @@ pub(crate) struct Arguments {
     /// A file of secrets: lines `NAME=VALUE`, as in `.env` files.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
+    /// A folder in the place of the repository of an action.
+    #[arg(long, value_name = "OWNER/NAME[@REF]=FOLDER", value_parser = action_folder)]
+    action_dir: Vec<(String, PathBuf)>,
+    /// The code host that actions come from, as git can reach it: repositories are `owner/name` below it.
+    #[arg(long, value_name = "ADDRESS", default_value = "https://github.com")]
+    #[arg(env = "MUSTER_ACTIONS_FROM")]
+    actions_from: String,
     /// Run only this job and those that it needs.
     #[arg(long, value_name = "ID")]
     job: Option<String>,
@@ -86,6 +93,15 @@ struct Happening {
 fn assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn action_folder(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, folder) = text.split_once('=').ok_or("write OWNER/NAME[@REF]=FOLDER")?;
+    if name.split('@').next().is_none_or(|name| name.split('/').count() != 2) {
+        return Err(format!("`{name}` names no repository: write OWNER/NAME[@REF]"));
+    }
+    let folder = std::fs::canonicalize(folder).map_err(|error| format!("{folder}: {error}"))?;
+    Ok((name.to_owned(), folder))
 }
 
 /// A workflow that will run.
@@ -127,6 +143,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         isolation: arguments.isolation,
         sandbox: SandboxConfig { network: !arguments.no_network, ..SandboxConfig::default() },
         secrets,
+        actions: ActionSource {
+            folder: machine::callers_cache("actions"),
+            from: arguments.actions_from.clone(),
+            given: arguments.action_dir.clone(),
+            pinned: Vec::new(),
+        },
     };
     let red = engine.run(planned, &mut screen)?;
     let (any_red, any_unable) = (red.red > 0, red.unable > 0 || refused > 0);

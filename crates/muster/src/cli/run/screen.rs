@@ -86,7 +86,7 @@ impl Screen {
                 }
                 return;
             }
-            StepEvent::Annotated { .. } => return,
+            StepEvent::Annotated { .. } | StepEvent::Uses { .. } => return,
         };
         self.line(&line);
     }

@@ -1,0 +1,210 @@
+//! The actions that a job uses from elsewhere: fetched before its first step, with those that they use.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use muster_workflow::manifest::{Manifest, Runs};
+use muster_workflow::uses::Uses;
+use muster_workflow::workflow::{Action, Step};
+
+use crate::ground::{Ground, read_beneath};
+
+/// The most bytes of a manifest.
+pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
+/// The most repositories of actions that a job uses.
+const MAX_REPOSITORIES: usize = 100;
+/// The action that muster does itself, whoever asks for it.
+pub(crate) const CHECKOUT: &str = "actions/checkout";
+
+/// Gets repositories of actions. It stands at the edge: a job knows no network.
+pub trait Fetch {
+    /// Brings the repository `owner/name` here, as it is at a branch, tag or commit.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be had, as a sentence.
+    fn fetch(&mut self, name: &str, git_ref: &str) -> Result<Fetched, String>;
+}
+
+/// A repository of actions on this machine.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// Its top. Nobody changes what is below.
+    pub folder: PathBuf,
+    /// What it is.
+    pub origin: Origin,
+}
+
+/// What a repository of actions on this machine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// This commit.
+    Commit(String),
+    /// The commit that it was when it was looked at before, for this reason: its code host cannot be asked.
+    Remembered(String, String),
+    /// A folder that somebody gave in its place.
+    Given,
+}
+
+/// The actions from elsewhere that a job uses.
+#[derive(Debug, Default)]
+pub(crate) struct Actions {
+    /// Their tops on this machine, by name, in small letters, and ref.
+    repositories: BTreeMap<(String, String), PathBuf>,
+    /// Those that the steps do not see yet, in the order in which they were found.
+    new: Vec<Repository>,
+    /// By what names them.
+    manifests: BTreeMap<String, Result<Manifest, String>>,
+}
+
+/// A repository of actions at a ref.
+#[derive(Debug, Clone)]
+pub(crate) struct Repository {
+    /// `owner/name`, as it was written first.
+    name: String,
+    git_ref: String,
+    pub(crate) fetched: Fetched,
+}
+
+impl Actions {
+    /// Fetches what `steps` use, and what that uses.
+    ///
+    /// # Errors
+    ///
+    /// The first that cannot be had.
+    pub(crate) fn gather(&mut self, steps: &[Step], fetch: &mut dyn Fetch) -> Result<(), String> {
+        let mut open: Vec<Uses> = uses(steps);
+        let mut next = 0;
+        while let Some(uses) = open.get(next).cloned() {
+            next += 1;
+            let Uses::Repository { owner, name, path, git_ref } = &uses else { continue };
+            let key = uses.to_string();
+            if self.manifests.contains_key(&key) {
+                continue;
+            }
+            check(&uses)?;
+            let name = format!("{owner}/{name}");
+            let place = (name.to_ascii_lowercase(), git_ref.clone());
+            if !self.repositories.contains_key(&place) {
+                if self.repositories.len() == MAX_REPOSITORIES {
+                    return Err(format!(
+                        "it uses the actions of more than {MAX_REPOSITORIES} repositories"
+                    ));
+                }
+                let fetched = fetch.fetch(&name, git_ref)?;
+                self.repositories.insert(place.clone(), fetched.folder.clone());
+                self.new.push(Repository { name, git_ref: git_ref.clone(), fetched });
+            }
+            let top = &self.repositories[&place];
+            let manifest =
+                manifest(&key, |file| read_beneath(top, &Path::new(path).join(file), MAX_MANIFEST));
+            if let Ok(Manifest { runs: Runs::Composite(steps), .. }) = &manifest {
+                open.extend(self::uses(steps));
+            }
+            self.manifests.insert(key, manifest);
+        }
+        Ok(())
+    }
+
+    /// Returns the repositories that the steps are to see from now on.
+    pub(crate) fn take_new(&mut self) -> Vec<Repository> {
+        std::mem::take(&mut self.new)
+    }
+
+    /// Returns the manifest of an action, or what is wrong with it.
+    pub(crate) fn manifest(&self, uses: &Uses) -> Result<&Manifest, String> {
+        let found = self.manifests.get(&uses.to_string());
+        let found = found.ok_or_else(|| format!("`{uses}` was not fetched"))?;
+        found.as_ref().map_err(String::clone)
+    }
+}
+
+impl Repository {
+    /// Returns what people wrote: `owner/name@ref`.
+    pub(crate) fn uses(&self) -> String {
+        format!("{}@{}", self.name, self.git_ref)
+    }
+
+    /// Gives the steps a copy, which they may change.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be copied.
+    pub(crate) fn show(&self, ground: &Ground) -> io::Result<()> {
+        ground.show_action(&self.fetched.folder, &folder(&self.name, &self.git_ref))
+    }
+}
+
+/// Returns the folder of a repository below that of all actions.
+fn folder(name: &str, git_ref: &str) -> PathBuf {
+    Path::new(name).join(git_ref)
+}
+
+/// Returns the folder of an action below that of all actions.
+pub(crate) fn folder_of(uses: &Uses) -> PathBuf {
+    match uses {
+        Uses::Repository { owner, name, path, git_ref } => {
+            folder(&format!("{owner}/{name}"), git_ref).join(path)
+        }
+        _ => PathBuf::new(),
+    }
+}
+
+/// Returns what steps use that is to be fetched.
+fn uses(steps: &[Step]) -> Vec<Uses> {
+    let uses = steps.iter().filter_map(|step| match &step.action {
+        Action::Uses { uses: uses @ Uses::Repository { .. }, .. } if !uses.is(CHECKOUT) => {
+            Some(uses.clone())
+        }
+        _ => None,
+    });
+    uses.collect()
+}
+
+/// Checks that the name of an action leads nowhere but to it.
+fn check(uses: &Uses) -> Result<(), String> {
+    let Uses::Repository { owner, name, path, git_ref } = uses else { return Ok(()) };
+    let is_plain = |part: &str| {
+        let chars = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
+        !part.is_empty() && part.chars().all(chars) && !part.starts_with('.')
+    };
+    let is_below = |path: &str| {
+        let parts: Vec<&str> = path.split('/').collect();
+        parts.iter().all(|part| !matches!(*part, "" | "." | "..") && !part.contains(['\0', ':']))
+    };
+    let path_is_below = path.is_empty() || is_below(path);
+    if is_plain(owner) && is_plain(name) && is_below(git_ref) && path_is_below {
+        Ok(())
+    } else {
+        Err(format!("`{uses}` is no action"))
+    }
+}
+
+/// Reads the manifest of an action, by a way to read its files.
+pub(crate) fn manifest(
+    action: &str,
+    read: impl Fn(&str) -> io::Result<Option<Vec<u8>>>,
+) -> Result<Manifest, String> {
+    for file in ["action.yml", "action.yaml"] {
+        let path = format!("{action}/{file}");
+        let found = read(file).map_err(|error| format!("cannot read {path}: {error}"))?;
+        let Some(text) = found else { continue };
+        if text.len() as u64 > MAX_MANIFEST {
+            return Err(format!("{path} has more than {MAX_MANIFEST} bytes"));
+        }
+        let text = String::from_utf8_lossy(&text);
+        return Manifest::read(&text).map_err(|problems| {
+            let problems = problems
+                .iter()
+                .map(|problem| format!("{path}:{}: {}", problem.line(&text), problem.message));
+            problems.collect::<Vec<_>>().join("\n")
+        });
+    }
+    let read =
+        read("Dockerfile").map_err(|error| format!("cannot read {action}/Dockerfile: {error}"))?;
+    match read {
+        Some(_) => Err("actions that are containers are not supported yet".to_owned()),
+        None => Err(format!("no action in `{action}`: it has neither action.yml nor action.yaml")),
+    }
+}

@@ -1,0 +1,158 @@
+//! What actions do before all steps of a job, and after them.
+
+use muster_sys::clock;
+use muster_workflow::Condition;
+use muster_workflow::expr::JobStatus;
+use muster_workflow::manifest::{Hook, Manifest, Node, Runs};
+use muster_workflow::uses::Uses;
+use muster_workflow::workflow::{Action, Step};
+
+use super::action::{Script, Use, as_variables};
+use super::{Done, RunningJob, deadline};
+use crate::actions::folder_of;
+use crate::spec::{StepConclusion, StepEvent};
+
+/// What an action does when all steps are done.
+pub(super) struct Post {
+    /// The step's name, as its log has it.
+    name: String,
+    condition: Option<Condition>,
+    /// The id of the step of the job.
+    action: String,
+    /// The repository and ref of the action.
+    named: [String; 2],
+    minutes: Option<f64>,
+    /// Whether it may fail.
+    is_forgiven: bool,
+    script: Script,
+    program: String,
+}
+
+impl RunningJob<'_> {
+    /// Does what the actions of steps do before all of them; returns how many did anything.
+    pub(super) fn run_pres(&mut self, steps: &[Step]) -> usize {
+        let mut place = 0;
+        for step in steps {
+            let Action::Uses { uses, with } = &step.action else { continue };
+            let Ok(manifest) = self.actions.manifest(uses).cloned() else { continue };
+            let Runs::JavaScript { node, pre: Some(pre), post, .. } = &manifest.runs else {
+                continue;
+            };
+            self.notice_cancel();
+            if self.refused.is_some() || self.exceeded || self.failed_by.is_some() {
+                break;
+            }
+            self.contexts.set_action(&step.id);
+            let env = self.contexts.evaluate(&step.env);
+            let view = match &env {
+                Ok(env) => self.contexts.with_env(env),
+                Err(_) => self.contexts.view().clone(),
+            };
+            let holds = pre.condition.as_ref().map_or(Ok(true), |condition| condition.holds(&view));
+            if holds == Ok(false) {
+                continue;
+            }
+            place += 1;
+            let name = format!("Pre {}", step.display_name(&view));
+            let at = clock::now_ms();
+            self.log.step(StepEvent::Started { step: place, name: name.clone(), at });
+            let around = self.contexts.name_action(Some(uses));
+            let done = match (env, holds) {
+                (Err(error), _) => self.refuse(place, &format!("`env`: {error}")),
+                (_, Err(error)) => self.refuse(place, &format!("`pre-if` has no value: {error}")),
+                (Ok(env), Ok(_)) => {
+                    let minutes = step.timeout_minutes.as_ref();
+                    let minutes = minutes.and_then(|minutes| minutes.get(&view).ok());
+                    let of = Use { place, step, with, env: &env, view: &view, minutes };
+                    self.within = minutes.and_then(deadline);
+                    self.pre(*node, uses, &manifest, [Some(pre), post.as_ref()], &of)
+                }
+            };
+            self.within = None;
+            self.contexts.restore_action(around);
+            let is_forgiven = step.continue_on_error.get(&view).unwrap_or(false);
+            self.end_hook(place, name, done.outcome, is_forgiven);
+        }
+        place
+    }
+
+    fn pre(
+        &mut self,
+        node: Node,
+        uses: &Uses,
+        manifest: &Manifest,
+        [pre, post]: [Option<&Hook>; 2],
+        of: &Use<'_>,
+    ) -> Done {
+        let inputs = match self.inputs(manifest, of) {
+            Ok(inputs) => inputs,
+            Err(why) => return self.refuse(of.place, &why),
+        };
+        let script = Script {
+            key: self.key(of.step),
+            node,
+            folder: self.ground.places.actions.join(folder_of(uses)),
+            env: [of.env.to_vec(), as_variables(inputs)].concat(),
+        };
+        let program = pre.map(|pre| pre.program.as_str()).unwrap_or_default();
+        let done = self.node(of.place, &script, program);
+        self.leave_post(script, post, of);
+        done
+    }
+
+    /// Leaves for the end of the job what an action does then; once for each use.
+    pub(super) fn leave_post(&mut self, script: Script, post: Option<&Hook>, of: &Use<'_>) {
+        let Some(post) = post else { return };
+        if self.posts.iter().any(|known| known.script.key == script.key) {
+            return;
+        }
+        self.posts.push(Post {
+            name: of.step.display_name(of.view),
+            condition: post.condition.clone(),
+            action: self.contexts.action(),
+            named: self.contexts.action_names(),
+            minutes: of.minutes,
+            is_forgiven: of.step.continue_on_error.get(of.view).unwrap_or(false),
+            script,
+            program: post.program.clone(),
+        });
+    }
+
+    /// Does what actions have left for the end, the last first. `first` is the place after that of the last step.
+    pub(super) fn run_posts(&mut self, first: usize) {
+        let mut place = first;
+        while let Some(post) = self.posts.pop() {
+            self.notice_cancel();
+            self.drain_left_open();
+            let view = self.contexts.with_env(&post.script.env);
+            let holds =
+                post.condition.as_ref().map_or(Ok(true), |condition| condition.holds(&view));
+            if self.exceeded || self.failed_by.is_some() || holds == Ok(false) {
+                continue;
+            }
+            self.memory_kills = self.ground.memory_kills();
+            self.contexts.set_action(&post.action);
+            self.contexts.restore_action(post.named);
+            self.within = post.minutes.and_then(deadline);
+            let name = format!("Post {}", post.name);
+            let at = clock::now_ms();
+            self.log.step(StepEvent::Started { step: place, name: name.clone(), at });
+            let done = match holds {
+                Err(error) => self.refuse(place, &format!("`post-if` has no value: {error}")),
+                Ok(_) => self.node(place, &post.script, &post.program),
+            };
+            self.end_hook(place, name, done.outcome, post.is_forgiven);
+            place += 1;
+        }
+    }
+
+    fn end_hook(&mut self, step: usize, name: String, outcome: StepConclusion, is_forgiven: bool) {
+        let is_forgiven = is_forgiven && outcome == StepConclusion::Failure;
+        let conclusion = if is_forgiven { StepConclusion::Success } else { outcome };
+        if conclusion == StepConclusion::Failure && self.contexts.goes_well() {
+            self.contexts.set_status(JobStatus::Failure);
+        }
+        let at = clock::now_ms();
+        self.log.step(StepEvent::Finished { step, name, outcome, conclusion, at });
+    }
+}

@@ -1,0 +1,434 @@
+//! Actions from elsewhere: fetched by git, kept by commit.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use insta::assert_snapshot;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::actions::path_with_node;
+use crate::database::{Database, on_both};
+use crate::scene::{Scene, git_in, masked};
+use crate::server::Server;
+
+on_both! {
+    a_run_that_is_done_again_uses_the_commits_that_it_used,
+}
+
+/// A code host that is a folder, and what was kept of it.
+struct Hub {
+    folder: TempDir,
+}
+
+impl Hub {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn at(&self) -> PathBuf {
+        self.folder.path().join("hub")
+    }
+
+    /// Commits files to a repository of the host.
+    fn push(&self, name: &str, files: &[(&str, &str)]) -> String {
+        let tree = self.at().join(name);
+        let is_new = !tree.exists();
+        fs::create_dir_all(&tree).unwrap();
+        if is_new {
+            git_in(&tree, &["init", "--quiet", "--initial-branch=main", "."]);
+        }
+        for (path, text) in files {
+            let path = tree.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        git_in(&tree, &["add", "--all"]);
+        git_in(&tree, &["commit", "--quiet", "--message", "more"]);
+        git_in(&tree, &["rev-parse", "HEAD"])
+    }
+
+    fn tag(&self, name: &str, args: &[&str]) {
+        git_in(&self.at().join(name), &[&["tag"], args].concat());
+    }
+
+    /// Runs what is in a scene in each isolation; the first run fetches, the second finds all here.
+    fn told(&self, scene: &Scene, more: &[&str]) -> String {
+        let (at, cache) = (self.at(), self.folder.path().join("cache"));
+        let path = path_with_node();
+        let variables = [
+            ("MUSTER_ACTIONS_FROM", at.to_str().unwrap()),
+            ("XDG_CACHE_HOME", cache.to_str().unwrap()),
+            ("PATH", &path),
+        ];
+        let stories = ["none", "sandbox"].map(|isolation| {
+            let args = [&["run", "--isolation", isolation], more].concat();
+            let story = scene.muster_with(&args, &variables).story();
+            let of_steps = |line: &&str| !line.starts_with("isolation: ");
+            let story = story.lines().filter(of_steps).collect::<Vec<_>>().join("\n");
+            story.replace(at.to_str().unwrap(), "[hub]")
+        });
+        let [open, caged] = stories;
+        assert_eq!(open, caged);
+        open
+    }
+}
+
+fn workflow(scene: &Scene, steps: &str) {
+    let steps = steps.trim().replace('\n', "\n      ");
+    scene.workflow(&format!(
+        "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      {steps}\n"
+    ));
+    scene.commit("first");
+}
+
+const COMPOSITE: &str = r#"
+name: Say
+description: Says it
+inputs: {what: {default: nothing}}
+outputs: {said: {value: '${{ steps.say.outputs.said }}'}}
+runs:
+  using: composite
+  steps:
+    - id: say
+      shell: bash
+      run: |
+        echo "${{ inputs.what }} by $GITHUB_ACTION_REPOSITORY at $GITHUB_ACTION_REF, ${{ github.action_ref }}"
+        cat "$GITHUB_ACTION_PATH/words.txt"; echo "${GITHUB_ACTION_PATH#$RUNNER_WORKSPACE/../}" | grep -o "_actions.*"
+        echo "said=${{ inputs.what }}" >> "$GITHUB_OUTPUT"; touch "$GITHUB_ACTION_PATH/left"
+    - uses: octo/tools/deep/js@v1
+      with: {who: '${{ inputs.what }}'}
+    - {run: 'echo "again $GITHUB_ACTION_REPOSITORY"', shell: bash}
+"#;
+
+const JS: &str = "name: JS\ndescription: d\ninputs: {who: {default: nobody}}\n\
+                  runs: {using: node20, pre: pre.js, main: main.js, post: post.js}\n";
+
+fn tools(hub: &Hub) {
+    let script = |word: &str| {
+        format!(
+            "const {{INPUT_WHO, STATE_kept, GITHUB_ACTION_REPOSITORY, COLOUR}} = process.env;\n\
+             console.log('{word}', INPUT_WHO, STATE_kept, GITHUB_ACTION_REPOSITORY, COLOUR);\n\
+             require('fs').appendFileSync(process.env.GITHUB_STATE, 'kept={word} ' + STATE_kept + '\\n');\n"
+        )
+    };
+    hub.push(
+        "octo/tools",
+        &[
+            ("deep/js/action.yml", JS),
+            ("deep/js/pre.js", &script("pre")),
+            ("deep/js/main.js", &script("main")),
+            ("deep/js/post.js", &script("post")),
+        ],
+    );
+    hub.tag("octo/tools", &["v1"]);
+}
+
+#[test]
+fn actions_are_fetched_with_those_that_they_use() {
+    let (hub, scene) = (Hub::new(), Scene::new());
+    tools(&hub);
+    let first = hub.push("Octo/say", &[("action.yml", COMPOSITE), ("words.txt", "first\n")]);
+    hub.tag("Octo/say", &["--annotate", "--message=one", "release/1"]);
+    hub.push("Octo/say", &[("words.txt", "second\n")]);
+    workflow(
+        &scene,
+        &format!(
+            r#"
+- {{id: one, uses: Octo/say@release/1, with: {{what: one}}}}
+- {{uses: Octo/say@main, with: {{what: two}}}}
+- {{uses: Octo/say@{first}}}
+- {{uses: octo/tools/deep/js@v1, with: {{who: me}}, env: {{COLOUR: red}}}}
+- run: echo "${{{{ steps.one.outputs.said }}}} [${{{{ github.action_repository }}}}] [$GITHUB_ACTION_REF]"
+"#
+        ),
+    );
+    assert_snapshot!(hub.told(&scene, &[]).replace(&first, "[first]"), @r#"
+    .github/workflows/ci.yml
+    ▸ Pre Run octo/tools/deep/js@v1
+    │ pre me undefined octo/tools red
+    ✓ Pre Run octo/tools/deep/js@v1 [time]
+    ▸ Run Octo/say@release/1
+    │ Run echo "one by $GITHUB_ACTION_REPOSITORY at $GITHUB_ACTION_REF, release/1"
+    │ one by Octo/say at release/1, release/1
+    │ first
+    │ _actions/Octo/say/release/1/
+    │ Run octo/tools/deep/js@v1
+    │ main one undefined octo/tools undefined
+    │ Run echo "again $GITHUB_ACTION_REPOSITORY"
+    │ again Octo/say
+    ✓ Run Octo/say@release/1 [time]
+    ▸ Run Octo/say@main
+    │ Run echo "two by $GITHUB_ACTION_REPOSITORY at $GITHUB_ACTION_REF, main"
+    │ two by Octo/say at main, main
+    │ second
+    │ _actions/Octo/say/main/
+    │ Run octo/tools/deep/js@v1
+    │ main two undefined octo/tools undefined
+    │ Run echo "again $GITHUB_ACTION_REPOSITORY"
+    │ again Octo/say
+    ✓ Run Octo/say@main [time]
+    ▸ Run Octo/say@[first]
+    │ Run echo "nothing by $GITHUB_ACTION_REPOSITORY at $GITHUB_ACTION_REF, [first]"
+    │ nothing by Octo/say at [first], [sha]
+    │ first
+    │ _actions/Octo/say/[first]/
+    │ Run octo/tools/deep/js@v1
+    │ main nothing undefined octo/tools undefined
+    │ Run echo "again $GITHUB_ACTION_REPOSITORY"
+    │ again Octo/say
+    ✓ Run Octo/say@[first] [time]
+    ▸ Run octo/tools/deep/js@v1
+    │ main me pre undefined octo/tools red
+    ✓ Run octo/tools/deep/js@v1 [time]
+    ▸ Run echo "one [] [$GITHUB_ACTION_REF]"
+    │ one [] []
+    ✓ Run echo "one [] [$GITHUB_ACTION_REF]" [time]
+    ▸ Post Run octo/tools/deep/js@v1
+    │ post nothing main undefined octo/tools undefined
+    ✓ Post Run octo/tools/deep/js@v1 [time]
+    ▸ Post Run octo/tools/deep/js@v1
+    │ post two main undefined octo/tools undefined
+    ✓ Post Run octo/tools/deep/js@v1 [time]
+    ▸ Post Run octo/tools/deep/js@v1
+    │ post one main undefined octo/tools undefined
+    ✓ Post Run octo/tools/deep/js@v1 [time]
+    ▸ Post Run octo/tools/deep/js@v1
+    │ post me main pre undefined octo/tools red
+    ✓ Post Run octo/tools/deep/js@v1 [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+    exit 0
+    "#);
+}
+
+#[test]
+fn an_action_of_the_workspace_uses_those_from_elsewhere() {
+    let (hub, scene) = (Hub::new(), Scene::new());
+    tools(&hub);
+    scene.file(
+        "mine/action.yml",
+        "runs: {using: composite, steps: [{uses: octo/tools/deep/js@v1, with: {who: us}}, {uses: octo/none@v1}]}\n",
+    );
+    workflow(
+        &scene,
+        r#"
+- uses: actions/checkout@v4
+- run: mkdir -p ../../_actions/octo; ln -s /tmp ../../_actions/octo/tools
+- {uses: ./mine, continue-on-error: true}
+- run: rm ../../_actions/octo/tools
+- {uses: ./mine}
+"#,
+    );
+    assert_snapshot!(hub.told(&scene, &[]), @"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run mkdir -p ../../_actions/octo; ln -s /tmp ../../_actions/octo/tools
+    ✓ Run mkdir -p ../../_actions/octo; ln -s /tmp ../../_actions/octo/tools [time]
+    ▸ Run ./mine
+    │ Error: cannot show `octo/tools@v1`: Not a directory (os error 20)
+    ✓ Run ./mine (failed, may fail) [time]
+    ▸ Run rm ../../_actions/octo/tools
+    ✓ Run rm ../../_actions/octo/tools [time]
+    ▸ Run ./mine
+    │ Error: cannot get `octo/none@v1` from [path] git ls-remote failed: fatal: [path] does not appear to be a git repository fatal: Could not read from remote repository. Please make sure you have the correct access rights and the repository exists.
+    ✗ Run ./mine [time]
+    .github/workflows/ci.yml: failure
+      test  failure  [time]
+      error  test: cannot show `octo/tools@v1`: Not a directory (os error 20)
+      error  test: cannot get `octo/none@v1` from [path] git ls-remote failed: fatal: [path] does not appear to be a git repository fatal: Could not read from remote repository. Please make sure you have the correct access rights and the repository exists.
+    exit 1
+    ");
+}
+
+#[test]
+fn what_is_kept_needs_nobody() {
+    let (hub, scene) = (Hub::new(), Scene::new());
+    tools(&hub);
+    let sha = hub.push("octo/say", &[("action.yml", COMPOSITE), ("words.txt", "first\n")]);
+    hub.tag("octo/say", &["v1"]);
+    workflow(&scene, &format!("- uses: octo/say@v1\n- uses: octo/say@{sha}"));
+    assert!(hub.told(&scene, &[]).ends_with("exit 0"));
+    fs::rename(hub.at(), hub.folder.path().join("gone")).unwrap();
+    let told = hub.told(&scene, &[]);
+    let problems: Vec<&str> = told.lines().filter(|line| line.contains("Warning")).collect();
+    assert_snapshot!(masked(&problems.join("\n")).replace(&sha, "[sha]"), @"
+    │ Warning: octo/say@v1 is taken to be [sha], as it was before: git ls-remote failed: fatal: [path] does not appear to be a git repository
+    │ Warning: octo/tools@v1 is taken to be 3e9e6c39605ec758d6e538103a44899473b477b7, as it was before: git ls-remote failed: fatal: [path] does not appear to be a git repository
+    ");
+    assert!(told.ends_with("exit 0"), "{told}");
+}
+
+#[test]
+fn folders_can_stand_for_actions() {
+    let (hub, scene) = (Hub::new(), Scene::new());
+    let given = tempfile::tempdir().unwrap();
+    fs::write(
+        given.path().join("action.yml"),
+        "runs: {using: composite, steps: [{run: 'echo given $GITHUB_ACTION_REF', shell: bash}]}\n",
+    )
+    .unwrap();
+    workflow(&scene, "- uses: octo/say@v1\n- uses: octo/other@v2");
+    let of = |name: &str| format!("{name}={}", given.path().display());
+    let (say, other) = (of("octo/say@v1"), of("OCTO/other"));
+    assert_snapshot!(hub.told(&scene, &["--action-dir", &say, "--action-dir", &other]), @"
+    .github/workflows/ci.yml
+    ▸ Run octo/say@v1
+    │ Run echo given $GITHUB_ACTION_REF
+    │ given v1
+    ✓ Run octo/say@v1 [time]
+    ▸ Run octo/other@v2
+    │ Run echo given $GITHUB_ACTION_REF
+    │ given v2
+    ✓ Run octo/other@v2 [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+    exit 0
+    ");
+    let wrong = scene.muster(&["run", "--action-dir", "octo=/tmp"]).story();
+    assert!(wrong.contains("`octo` names no repository: write OWNER/NAME[@REF]"), "{wrong}");
+}
+
+#[test]
+fn what_cannot_be_fetched_fails_the_job_before_its_steps() {
+    let hub = Hub::new();
+    hub.push("octo/empty", &[("README", "nothing\n")]);
+    hub.push("octo/wrong", &[("action.yml", "runs: {using: node20}\n")]);
+    hub.push("octo/docker", &[("Dockerfile", "FROM scratch\n")]);
+    let mut told = String::new();
+    for uses in [
+        "octo/absent@v1",
+        "octo/empty@v9",
+        "octo/empty@main",
+        "octo/wrong@main",
+        "octo/docker@main",
+        "octo/../../tmp/x@main",
+        "octo/empty@../../x",
+    ] {
+        let scene = Scene::new();
+        workflow(
+            &scene,
+            &format!("- run: echo before\n- uses: {uses}\n- {{run: echo after, if: always()}}"),
+        );
+        told.push_str(&hub.told(&scene, &[]));
+        told.push_str("\n\n");
+    }
+    let scene = Scene::new();
+    workflow(&scene, &format!("- uses: octo/empty@{}", "1".repeat(40)));
+    let absent = hub.told(&scene, &[]);
+    assert!(absent.contains("it has no commit [sha]") && absent.ends_with("exit 1"), "{absent}");
+    assert_snapshot!(told, @"
+    .github/workflows/ci.yml
+    │ Error: cannot get `octo/absent@v1` from [path] git ls-remote failed: fatal: [path] does not appear to be a git repository fatal: Could not read from remote repository. Please make sure you have the correct access rights and the repository exists.
+    - Run echo before
+    - Run octo/absent@v1
+    - Run echo after
+    .github/workflows/ci.yml: failure
+      test  failure  [time]  cannot get `octo/absent@v1` from [path] git ls-remote failed: fatal: [path] does not appear to be a git repository fatal: Could not read from remote repository. Please make sure you have the correct access rights and the repository exists.
+    exit 1
+
+    .github/workflows/ci.yml
+    │ Error: cannot get `octo/empty@v9` from [path] it has no branch or tag `v9`
+    - Run echo before
+    - Run octo/empty@v9
+    - Run echo after
+    .github/workflows/ci.yml: failure
+      test  failure  [time]  cannot get `octo/empty@v9` from [path] it has no branch or tag `v9`
+    exit 1
+
+    .github/workflows/ci.yml
+    ▸ Run echo before
+    │ before
+    ✓ Run echo before [time]
+    ▸ Run octo/empty@main
+    │ Error: no action in `octo/empty@main`: it has neither action.yml nor action.yaml
+    ✗ Run octo/empty@main [time]
+    ▸ Run echo after
+    │ after
+    ✓ Run echo after [time]
+    .github/workflows/ci.yml: failure
+      test  failure  [time]
+      error  test: no action in `octo/empty@main`: it has neither action.yml nor action.yaml
+    exit 1
+
+    .github/workflows/ci.yml
+    ▸ Run echo before
+    │ before
+    ✓ Run echo before [time]
+    ▸ Run octo/wrong@main
+    │ Error: octo/wrong@main/action.yml:1: `using: node20` needs `main`
+    ✗ Run octo/wrong@main [time]
+    ▸ Run echo after
+    │ after
+    ✓ Run echo after [time]
+    .github/workflows/ci.yml: failure
+      test  failure  [time]
+      error  test: octo/wrong@main/action.yml:1: `using: node20` needs `main`
+    exit 1
+
+    .github/workflows/ci.yml
+    ▸ Run echo before
+    │ before
+    ✓ Run echo before [time]
+    ▸ Run octo/docker@main
+    │ Error: actions that are containers are not supported yet
+    ✗ Run octo/docker@main [time]
+    ▸ Run echo after
+    │ after
+    ✓ Run echo after [time]
+    .github/workflows/ci.yml: failure
+      test  failure  [time]
+      error  test: actions that are containers are not supported yet
+    exit 1
+
+    .github/workflows/ci.yml
+    │ Error: [path] is no action
+    - Run echo before
+    - Run [path]
+    - Run echo after
+    .github/workflows/ci.yml: failure
+      test  failure  [time]  [path] is no action
+    exit 1
+
+    .github/workflows/ci.yml
+    │ Error: `octo/empty@../../x` is no action
+    - Run echo before
+    - Run octo/empty@../../x
+    - Run echo after
+    .github/workflows/ci.yml: failure
+      test  failure  [time]  `octo/empty@../../x` is no action
+    exit 1
+    ");
+}
+
+fn a_run_that_is_done_again_uses_the_commits_that_it_used(database: Database) {
+    let hub = Hub::new();
+    let say = |word: &str| {
+        format!("runs: {{using: composite, steps: [{{run: echo {word}, shell: sh}}]}}\n")
+    };
+    let first = hub.push("octo/say", &[("action.yml", &say("first"))]);
+    let actions = format!("[actions]\nfrom = \"{}\"\n", hub.at().display());
+    let server = Server::start(database, &actions);
+    workflow(&server.scene, "- uses: octo/say@main\n- run: test -e /nonexistent");
+    server.scene.file("once", "");
+    let sha = server.push("main", "Say it");
+    server.verdict(&sha);
+    hub.push("octo/say", &[("action.yml", &say("second"))]);
+    let done = server.muster(&["rerun", "1"]);
+    assert_eq!(done.exit, Some(0), "{}", done.err);
+    server.until("it has run again", |server| {
+        let run: Value = serde_json::from_str(&server.get("/api/v1/runs/1")).unwrap();
+        run["attempt"] == 2 && run["conclusion"] == "failure"
+    });
+    let log = server.muster(&["log", "1"]).out;
+    assert!(log.contains(&format!("Action octo/say@main is {first}\n")), "{log}");
+    assert!(log.contains("\nfirst\n") && !log.contains("second"), "{log}");
+    // Another run takes what is there now.
+    server.scene.file("twice", "");
+    let sha = server.push("main", "Say it again");
+    server.verdict(&sha);
+    assert!(server.muster(&["log", "2"]).out.contains("\nsecond\n"));
+    assert!(Path::new(&server.data()).join("actions/octo/say").is_dir());
+}
