@@ -20,3 +20,10 @@ pub(crate) fn install(name: &str, version: &str) -> anyhow::Result<PathBuf> {
     }
     Ok(program)
 }
+
+/// Returns a `PATH` that leads to the Node.js that the test command installs.
+pub(crate) fn path_with_node() -> anyhow::Result<String> {
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    let node = crate::top().join("target/npm/node_modules").join(format!("node-linux-{arch}/bin"));
+    Ok(format!("{}:{}", node.canonicalize()?.display(), std::env::var("PATH")?))
+}

@@ -33,6 +33,9 @@ pub struct JobSpec {
     /// The `secrets` context. It is never written with the rest: the supervisor gets it by its orders.
     #[serde(skip)]
     pub secrets: Secrets,
+    /// Variables that every step has, and the context `env`, unless the workflow sets them.
+    #[serde(default)]
+    pub env: Vec<(String, String)>,
     /// The variables that every step has beside GitHub's: `PATH`, `HOME` and the like.
     pub environment: Vec<(String, String)>,
     /// Where the actions come from that are not in the workspace.
@@ -266,6 +269,13 @@ pub enum StepEvent {
         /// The commit.
         sha: String,
     },
+    /// The job deploys to an environment.
+    Environment {
+        /// Its name.
+        name: String,
+        /// Where it can be seen, once that is known.
+        url: Option<String>,
+    },
     /// It wrote a summary in Markdown.
     Summary {
         /// Its place.
@@ -290,7 +300,7 @@ impl StepEvent {
             | Self::Finished { step, .. }
             | Self::Summary { step, .. }
             | Self::Annotated { step, .. } => *step,
-            Self::Uses { .. } => 0,
+            Self::Uses { .. } | Self::Environment { .. } => 0,
         }
     }
 }

@@ -51,7 +51,6 @@ static LACKS: &[Lack] = &[
     lack(&[JOBS, ANY, keys::RUNS_ON], Mapping, "`runs-on` with a group"),
     lack(&[JOBS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
     lack(&[JOBS, ANY, keys::CONCURRENCY], There, "key `concurrency` of a job"),
-    lack(&[JOBS, ANY, keys::ENVIRONMENT], There, "key `environment` of a job"),
     lack(&[JOBS, ANY, keys::CONTAINER], There, "key `container` of a job"),
     lack(&[JOBS, ANY, keys::SERVICES], There, "key `services` of a job"),
     lack(&[JOBS, ANY, keys::SNAPSHOT], There, "key `snapshot` of a job"),

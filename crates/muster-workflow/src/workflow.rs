@@ -216,6 +216,15 @@ pub struct Concurrency {
     pub cancel_in_progress: Setting<bool>,
 }
 
+/// `environment` of a job.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// `name`; what is empty in the end is none.
+    pub name: Template,
+    /// `url`: where it can be seen, known once the job is over.
+    pub url: Option<Template>,
+}
+
 /// A value that is written down, or computed when it is needed.
 #[derive(Debug, Clone)]
 pub enum Setting<T> {
@@ -278,6 +287,8 @@ pub struct Job {
     pub permissions: Option<Permissions>,
     /// `concurrency`.
     pub concurrency: Option<Concurrency>,
+    /// `environment`: what it deploys to.
+    pub environment: Option<Environment>,
     /// `strategy`.
     pub strategy: Option<Strategy>,
     /// `uses`: the workflow that it calls. Such a job has no steps, and none of what is for them.

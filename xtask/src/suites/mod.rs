@@ -1,6 +1,7 @@
 //! `cargo xtask suites`: how much of what others have written down as right muster gets right.
 
 mod differential;
+mod executed;
 mod expressions;
 mod lint;
 mod plans;
@@ -47,7 +48,7 @@ type Measure = fn(&Path) -> Measured;
 
 type Measured = anyhow::Result<(usize, Vec<String>)>;
 
-const SUITES: [Suite; 12] = [
+const SUITES: [Suite; 13] = [
     Suite {
         name: "expressions",
         folder: "expressions",
@@ -124,6 +125,13 @@ const SUITES: [Suite; 12] = [
         floor: 40,
         counts: "the plans of forty of them are as they were",
         measure: plans::kept,
+    },
+    Suite {
+        name: "run",
+        folder: "run",
+        floor: 27,
+        counts: "act's cases whose needs are met, run: each green, or red where it is to be",
+        measure: executed::executed,
     },
     Suite {
         name: "real",

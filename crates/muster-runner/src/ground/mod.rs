@@ -564,9 +564,7 @@ fn furnish(spec: &JobSpec, map: &Map, kit: &Kit, user: Option<u32>) -> io::Resul
         writable(&folder(spec, "tools", user)?, map.tool_cache),
     ];
     let mut environment = kit.environment.clone();
-    for (name, value) in
-        [("HOME", map.home), ("USER", "runner"), ("LOGNAME", "runner"), ("SHELL", "/bin/bash")]
-    {
+    for (name, value) in [("HOME", map.home), ("USER", "runner"), ("LOGNAME", "runner")] {
         environment.push((name.to_owned(), value.to_owned()));
     }
     let places = Places {

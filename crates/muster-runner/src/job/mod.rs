@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use muster_sys::process::{Program, Running};
 use muster_sys::{clock, tree};
-use muster_workflow::expr::{Contexts, JobStatus};
+use muster_workflow::expr::{Contexts, EvalError, JobStatus};
 use muster_workflow::read;
 use muster_workflow::uses::Uses;
 use muster_workflow::workflow::{self, Action, Step, Workflow};
@@ -218,6 +218,7 @@ impl<'a> RunningJob<'a> {
         log.step(StepEvent::Started { step: 0, name: name.clone(), at: started });
         let ground = Ground::prepare(spec)?;
         let mut contexts = JobContexts::new(spec, &ground.places, is_debug);
+        contexts.extend_env(&spec.env);
         for env in [&workflow.env, &definition.env] {
             let env = contexts.evaluate(env).map_err(|error| format!("`env`: {error}"))?;
             contexts.extend_env(&env);
@@ -257,6 +258,7 @@ impl<'a> RunningJob<'a> {
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
         job.say(0, &format!("{ISOLATION}{}", job.ground.description));
         job.say(0, &format!("Workspace: {}", job.ground.places.workspace.display()));
+        job.tell_environment(false).map_err(|error| format!("`environment`: {error}"))?;
         let outcome = match job.bring_actions(0, &definition.steps) {
             Ok(()) => StepConclusion::Success,
             // As at GitHub no step runs then, whatever its condition.
@@ -610,6 +612,19 @@ impl<'a> RunningJob<'a> {
         }
     }
 
+    /// Tells to which environment the job deploys; where that can be seen, once it is over.
+    fn tell_environment(&mut self, is_over: bool) -> Result<(), EvalError> {
+        let Some(environment) = &self.definition.environment else { return Ok(()) };
+        let name = environment.name.text(self.contexts.view())?;
+        let url = environment.url.as_ref().filter(|_| is_over);
+        let url = url.map(|url| url.text(self.contexts.view())).transpose()?;
+        if !name.is_empty() {
+            let url = url.filter(|url| !url.is_empty());
+            self.log.step(StepEvent::Environment { name, url });
+        }
+        Ok(())
+    }
+
     fn say(&mut self, place: usize, line: &str) {
         self.log.say(place, line);
     }
@@ -628,6 +643,9 @@ impl<'a> RunningJob<'a> {
                 Ok(value) => outputs.push((name.clone(), value)),
                 Err(error) => refused = Some(format!("output `{name}`: {error}")),
             }
+        }
+        if let Err(error) = self.tell_environment(true) {
+            refused = Some(format!("`environment`: {error}"));
         }
         let bytes: usize = outputs.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > MAX_OUTPUTS {

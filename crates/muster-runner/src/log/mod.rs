@@ -172,6 +172,10 @@ impl<'a> Log<'a> {
             StepEvent::Summary { step, markdown } => {
                 StepEvent::Summary { step, markdown: masks.text(&markdown) }
             }
+            StepEvent::Environment { name, url } => StepEvent::Environment {
+                name: masks.text(&name),
+                url: url.map(|url| masks.text(&url)),
+            },
             event @ (StepEvent::Annotated { .. } | StepEvent::Uses { .. }) => event,
         });
     }

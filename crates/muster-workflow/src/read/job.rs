@@ -7,7 +7,7 @@ use crate::diagnostic::{Problem, Rule, Span};
 use crate::keys;
 use crate::preview::MAX_JOBS;
 use crate::token::{Kind, Pair, Places, Token};
-use crate::workflow::{Call, CallSecrets, Job, Setting};
+use crate::workflow::{Call, CallSecrets, Environment, Job, Setting};
 
 /// GitHub's bound where a job names none, in minutes.
 const DEFAULT_TIMEOUT: f64 = 360.0;
@@ -63,6 +63,7 @@ impl Reader {
             defaults: Default::default(),
             permissions: None,
             concurrency: None,
+            environment: None,
             strategy: None,
             call: None,
             outputs: Vec::new(),
@@ -89,6 +90,11 @@ impl Reader {
             }
             Some(keys::PERMISSIONS) => job.permissions = fields::permissions(value),
             Some(keys::CONCURRENCY) => job.concurrency = self.concurrency(value),
+            Some(keys::ENVIRONMENT) => {
+                let name = value.get(keys::NAME).unwrap_or(value);
+                let url = value.get(keys::URL).and_then(template);
+                job.environment = template(name).map(|name| Environment { name, url });
+            }
             Some(keys::OUTPUTS) => job.outputs = templates(value),
             Some(keys::ENV) => job.env = env(value),
             Some(keys::DEFAULTS) => job.defaults = fields::defaults(value),

@@ -103,7 +103,6 @@ jobs:
     ci.yml:3:25: key `queue` of `concurrency` is not supported yet
     ci.yml:6:14: `runs-on` with a group is not supported yet
     ci.yml:8:5: key `concurrency` of a job is not supported yet
-    ci.yml:9:5: key `environment` of a job is not supported yet
     ci.yml:10:5: key `container` of a job is not supported yet
     ci.yml:11:5: key `services` of a job is not supported yet
     ci.yml:16:27: input `lfs` of actions/checkout is not supported yet

@@ -65,6 +65,18 @@ impl WorkTree {
         Head { commit: None, branch: branch.text().ok() }
     }
 
+    /// Returns the repository that this is a clone of, as its host names it: `owner/name`, by the address of `origin`.
+    pub(crate) fn origin(&self) -> Option<String> {
+        // To start git for one line would take as long as all of the rest.
+        let config = std::fs::read_to_string(self.git_dir.join("config")).ok()?;
+        let mut lines = config.lines().map(str::trim);
+        lines.find(|line| *line == r#"[remote "origin"]"#)?;
+        let section = lines.take_while(|line| !line.starts_with('['));
+        let pairs = section.filter_map(|line| line.split_once('='));
+        let url = pairs.filter(|(key, _)| key.trim() == "url").last()?.1;
+        repository_of(url.trim().trim_matches('"'))
+    }
+
     /// Returns the branch that others are merged into, and the commit that it is at: what `origin` calls
     /// its default, else `main` or `master`.
     pub(crate) fn default_branch(&self) -> Option<(String, Sha)> {
@@ -125,5 +137,41 @@ impl WorkTree {
             commit = commit.args(["-p", parent.commit.as_str()]);
         }
         commit.sha()
+    }
+}
+
+/// Returns what an address of a repository calls it on its host, `owner/name`.
+fn repository_of(url: &str) -> Option<String> {
+    let path = match url.split_once("://") {
+        Some(("file", _)) => return None,
+        Some((_, rest)) => rest.split_once('/')?.1,
+        // As ssh has it: `user@host:path`.
+        None => url.split_once(':').filter(|(host, _)| !host.contains('/'))?.1,
+    };
+    let path = path.trim_end_matches('/');
+    let mut parts = path.strip_suffix(".git").unwrap_or(path).rsplit('/');
+    let (name, owner) = (parts.next()?, parts.next()?);
+    (!name.is_empty() && !owner.is_empty()).then(|| format!("{owner}/{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repository_of;
+
+    #[test]
+    fn addresses_name_repositories() {
+        for (url, wanted) in [
+            ("https://github.com/team/app.git", Some("team/app")),
+            ("https://github.com/team/app/", Some("team/app")),
+            ("git@github.com:team/app.git", Some("team/app")),
+            ("ssh://git@host:22/group/team/app", Some("team/app")),
+            ("file:///srv/team/app.git", None),
+            ("/srv/team/app.git", None),
+            ("../app", None),
+            ("https://github.com", None),
+            ("host:app", None),
+        ] {
+            assert_eq!(repository_of(url).as_deref(), wanted, "{url}");
+        }
     }
 }

@@ -538,6 +538,9 @@ fn job_json(
         "completed_at": row.finished_at,
         "steps": steps,
         "annotations": annotations,
+        "environment": row.environment.as_ref().map(|name| {
+            json!({ "name": name, "url": row.environment_url })
+        }),
         "url": format!("{}/jobs/{}", shared.config.public_url, row.number),
     })
 }

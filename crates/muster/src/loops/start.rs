@@ -98,6 +98,7 @@ impl Start {
             inputs: Value::Null.to_json(),
             secrets: Secrets::default(),
             environment,
+            env: Vec::new(),
             actions: shared.config.actions.source(shared.data.actions(), pinned),
             folder,
             source: Source {

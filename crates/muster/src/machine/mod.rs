@@ -14,12 +14,11 @@ use crate::config::{IsolationConfig, SandboxConfig};
 
 /// Variables that a step gets from muster's own environment. All others stay behind: they may be
 /// secrets, and a job must not depend on how muster was started.
-const PASSED_ON: [&str; 12] = [
+const PASSED_ON: [&str; 11] = [
     "PATH",
     "HOME",
     "USER",
     "LOGNAME",
-    "SHELL",
     "LANG",
     "LC_ALL",
     "TZ",

@@ -19,9 +19,18 @@ pub(crate) struct JobRow {
     pub(crate) queued_at: Option<i64>,
     pub(crate) started_at: Option<i64>,
     pub(crate) finished_at: Option<i64>,
+    /// What it deploys to, and where that can be seen.
+    pub(crate) environment: Option<String>,
+    pub(crate) environment_url: Option<String>,
 }
 
 impl JobRow {
+    /// Returns where its environment can be seen, if that is an address of the web: a job may say anything.
+    pub(crate) fn link(&self) -> Option<&str> {
+        let url = self.environment_url.as_deref()?;
+        (url.starts_with("https://") || url.starts_with("http://")).then_some(url)
+    }
+
     /// Returns how long the job ran, for people; nothing where it has not started.
     pub(crate) fn took(&self) -> String {
         match (self.started_at, self.finished_at) {
@@ -73,9 +82,20 @@ pub(crate) struct AnnotationRow {
     pub(crate) annotation: Annotation,
 }
 
-type Row = (String, i64, String, Option<String>, Option<i64>, Option<i64>, Option<i64>);
+type Row = (
+    String,
+    i64,
+    String,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+);
 
-const COLUMNS: &str = "id, number, job, carried_from, queued_at, started_at, finished_at FROM jobs";
+const COLUMNS: &str = "id, number, job, carried_from, queued_at, started_at, finished_at, environment, environment_url \
+     FROM jobs";
 
 /// Returns the jobs of an attempt of a run, in the order of the plan.
 pub(super) async fn rows(
@@ -99,10 +119,20 @@ fn of_run(
 }
 
 fn parse(row: Row) -> Result<JobRow, StoreError> {
-    let (id, number, job, carried_from, queued_at, started_at, finished_at) = row;
+    let (id, number, job, carried_from, queued_at, started_at, finished_at, environment, url) = row;
     let job = serde_json::from_str(&job).map_err(StoreError::unreadable("job"))?;
     let ran_as = carried_from.unwrap_or_else(|| id.clone());
-    Ok(JobRow { id, number, job, ran_as, queued_at, started_at, finished_at })
+    Ok(JobRow {
+        id,
+        number,
+        job,
+        ran_as,
+        queued_at,
+        started_at,
+        finished_at,
+        environment,
+        environment_url: url,
+    })
 }
 
 /// Makes a job. One that is `carried` over from an earlier attempt of the run keeps its times.
@@ -117,8 +147,8 @@ pub(super) async fn insert(
     let number = next_number(db, "jobs").await?;
     sqlx::query(
         "INSERT INTO jobs (id, number, run_id, run_attempt, place, name, job, status, \
-         carried_from, queued_at, started_at, finished_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         carried_from, queued_at, started_at, finished_at, environment, environment_url) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(new_id())
     .bind(number)
@@ -132,6 +162,8 @@ pub(super) async fn insert(
     .bind(carried.and_then(|row| row.queued_at))
     .bind(carried.and_then(|row| row.started_at))
     .bind(carried.and_then(|row| row.finished_at))
+    .bind(carried.and_then(|row| row.environment.clone()))
+    .bind(carried.and_then(|row| row.environment_url.clone()))
     .execute(db)
     .await?;
     Ok(())
@@ -227,6 +259,12 @@ async fn step(
                 .bind(attempt)
                 .bind(place(step))
                 .bind(markdown.replace('\0', "\u{fffd}"))
+        }
+        StepEvent::Environment { name, url } => {
+            sqlx::query("UPDATE jobs SET environment = $2, environment_url = $3 WHERE id = $1")
+                .bind(job_id)
+                .bind(name)
+                .bind(url)
         }
         StepEvent::Uses { uses, sha } => sqlx::query(
             "INSERT INTO actions (run_id, uses, sha) SELECT run_id, $2, $3 FROM jobs WHERE id = $1 \

@@ -391,8 +391,12 @@ on: push
 jobs:
   test:
     runs-on: ubuntu-latest
+    environment: {name: 'web-${{ github.ref_name }}', url: '${{ steps.say.outputs.url }}'}
     steps:
-      - run: |
+      - id: say
+        name: Tell
+        run: |
+          echo "::set-output name=url::https://example.org/hush-hush"
           echo "::group::Quietly"
           echo "::warning file=a.rs,line=3,title=Old::<b>is</b> old"
           echo "::endgroup::"
@@ -421,6 +425,8 @@ jobs:
       }
     ]
     "#);
+    let environment = run["jobs"][0]["environment"].to_string();
+    assert_snapshot!(environment, @r#"{"name":"web-main","url":"https://example.org/***"}"#);
     let log = server.muster(&["log", "1"]).out;
     let told: Vec<&str> = log.lines().skip(3).collect();
     assert_snapshot!(told.join("\n"), @"
@@ -431,5 +437,6 @@ jobs:
     let page = server.get("/jobs/1");
     assert!(page.contains("<code>a.rs:3</code>") && page.contains("▾ Quietly"), "{page}");
     assert!(page.contains("&#60;b&#62;is&#60;/b&#62; old"), "{page}");
+    assert!(page.contains(">web-main</a>"), "{page}");
     assert!(!page.contains("hush-hush"), "{page}");
 }

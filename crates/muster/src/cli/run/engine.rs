@@ -37,6 +37,7 @@ pub(super) struct Engine {
     pub(super) sandbox: SandboxConfig,
     pub(super) secrets: Secrets,
     pub(super) actions: ActionSource,
+    pub(super) env: Vec<(String, String)>,
 }
 
 /// How many workflows did not end green.
@@ -234,6 +235,7 @@ impl Driver<'_> {
             inputs: context("inputs"),
             secrets: Secrets::default(),
             environment: machine::callers_environment(),
+            env: self.engine.env.clone(),
             actions: self.engine.actions.clone(),
             folder: folder.clone(),
             source: self.engine.source.clone(),
@@ -305,7 +307,7 @@ impl Driver<'_> {
                     supervisor.step_started = Some(*at);
                 }
                 let step = event.place();
-                if step > 0 {
+                if step > 0 || matches!(event, StepEvent::Environment { .. }) {
                     screen.step(&supervisor.prefix, &event, supervisor.step_started);
                 }
                 if matches!(event, StepEvent::Finished { .. }) {

@@ -56,6 +56,15 @@ pub(crate) struct Arguments {
     /// A value of the context `vars`.
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     var: Vec<(String, String)>,
+    /// Who is said to have done it; without a word you.
+    #[arg(long, value_name = "LOGIN")]
+    actor: Option<String>,
+    /// A variable that all steps have, unless the workflow says otherwise.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    env: Vec<(String, String)>,
+    /// What stands for the machine that a label asks for: `host` is this one.
+    #[arg(long, value_name = "LABEL=IMAGE", value_parser = image)]
+    image: Vec<String>,
     /// A secret; without a value, that of the variable of this name. On a command line a value can be seen by others.
     #[arg(long, value_name = "NAME[=VALUE]")]
     secret: Vec<String>,
@@ -93,6 +102,15 @@ struct Happening {
 fn assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Reads which label an image serves. This machine is the only one yet.
+fn image(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((label, "host")) if !label.is_empty() => Ok(label.to_owned()),
+        Some((_, image)) => Err(format!("`{image}` is not supported yet: only `host` is")),
+        None => Err("write LABEL=host".to_owned()),
+    }
 }
 
 fn action_folder(text: &str) -> Result<(String, PathBuf), String> {
@@ -138,11 +156,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         folder: scratch.path().to_owned(),
         source,
         in_place: arguments.in_place.then(|| tree.top.clone()),
-        labels: machine::labels(&[]),
+        labels: machine::labels(&arguments.image),
         parallel: machine::cores(),
         isolation: arguments.isolation,
         sandbox: SandboxConfig { network: !arguments.no_network, ..SandboxConfig::default() },
         secrets,
+        env: arguments.env.clone(),
         actions: ActionSource {
             folder: machine::callers_cache("actions"),
             from: arguments.actions_from.clone(),
@@ -287,7 +306,8 @@ fn plan_one(
 ) -> anyhow::Result<Result<Planned, (WorkflowFile, Vec<diagnostic::Problem>)>> {
     let Happening { change, event, payload } = happening;
     let name = tree.top.file_name().map(|name| name.to_string_lossy().into_owned());
-    let repository = format!("local/{}", name.unwrap_or_else(|| "repository".to_owned()));
+    let local = || format!("local/{}", name.unwrap_or_else(|| "repository".to_owned()));
+    let repository = tree.origin().unwrap_or_else(local);
     let git_ref = change.full_ref();
     let default_branch = match change {
         Change::PullRequest(pull) => &pull.base_ref,
@@ -385,7 +405,7 @@ fn happening(
         anyhow::bail!("`{name}` is no event that starts a workflow");
     }
     let payload = arguments.payload.as_deref().map(payload_in).transpose()?;
-    let change = change(tree, head, source, name)?;
+    let change = change(tree, head, source, arguments)?;
     let event = if name == change.event_name() {
         change.event(ChangedFiles::Unknown)
     } else {
@@ -397,13 +417,19 @@ fn happening(
 
 /// Returns what is in the repository for an event: a push of the snapshot to the branch that is checked out, or a
 /// pull request with it.
-fn change(tree: &WorkTree, head: Head, source: &Source, event: &str) -> anyhow::Result<Change> {
+fn change(
+    tree: &WorkTree,
+    head: Head,
+    source: &Source,
+    arguments: &Arguments,
+) -> anyhow::Result<Change> {
     let sha = Sha::parse(&source.sha)?;
     let commit = git::commit(&tree.top, source.extra_objects.as_deref(), &sha);
     let commit = commit.context("cannot read the snapshot")?;
     let before = head.commit.map(|head| head.commit);
-    let sender = std::env::var("USER").ok().map(|login| Person { id: None, login });
-    if event != "pull_request" {
+    let login = arguments.actor.clone().or_else(|| std::env::var("USER").ok());
+    let sender = login.map(|login| Person { id: None, login });
+    if arguments.event != "pull_request" {
         let git_ref =
             GitRef::parse(&source.git_ref).unwrap_or_else(|| GitRef::Branch("HEAD".to_owned()));
         return Ok(Change::Push { git_ref, before, head: commit, forced: false, sender });

@@ -86,7 +86,12 @@ impl Screen {
                 }
                 return;
             }
-            StepEvent::Annotated { .. } | StepEvent::Uses { .. } => return,
+            StepEvent::Environment { name, url: Some(url) } => {
+                format!("{prefix}{} {name}: {}", self.paint(Paint::Bold, "▸"), one_line(url))
+            }
+            StepEvent::Annotated { .. }
+            | StepEvent::Uses { .. }
+            | StepEvent::Environment { .. } => return,
         };
         self.line(&line);
     }

@@ -142,6 +142,14 @@ mod tests {
         let text = "# mine\n\nTOKEN=abc#1 # not this\nexport A = spaced out \nKEY=\"-----BEGIN\nline\\nlast\" # key\n\
                     LITERAL='$HOME \\n'\nEMPTY=\nnothing\nOPEN=\"never";
         let read = pairs(text).into_iter().map(|pair| format!("{pair:?}\n"));
-        assert_snapshot!(read.collect::<String>(), @"");
+        assert_snapshot!(read.collect::<String>(), @r#"
+    Ok(("TOKEN", "abc#1"))
+    Ok(("A", "spaced out"))
+    Ok(("KEY", "-----BEGIN\nline\nlast"))
+    Ok(("LITERAL", "$HOME \\n"))
+    Ok(("EMPTY", ""))
+    Err((9, "write NAME=VALUE"))
+    Err((10, "the quote is never closed"))
+    "#);
     }
 }

@@ -6,3 +6,7 @@ CREATE TABLE actions (
     sha TEXT NOT NULL,
     PRIMARY KEY (run_id, uses)
 );
+
+-- What a job deploys to, and where that can be seen.
+ALTER TABLE jobs ADD COLUMN environment TEXT;
+ALTER TABLE jobs ADD COLUMN environment_url TEXT;

@@ -1,0 +1,1 @@
+console.log("not a comment:", process.env.GITHUB_EVENT_NAME);

@@ -1,0 +1,1 @@
+require("./run")(process.env.INPUT_MAIN);
