@@ -191,6 +191,8 @@ pub enum Content {
     Link(PathBuf),
     /// A file with this text.
     Text(String),
+    /// A script with this text, which can be run.
+    Script(String),
     /// A program of this machine, which the job may replace and not change.
     Program(PathBuf),
 }

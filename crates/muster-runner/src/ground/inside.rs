@@ -75,6 +75,10 @@ pub(super) fn plant(
     match &seed.content {
         Content::Link(to) => std::os::unix::fs::symlink(to, &path)?,
         Content::Text(text) => fs::write(&path, text)?,
+        Content::Script(text) => {
+            fs::write(&path, text)?;
+            fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+        }
         // To another user a file of ours is closed, in whatever folder.
         Content::Program(from)
             if user.is_some() && is_ours_alone(from) && fs::hard_link(from, &path).is_ok() =>

@@ -36,6 +36,8 @@ const OWN: [&str; 2] = ["hostedtoolcache", "muster"];
 const MAX_TEXT: u64 = 1 << 20;
 /// The program that all of its other names lead to.
 const RUSTUP: &str = "rustup";
+/// Where it is in a job's home. By its name there is a script, which knows that the machine's toolchains are links.
+const REAL_RUSTUP: &str = ".rustup/muster/rustup";
 /// The PATH of who is not trusted with more.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -170,10 +172,11 @@ impl Toolbox {
             let from = folder.join(&name);
             let is_rustup = fs::read_link(&from).is_ok_and(|to| to == Path::new(RUSTUP));
             let content = if name == RUSTUP {
-                // It puts newer versions of itself in its own place.
-                Content::Program(fs::canonicalize(&from).unwrap_or(from))
+                let real = Content::Program(fs::canonicalize(&from).unwrap_or(from));
+                self.kit.home.push(Seed { path: REAL_RUSTUP.into(), content: real });
+                Content::Script(include_str!("../../assets/rustup.sh").to_owned())
             } else if is_rustup {
-                Content::Link(RUSTUP.into())
+                Content::Link(Path::new("../..").join(REAL_RUSTUP))
             } else {
                 Content::Link(inside.join(&name))
             };

@@ -377,6 +377,77 @@ fn no_job_outlives_its_bounds() {
     );
 }
 
+/// Runs what is in the scene in a sandbox, for a user with this home and the programs in its `.cargo/bin`.
+fn run_with_home(scene: &Scene, home: &Path) -> Done {
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", home.join(".cargo/bin").display());
+    let ran = Program::new(env!("CARGO_BIN_EXE_muster"))
+        .args(["run", "--isolation", "sandbox"])
+        .dir(scene.path())
+        .env("HOME", home)
+        .env("PATH", path)
+        .output(Duration::from_secs(30), 1 << 20)
+        .unwrap();
+    Done::of(&ran)
+}
+
+/// Puts a file that can be run into a home.
+fn write_into(home: &Path, path: &str, text: &str) {
+    let path = home.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A toolchain of the machine that is to become another one is installed anew, as the job's own.
+#[test]
+fn rustup_changes_no_toolchain_of_the_machine() {
+    if !there_can_be_one() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| write_into(home.path(), path, text);
+    write(
+        ".cargo/bin/rustup",
+        r#"#!/bin/sh
+at="$RUSTUP_HOME/toolchains"
+case "$1" in
+check) echo "old-linux - Update available : 1 -> 2"; echo "new-linux - Up to date : 2"; exit 100 ;;
+show) echo "old-linux (default)" ;;
+component) if [ -L "$at/old-linux" ]; then echo "it is read only" >&2; exit 1; fi; echo "added $3" ;;
+*) for name in old new; do
+    case "$* " in *"$name "*) if [ -e "$at/$name-linux" ]; then echo "$name unchanged"; else mkdir "$at/$name-linux"; echo "$name installed"; fi ;; esac
+done ;;
+esac
+"#,
+    );
+    for name in ["old", "new"] {
+        write(&format!(".rustup/toolchains/{name}-linux/version"), "of the machine\n");
+        write(&format!(".rustup/update-hashes/{name}-linux"), "0123");
+    }
+    let scene = Scene::new();
+    scene.workflow(&workflow(
+        r#"rustup toolchain install new --profile minimal; rustup update new
+rustup show; rustup toolchain install old new; ls "$RUSTUP_HOME/update-hashes"
+rm -r "$RUSTUP_HOME/toolchains/old-linux"; ln -s /opt "$RUSTUP_HOME/toolchains/old-linux"; rustup component add clippy
+rustup component add clippy --toolchain new; rustup component add rustfmt --toolchain=absent"#,
+    ));
+    assert_snapshot!(output(&run_with_home(&scene, home.path())), @"
+    Checked out [sha] at refs/heads/main
+    new unchanged
+    new unchanged
+    old-linux (default)
+    old installed
+    new unchanged
+    new-linux
+    it is read only
+    muster: the machine's old-linux cannot be changed; the job gets one of its own
+    added clippy
+    added clippy
+    added rustfmt
+    ");
+}
+
 /// A job may install toolchains by rustup; they are its own, beside links to those of the machine.
 #[test]
 fn rustup_has_a_home_in_the_job() {
@@ -384,12 +455,7 @@ fn rustup_has_a_home_in_the_job() {
         return;
     }
     let home = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = home.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    };
+    let write = |path: &str, text: &str| write_into(home.path(), path, text);
     write(".cargo/bin/rustc", "#!/bin/sh\ncat \"$RUSTUP_HOME/toolchains/one/version\"\n");
     write(".cargo/bin/rustup", "#!/bin/sh\necho rustup of the machine\n");
     std::os::unix::fs::symlink("rustup", home.path().join(".cargo/bin/cargo")).unwrap();
@@ -400,21 +466,12 @@ fn rustup_has_a_home_in_the_job() {
     scene.workflow(&workflow(
         r#"rustc; echo "$RUSTUP_HOME"; cat "$RUSTUP_HOME/settings.toml" "$RUSTUP_HOME/update-hashes/one"; echo
 echo changed 2> /dev/null > "$RUSTUP_HOME/toolchains/one/version" || echo the machine has not changed
-cargo; command -v cargo rustc; (echo changed > ~/.cargo/bin/rustup) 2> /dev/null || echo nor has rustup
+cargo; command -v cargo rustc; (echo changed > ~/.rustup/muster/rustup) 2> /dev/null || echo nor has rustup
 echo 'echo installed' > ~/.cargo/bin/tool; chmod +x ~/.cargo/bin/tool; tool
 mkdir "$RUSTUP_HOME/toolchains/two" && echo 'default_toolchain = "two"' > "$RUSTUP_HOME/settings.toml"
 ls "$RUSTUP_HOME/toolchains""#,
     ));
-    let path = std::env::var("PATH").unwrap();
-    let path = format!("{}:{path}", home.path().join(".cargo/bin").display());
-    let ran = Program::new(env!("CARGO_BIN_EXE_muster"))
-        .args(["run", "--isolation", "sandbox"])
-        .dir(scene.path())
-        .env("HOME", home.path())
-        .env("PATH", path)
-        .output(Duration::from_secs(30), 1 << 20)
-        .unwrap();
-    let done = Done::of(&ran);
+    let done = run_with_home(&scene, home.path());
     assert_eq!(done.exit, Some(0), "{}{}", done.out, done.err);
     assert_snapshot!(output(&done), @r#"
     Checked out [sha] at refs/heads/main
