@@ -45,6 +45,8 @@ pub enum Origin {
     Remembered(String, String),
     /// A folder that somebody gave in its place.
     Given,
+    /// What muster brings with it in its place.
+    Native,
 }
 
 /// The actions from elsewhere that a job uses.

@@ -82,8 +82,24 @@ pub struct ActionSource {
     pub from: String,
     /// Folders in the place of repositories, by `owner/name` or `owner/name@ref`.
     pub given: Vec<(String, PathBuf)>,
+    /// Which are muster's own.
+    #[serde(default)]
+    pub native: Native,
     /// The commits that refs are to be, by `owner/name@ref`: a run that is done again uses what it did.
     pub pinned: Vec<(String, String)>,
+}
+
+/// Which of the actions that muster brings with it take the place of others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Native {
+    /// All.
+    Always,
+    /// Those that are not used at a commit: who names one wants that code.
+    #[default]
+    Unpinned,
+    /// None.
+    Never,
 }
 
 /// How much a job may have on disk.

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use muster_runner::spec::ActionSource;
+use muster_runner::spec::{ActionSource, Native};
 use serde::Deserialize;
 
 use crate::forge::GitHubConfig;
@@ -81,11 +81,17 @@ pub(crate) struct ActionsConfig {
     pub(crate) from: String,
     /// Folders in the place of repositories, by `owner/name` or `owner/name@ref`.
     pub(crate) given: BTreeMap<String, PathBuf>,
+    /// Which of the actions that muster brings with it take the place of others.
+    pub(crate) native: Native,
 }
 
 impl Default for ActionsConfig {
     fn default() -> Self {
-        Self { from: "https://github.com".to_owned(), given: BTreeMap::new() }
+        Self {
+            from: "https://github.com".to_owned(),
+            given: BTreeMap::new(),
+            native: Native::default(),
+        }
     }
 }
 
@@ -93,7 +99,7 @@ impl ActionsConfig {
     /// Returns what a job is told of actions; `folder` keeps them.
     pub(crate) fn source(&self, folder: PathBuf, pinned: Vec<(String, String)>) -> ActionSource {
         let given = self.given.clone().into_iter().collect();
-        ActionSource { folder, from: self.from.clone(), given, pinned }
+        ActionSource { folder, from: self.from.clone(), given, native: self.native, pinned }
     }
 }
 

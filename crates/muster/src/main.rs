@@ -12,6 +12,7 @@ mod http;
 mod logs;
 mod loops;
 mod machine;
+mod natives;
 mod notices;
 mod server;
 mod store;

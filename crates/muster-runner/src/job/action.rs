@@ -72,6 +72,7 @@ impl RunningJob<'_> {
                     self.log.step(StepEvent::Uses { uses, sha: sha.clone() });
                 }
                 Origin::Given => self.say(place, &format!("Action {uses} is given")),
+                Origin::Native => self.say(place, &format!("Action {uses} is muster's own")),
             }
         }
         gathered

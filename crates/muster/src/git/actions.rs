@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use muster_core::id::Sha;
 use muster_runner::actions::{Fetch, Fetched, Origin};
-use muster_runner::spec::ActionSource;
+use muster_runner::spec::{ActionSource, Native};
 use muster_sys::files::remove_tree;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Git, GitError, Remote};
+use crate::natives;
 
 /// The repository of an action has no more than this, in MiB.
 const MAX_FETCH_MIB: u64 = 1 << 10;
@@ -45,6 +46,16 @@ impl<'s> Actions<'s> {
         given.first().map(|(_, folder)| folder.as_path())
     }
 
+    /// Returns what muster has in the place of a repository at a ref.
+    fn native(&self, name: &str, git_ref: &str) -> Option<&'static [(&'static str, &'static str)]> {
+        let is_wanted = match self.source.native {
+            Native::Always => true,
+            Native::Unpinned => Sha::parse(git_ref).is_err(),
+            Native::Never => false,
+        };
+        natives::find(name).filter(|_| is_wanted)
+    }
+
     /// Returns the commit that a ref is to be, whatever it has become.
     fn pinned(&self, name: &str, git_ref: &str) -> Option<Sha> {
         let uses = format!("{name}@{git_ref}");
@@ -58,6 +69,11 @@ impl Fetch for Actions<'_> {
     fn fetch(&mut self, name: &str, git_ref: &str) -> Result<Fetched, String> {
         if let Some(folder) = self.given(name, git_ref) {
             return Ok(Fetched { folder: folder.to_owned(), origin: Origin::Given });
+        }
+        if let Some(files) = self.native(name, git_ref) {
+            let folder = natives::put(files, name, &self.source.folder)
+                .map_err(|error| format!("cannot keep `{name}@{git_ref}`: {error}"))?;
+            return Ok(Fetched { folder, origin: Origin::Native });
         }
         let location = format!("{}/{name}", self.source.from.trim_end_matches('/'));
         let kept = Kept {

@@ -1,6 +1,7 @@
 //! Actions from elsewhere: fetched by git, kept by commit.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
@@ -54,12 +55,15 @@ impl Hub {
 
     /// Runs what is in a scene in each isolation; the first run fetches, the second finds all here.
     fn told(&self, scene: &Scene, more: &[&str]) -> String {
+        self.told_with(scene, more, &path_with_node())
+    }
+
+    fn told_with(&self, scene: &Scene, more: &[&str], path: &str) -> String {
         let (at, cache) = (self.at(), self.folder.path().join("cache"));
-        let path = path_with_node();
         let variables = [
             ("MUSTER_ACTIONS_FROM", at.to_str().unwrap()),
             ("XDG_CACHE_HOME", cache.to_str().unwrap()),
-            ("PATH", &path),
+            ("PATH", path),
         ];
         let stories = ["none", "sandbox"].map(|isolation| {
             let args = [&["run", "--isolation", isolation], more].concat();
@@ -401,6 +405,133 @@ fn what_cannot_be_fetched_fails_the_job_before_its_steps() {
       test  failure  [time]  `octo/empty@../../x` is no action
     exit 1
     ");
+}
+
+/// Puts programs into a folder that `PATH` names.
+fn programs(folder: &Path, programs: &[(&str, &str)]) -> String {
+    for (name, text) in programs {
+        fs::write(folder.join(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    format!("{}:{}", folder.display(), path_with_node())
+}
+
+#[test]
+fn what_muster_brings_with_it_needs_no_code_host() {
+    let (hub, scene) = (Hub::new(), Scene::new());
+    let tools = tempfile::tempdir().unwrap();
+    let path = programs(
+        tools.path(),
+        &[
+            (
+                "rustup",
+                r#"case "$1 $2" in
+"run 1.60"*) exit 0 ;;
+"run"*) exit 1 ;;
+"component list") echo "clippy-x86_64-unknown-linux-gnu (installed)"; echo "rustfmt-x86_64-unknown-linux-gnu" ;;
+*) echo "rustup $*" ;;
+esac"#,
+            ),
+            (
+                "rustc",
+                "echo rustc of $1; case $3 in --verbose) echo 'commit-hash: abcdef0123456789'; echo 'commit-date: 2022-06-27' ;; esac",
+            ),
+            ("cargo", "for word in \"$@\"; do echo \"[$word]\"; done"),
+        ],
+    );
+    workflow(
+        &scene,
+        r#"
+- {id: rust, uses: dtolnay/rust-toolchain@stable, with: {components: 'clippy, rustfmt', target: wasm32-unknown-unknown}}
+- run: echo "${{ steps.rust.outputs.cachekey }} ${{ steps.rust.outputs.name }} $CARGO_INCREMENTAL"
+- {uses: dtolnay/rust-toolchain@master, with: {toolchain: 1.60.0, components: clippy}}
+- {uses: dtolnay/rust-toolchain@master, continue-on-error: true}
+- {uses: hecrj/setup-rust-action@v1, with: {rust-version: nightly}}
+- {uses: actions-rs/toolchain@v1, with: {toolchain: beta, override: true}}
+- {uses: actions-rs/cargo@v1, with: {command: test, args: --all -- 'two words'}}
+- {uses: taiki-e/install-action@cargo-hack}
+- {id: cache, uses: actions/cache@v4, with: {path: x, key: y}}
+- {uses: actions/cache/restore@v4, with: {path: x, key: y, fail-on-cache-miss: true}, continue-on-error: true}
+- {uses: Swatinem/rust-cache@v2}
+- run: echo "[${{ steps.cache.outputs.cache-hit }}]"
+"#,
+    );
+    let told = hub.told_with(&scene, &[], &path);
+    let told: Vec<&str> = told.lines().filter(|line| !line.contains("│ Run ")).collect();
+    assert_snapshot!(told.join("\n"), @r#"
+    .github/workflows/ci.yml
+    ▸ Run dtolnay/rust-toolchain@stable
+    │ rustup toolchain install stable --profile minimal --no-self-update --component clippy --component rustfmt --target wasm32-unknown-unknown
+    │ rustup default stable
+    │ rustc of +stable
+    ✓ Run dtolnay/rust-toolchain@stable [time]
+    ▸ Run echo "20220627abcd stable $CARGO_INCREMENTAL"
+    │ 20220627abcd stable 0
+    ✓ Run echo "20220627abcd stable $CARGO_INCREMENTAL" [time]
+    ▸ Run dtolnay/rust-toolchain@master
+    │ 1.60.0 is on this machine
+    │ rustup default 1.60.0
+    │ rustc of +1.60.0
+    ✓ Run dtolnay/rust-toolchain@master [time]
+    ▸ Run dtolnay/rust-toolchain@master
+    │ Error: 'toolchain' is a required input
+    │ Error: the step ended with exit code 1
+    ✓ Run dtolnay/rust-toolchain@master (failed, may fail) [time]
+    ▸ Run hecrj/setup-rust-action@v1
+    │ rustup toolchain install nightly --profile minimal --no-self-update
+    │ rustup default nightly
+    │ rustc of +nightly
+    ✓ Run hecrj/setup-rust-action@v1 [time]
+    ▸ Run actions-rs/toolchain@v1
+    │ rustup toolchain install beta --profile default --no-self-update
+    │ rustc of +beta
+    │ rustup override set beta
+    ✓ Run actions-rs/toolchain@v1 [time]
+    ▸ Run actions-rs/cargo@v1
+    │ + cargo test --all -- 'two words'
+    │ [test]
+    │ [--all]
+    │ [--]
+    │ [two words]
+    ✓ Run actions-rs/cargo@v1 [time]
+    ▸ Run taiki-e/install-action@cargo-hack
+    │ [install]
+    │ [--locked]
+    │ [cargo-hack]
+    ✓ Run taiki-e/install-action@cargo-hack [time]
+    ▸ Run actions/cache@v4
+    │ Notice: muster keeps no caches yet, nothing is restored or saved
+    ✓ Run actions/cache@v4 [time]
+    ▸ Run actions/cache/restore@v4
+    │ Notice: muster keeps no caches yet, nothing is restored or saved
+    │ Error: Failed to restore cache entry. Exiting as fail-on-cache-miss is set. Input key: y
+    │ Error: the step ended with exit code 1
+    ✓ Run actions/cache/restore@v4 (failed, may fail) [time]
+    ▸ Run Swatinem/rust-cache@v2
+    │ Notice: muster keeps no caches yet, nothing is restored or saved
+    ✓ Run Swatinem/rust-cache@v2 [time]
+    ▸ Run echo "[false]"
+    │ [false]
+    ✓ Run echo "[false]" [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+      error  test: 'toolchain' is a required input
+      notice  test: muster keeps no caches yet, nothing is restored or saved
+      notice  test: muster keeps no caches yet, nothing is restored or saved
+      error  test: Failed to restore cache entry. Exiting as fail-on-cache-miss is set. Input key: y
+      notice  test: muster keeps no caches yet, nothing is restored or saved
+    exit 0
+    "#);
+    // Who names a commit wants that code, and so does who wants none of muster's.
+    workflow(&scene, &format!("- uses: dtolnay/rust-toolchain@{}", "1".repeat(40)));
+    assert!(hub.told_with(&scene, &[], &path).contains("cannot get `dtolnay/rust-toolchain@"));
+    assert!(
+        hub.told_with(&scene, &["--native", "always"], &path)
+            .contains("'toolchain' is a required input")
+    );
+    workflow(&scene, "- uses: dtolnay/rust-toolchain@stable");
+    let never = hub.told_with(&scene, &["--native", "never"], &path);
+    assert!(never.contains("cannot get `dtolnay/rust-toolchain@stable`"), "{never}");
 }
 
 fn a_run_that_is_done_again_uses_the_commits_that_it_used(database: Database) {
