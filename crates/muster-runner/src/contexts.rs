@@ -1,8 +1,9 @@
 //! What the expressions and the processes of a job can see.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use muster_workflow::expr::{Contexts, EvalError, JobStatus, Object, Value};
+use muster_workflow::expr::{Contexts, EvalError, Hashes, JobStatus, Object, Value};
 use muster_workflow::uses::Uses;
 use muster_workflow::workflow::Env;
 
@@ -112,6 +113,7 @@ impl JobContexts {
             runner.insert("debug", "1");
         }
         let mut contexts = Contexts::new();
+        contexts.files = Some(Arc::default());
         contexts.set("github", github.clone());
         contexts.set("runner", runner.clone());
         for (name, json) in [
@@ -136,6 +138,11 @@ impl JobContexts {
         };
         this.set_status(JobStatus::Success);
         this
+    }
+
+    /// Returns what `hashFiles` answers.
+    pub(crate) fn files(&self) -> Arc<Hashes> {
+        self.contexts.files.clone().unwrap_or_default()
     }
 
     /// Returns what an expression of the job can see now.

@@ -12,6 +12,7 @@ mod disk;
 mod files;
 mod follow;
 mod ground;
+mod hash_files;
 mod job;
 mod log;
 pub mod marks;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use cancel::Cancel;
 pub use checkout::{CheckedOut, CheckoutError, CheckoutOrder, Inputs, checkout};
+pub use hash_files::{HashError, HashOrder, hash_files};
 pub use job::{ISOLATION, run};
 
 use spec::StepEvent;

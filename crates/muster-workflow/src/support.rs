@@ -153,15 +153,7 @@ fn checkout(step: &Token, problems: &mut Vec<Problem>) {
 
 /// Finds the functions that nothing answers here, and keys that are computed where they are not.
 fn computed(token: &Token, is_strategy: bool, problems: &mut Vec<Problem>) {
-    let check = |expr: &Expr| {
-        if expr.calls_hash_files() {
-            Some("function `hashFiles`")
-        } else if expr.names_jobs() {
-            Some("a status function with parameters")
-        } else {
-            None
-        }
-    };
+    let check = |expr: &Expr| expr.names_jobs().then_some("a status function with parameters");
     let mut tell = |what: &str| problems.push(Problem::unsupported(token.span, what));
     match &token.kind {
         Kind::Expression(template) => template.expressions().filter_map(check).for_each(&mut tell),

@@ -346,6 +346,29 @@ pub struct Step {
     pub action: Action,
 }
 
+impl Step {
+    /// Computes all that a step says once, for what [`Contexts::files`] is asked meanwhile.
+    pub fn ask(&self, contexts: &Contexts) {
+        let texts = self.name.iter().chain(self.env.iter().map(|(_, value)| value));
+        let of_action: Vec<&Template> = match &self.action {
+            Action::Run { script, shell, working_directory } => {
+                [Some(script), shell.as_ref(), working_directory.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
+            Action::Uses { with, .. } => with.iter().map(|(_, value)| value).collect(),
+            Action::Wait(_) | Action::WaitAll | Action::Cancel(_) | Action::Parallel(_) => {
+                Vec::new()
+            }
+        };
+        texts.chain(of_action).for_each(|text| drop(text.text(contexts)));
+        drop(self.condition.as_ref().map(|condition| condition.holds(contexts)));
+        drop(self.continue_on_error.get(contexts));
+        drop(self.timeout_minutes.as_ref().map(|minutes| minutes.get(contexts)));
+    }
+}
+
 /// What a step does.
 #[derive(Debug, Clone)]
 pub enum Action {

@@ -15,7 +15,6 @@ use super::{Done, RunningJob, deadline};
 use crate::actions::{MAX_MANIFEST, Origin, folder_of, manifest};
 use crate::contexts::Inside;
 use crate::files::CommandFiles;
-use crate::follow::{Bounds, Stop, follow};
 use crate::log::Allows;
 use crate::spec::{Level, StepConclusion, StepEvent};
 
@@ -310,25 +309,8 @@ impl RunningJob<'_> {
             .arg("--version")
             .dir(&self.ground.places.workspace)
             .envs(variables.iter().cloned());
-        let mut running = self.ground.spawn(program).map_err(|error| error.to_string())?;
-        let bounds = Bounds {
-            step: clock::monotonic().checked_add(NODE_ANSWERS),
-            job: self.deadline,
-            idle: None,
-            tick: None,
-        };
-        let mut said = Vec::new();
-        let followed = follow(&mut running, self.cancel, bounds, |bytes| {
-            let room = NODE_SAYS.saturating_sub(said.len());
-            said.extend(bytes.unwrap_or_default().iter().take(room));
-        });
-        let ended =
-            followed.map_err(|error| format!("lost touch with `node --version`: {error}"))?;
-        if let Some(stop) = ended.stopped.filter(|stop| *stop != Stop::StepTimeout) {
-            self.stop_job(stop);
-            return Err("stopped".to_owned());
-        }
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        let answer = self.ask(program, NODE_ANSWERS, NODE_SAYS);
+        let (_, said) = answer.map_err(|why| format!("`node --version`: {why}"))?;
         let version = said.trim_start_matches('v').split('.').next();
         match version.and_then(|version| version.parse::<u32>().ok()) {
             Some(version) if version >= wanted => Ok(node),

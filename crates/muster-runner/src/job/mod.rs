@@ -1,6 +1,7 @@
 //! A job from beginning to end.
 
 mod action;
+mod hashes;
 mod hooks;
 mod script;
 
@@ -280,6 +281,7 @@ impl<'a> RunningJob<'a> {
         if self.depth == 0 {
             self.contexts.set_action(&step.id);
         }
+        self.hash_files(step);
         let name = step.display_name(self.contexts.view());
         let env = self.contexts.evaluate(&step.env);
         let view = match &env {

@@ -1,6 +1,7 @@
 //! From a tree and the contexts to a value.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::functions::{self, Function};
 use super::lex::Operator;
@@ -35,6 +36,47 @@ pub struct Contexts {
     pub status: JobStatus,
     /// Whether `cancelled()` holds whatever the status is: of a job that is cancelled, within an action.
     pub is_cancelled: bool,
+    /// What `hashFiles` answers.
+    pub files: Option<Arc<Hashes>>,
+}
+
+/// What `hashFiles` answers, by its parameters. The language reads no file: what it is asked for and does not know it
+/// notes, for somebody to [find](Self::asked) out and [tell](Self::tell).
+#[derive(Debug, Default)]
+pub struct Hashes {
+    known: Mutex<BTreeMap<Vec<String>, Result<String, String>>>,
+    asked: Mutex<BTreeSet<Vec<String>>>,
+}
+
+impl Hashes {
+    /// Returns what was asked for since the last time, and is not known.
+    pub fn asked(&self) -> Vec<Vec<String>> {
+        std::mem::take(&mut *locked(&self.asked)).into_iter().collect()
+    }
+
+    /// Says what the hash of files is, or why there is none.
+    pub fn tell(&self, patterns: Vec<String>, hash: Result<String, String>) {
+        locked(&self.known).insert(patterns, hash);
+    }
+
+    /// Forgets all: files have changed.
+    pub fn forget(&self) {
+        locked(&self.known).clear();
+    }
+
+    fn get(&self, patterns: Vec<String>) -> Result<Value, EvalError> {
+        match locked(&self.known).get(&patterns) {
+            Some(Ok(hash)) => return Ok(hash.as_str().into()),
+            Some(Err(why)) => return Err(EvalError::new(format!("hashFiles: {why}"))),
+            None => {}
+        }
+        locked(&self.asked).insert(patterns);
+        Err(EvalError::new("hashFiles: it is not known here".to_owned()))
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why an expression has no value.
@@ -59,7 +101,7 @@ impl Default for Contexts {
 impl Contexts {
     /// Returns contexts with nothing in them, and the status success.
     pub fn new() -> Self {
-        Self { root: Object::new(), status: JobStatus::Success, is_cancelled: false }
+        Self { root: Object::new(), status: JobStatus::Success, is_cancelled: false, files: None }
     }
 
     /// Sets the context `name`.
@@ -85,7 +127,8 @@ impl Contexts {
 
     /// Returns these contexts with another status.
     pub fn with_status(&self, status: JobStatus) -> Self {
-        Self { root: self.root.clone(), status, is_cancelled: self.is_cancelled }
+        let files = self.files.clone();
+        Self { root: self.root.clone(), status, is_cancelled: self.is_cancelled, files }
     }
 }
 
@@ -259,7 +302,12 @@ impl Evaluator<'_> {
             Function::Always => return Ok(true.into()),
             Function::Case => return self.case(arguments),
             Function::HashFiles => {
-                return Err(EvalError::new("hashFiles is not supported yet".into()));
+                let patterns = arguments.iter().map(|node| Ok(self.one(node)?.to_string()));
+                let patterns = patterns.collect::<Result<Vec<_>, EvalError>>()?;
+                return match &self.contexts.files {
+                    Some(files) => files.get(patterns),
+                    None => Err(EvalError::new("hashFiles has no files here".to_owned())),
+                };
             }
             Function::Contains
             | Function::StartsWith

@@ -14,7 +14,7 @@ mod tests;
 mod value;
 
 pub(crate) use eval::index;
-pub use eval::{Contexts, EvalError, JobStatus};
+pub use eval::{Contexts, EvalError, Hashes, JobStatus};
 pub(crate) use functions::{Function, push};
 pub(crate) use lex::Operator;
 pub use parse::{Expr, ParseError, ParseErrorKind, Scope, parse};

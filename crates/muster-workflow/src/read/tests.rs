@@ -111,7 +111,6 @@ jobs:
     ci.yml:21:9: key `wait-all` of a step is not supported yet
     ci.yml:22:9: key `cancel` of a step is not supported yet
     ci.yml:23:9: key `parallel` of a step is not supported yet
-    ci.yml:24:14: function `hashFiles` is not supported yet
     ci.yml:25:14: an `env` that is one expression is not supported yet
     ci.yml:28:9: a status function with parameters is not supported yet
     ci.yml:29:11: context `needs` in `name` of a job is not supported yet

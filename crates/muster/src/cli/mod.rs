@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod eval;
 mod filter;
+mod hash_files;
 mod init;
 mod lint;
 mod plan;
@@ -103,6 +104,9 @@ enum Command {
     /// Check a commit out, as a step of a job (used by muster itself).
     #[command(hide = true)]
     Checkout(checkout::Arguments),
+    /// Hash files for an expression of a job (used by muster itself).
+    #[command(hide = true)]
+    HashFiles(hash_files::Arguments),
 }
 
 /// Does what the command line says and returns the exit code.
@@ -134,6 +138,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Checkout(arguments) => checkout::run(&arguments),
+        Command::HashFiles(arguments) => hash_files::run(&arguments),
     };
     let exit = done.unwrap_or_else(|error| {
         complain(&error);

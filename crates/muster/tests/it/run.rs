@@ -567,3 +567,64 @@ jobs:
     exit 2
     ");
 }
+
+#[test]
+fn files_are_hashed_as_github_hashes_them() {
+    let scene = Scene::new();
+    // The sums are of `@actions/glob`'s order: folder by folder, by the bytes of names.
+    for (path, text) in [
+        ("a.lock", "1"),
+        ("a/b.lock", "2"),
+        ("a/.hidden/c.lock", "3"),
+        ("a.d/d.lock", "4"),
+        ("{x}/e[1].txt", "5"),
+        ("B.lock", "6"),
+    ] {
+        scene.file(path, text);
+    }
+    scene.workflow(
+        r#"
+on: push
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    steps:
+      - run: "echo before: [${{ hashFiles('**') }}]"
+      - uses: actions/checkout@v4
+      - run: ln -s /etc outside; ln -s a link; ln -s . a/round; ln -s nowhere dangling; rm -r .git .github
+      - run: |
+          echo "${{ hashFiles('**/*.lock') }}"
+          echo "${{ hashFiles('a') }}"
+          echo "${{ hashFiles('**/*.lock', '!a/**') }}"
+          echo "${{ hashFiles('{x}/e[[]1].txt') }} ${{ hashFiles('*.txt', 'outside/passwd') }}"
+          echo "${{ hashFiles('--follow-symbolic-links', 'link/*.lock') }} ${{ hashFiles('link/*.lock') }}"
+          echo "${{ hashFiles(env.WHAT) }}"
+        env: {WHAT: '?.lock', NAMED: "${{ hashFiles('B.lock') }}"}
+      - run: "echo changed > B.lock; echo ${{ hashFiles('B.lock') }}"
+        if: hashFiles('B.lock') != ''
+      - run: "echo ${{ hashFiles('B.lock') }}"
+      - run: "echo ${{ hashFiles('[') }}"
+"#,
+    );
+    scene.commit("first");
+    let told = ["none", "sandbox"].map(|isolation| {
+        let story = scene.muster(&["run", "--isolation", isolation]).story();
+        let lines = story.lines().filter(|line| line.contains('│') || line.contains("exit"));
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    assert_eq!(told[0], told[1]);
+    assert_snapshot!(told[0], @"
+    │ before: []
+    │ Checked out [sha] at refs/heads/main
+    │ 29c101f6d591e1ef2ccd5a39d590258f2e3f0490e0302805c0a675c559f91ae3
+    │ 853bfaa87a97f477fdc04977a99395284730c2fd4011d64210089d3da3904272
+    │ 3c975e58393c5fc9d79b1e3eb24d8d1bb80b0e4836d26ff9481f9bb0516159aa
+    │ b2928391f8a477a27749a556b7386f4da4391e98df1c76459ba7f4ac2ee1a8f7 
+    │ 0c08173828583fc6ecd6ecdbcca7b6939c49c242ad5107e39deb7b0a5996b903 
+    │ 5af5ba5f70287d813e0bfaf87a8b48d02baff89db6f5ec69ee77b24861b173b8
+    │ 93f620df2bb7d859378709f71b820725ef54d985e86662c51027ccfd18d66208
+    │ 7bd69f5493cd02cc5ff318e7581e72e25d69a64bf2af45969023b71e9aea7e14
+    │ Error: `run`: hashFiles: `[` is no pattern: unclosed character class; missing ']'
+    exit 1
+    ");
+}
