@@ -52,8 +52,8 @@ pub enum Origin {
 /// The actions from elsewhere that a job uses.
 #[derive(Debug, Default)]
 pub(crate) struct Actions {
-    /// Their tops on this machine, by name, in small letters, and ref.
-    repositories: BTreeMap<(String, String), PathBuf>,
+    /// Their tops on this machine, and how their names were written first, by name, in small letters, and ref.
+    repositories: BTreeMap<(String, String), (PathBuf, String)>,
     /// Those that the steps do not see yet, in the order in which they were found.
     new: Vec<Repository>,
     /// By what names them.
@@ -95,10 +95,11 @@ impl Actions {
                     ));
                 }
                 let fetched = fetch.fetch(&name, git_ref)?;
-                self.repositories.insert(place.clone(), fetched.folder.clone());
+                let top = fetched.folder.clone();
+                self.repositories.insert(place.clone(), (top, name.clone()));
                 self.new.push(Repository { name, git_ref: git_ref.clone(), fetched });
             }
-            let top = &self.repositories[&place];
+            let (top, _) = &self.repositories[&place];
             let manifest =
                 manifest(&key, |file| read_beneath(top, &Path::new(path).join(file), MAX_MANIFEST));
             if let Ok(Manifest { runs: Runs::Composite(steps), .. }) = &manifest {
@@ -112,6 +113,15 @@ impl Actions {
     /// Returns the repositories that the steps are to see from now on.
     pub(crate) fn take_new(&mut self) -> Vec<Repository> {
         std::mem::take(&mut self.new)
+    }
+
+    /// Returns the folder of an action below that of all actions.
+    pub(crate) fn folder_of(&self, uses: &Uses) -> PathBuf {
+        let Uses::Repository { owner, name, path, git_ref } = uses else { return PathBuf::new() };
+        let name = format!("{owner}/{name}");
+        // Whoever names it otherwise means the same.
+        let known = self.repositories.get(&(name.to_ascii_lowercase(), git_ref.clone()));
+        folder(known.map_or(&name, |(_, known)| known), git_ref).join(path)
     }
 
     /// Returns the manifest of an action, or what is wrong with it.
@@ -141,16 +151,6 @@ impl Repository {
 /// Returns the folder of a repository below that of all actions.
 fn folder(name: &str, git_ref: &str) -> PathBuf {
     Path::new(name).join(git_ref)
-}
-
-/// Returns the folder of an action below that of all actions.
-pub(crate) fn folder_of(uses: &Uses) -> PathBuf {
-    match uses {
-        Uses::Repository { owner, name, path, git_ref } => {
-            folder(&format!("{owner}/{name}"), git_ref).join(path)
-        }
-        _ => PathBuf::new(),
-    }
 }
 
 /// Returns what steps use that is to be fetched.

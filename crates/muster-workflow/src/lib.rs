@@ -43,4 +43,5 @@ pub use lint::{Files, lint};
 pub use plan::{PlannedJob, plan};
 pub use preview::{Called, Found, Preview, preview};
 pub use read::{check, read};
+pub use support::CHECKOUT_INPUTS;
 pub use template::{Condition, Template};

@@ -83,8 +83,8 @@ const SERVED: [&str; 2] = ["actions/upload-artifact", "actions/download-artifact
 /// The action that muster does itself.
 const CHECKOUT: &str = "actions/checkout";
 
-/// Its inputs that muster has.
-const CHECKOUT_INPUTS: [&str; 4] = ["ref", "path", "fetch-depth", "persist-credentials"];
+/// The inputs of `actions/checkout` that muster has.
+pub const CHECKOUT_INPUTS: [&str; 4] = ["ref", "path", "fetch-depth", "persist-credentials"];
 
 /// Returns what of a workflow muster cannot run, each at its place.
 pub(crate) fn lacks(root: &Token) -> Vec<Problem> {

@@ -166,6 +166,16 @@ impl Condition {
         Ok(self.template.evaluate(contexts)?.is_truthy())
     }
 
+    /// Returns whether the condition holds as it stands: what an action does before and after all steps does not need
+    /// success besides.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Expr::evaluate`].
+    pub fn holds_alone(&self, contexts: &Contexts) -> Result<bool, EvalError> {
+        Ok(self.template.evaluate(contexts)?.is_truthy())
+    }
+
     /// Returns whether the condition holds, where that is known; see [`Expr::decide`].
     ///
     /// # Errors

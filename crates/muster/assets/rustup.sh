@@ -37,6 +37,17 @@ case "$1 $2" in
     for outdated in $("$real" check 2>/dev/null | sed -n 's/^\([^ ]*\) - .*[Uu]pdate available.*/\1/p'); do
         if is_meant "$outdated" "$@"; then release "$outdated"; fi
     done
+    case " $*" in *" --component"* | *" -c "* | *" --target"* | *" -t "*)
+        # One that is up to date may lack it.
+        "$real" "$@" && exit
+        status=$? any=
+        for link in "$toolchains"/*; do
+            [ -L "$link" ] && is_meant "${link##*/}" "$@" && release "${link##*/}" && any=1
+        done
+        if [ -z "$any" ]; then exit "$status"; fi
+        echo "muster: what this machine has cannot be changed; the job gets a toolchain of its own" >&2
+        ;;
+    esac
     ;;
 "component add" | "component remove" | "target add" | "target remove")
     "$real" "$@" && exit

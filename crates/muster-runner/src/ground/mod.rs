@@ -431,7 +431,7 @@ impl Ground {
     ///
     /// When the path leads elsewhere, or to what is no regular file, or it cannot be read.
     pub(crate) fn read_of_job(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
-        let path = self.places.workspace.join(path);
+        let path = inside::plain(&self.places.workspace.join(path));
         if let Ok(below) = path.strip_prefix(&self.places.workspace) {
             return self.read_in_workspace(below, max);
         }
@@ -443,6 +443,10 @@ impl Ground {
         }
         // As ourselves a step could read it, too.
         if self.is_ours() {
+            let path = match fs::canonicalize(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                real => real?,
+            };
             return read_beneath(Path::new("/"), path.strip_prefix("/").unwrap_or(&path), max);
         }
         Err(io::Error::other(

@@ -12,7 +12,7 @@ use muster_workflow::uses::Uses;
 use muster_workflow::workflow::Step;
 
 use super::{Done, RunningJob, deadline};
-use crate::actions::{MAX_MANIFEST, Origin, folder_of, manifest};
+use crate::actions::{MAX_MANIFEST, Origin, manifest};
 use crate::contexts::Inside;
 use crate::files::CommandFiles;
 use crate::log::Allows;
@@ -108,7 +108,7 @@ impl RunningJob<'_> {
             Ok(manifest) => manifest.clone(),
             Err(why) => return self.refuse(of.place, &why),
         };
-        let folder = self.ground.places.actions.join(folder_of(uses));
+        let folder = self.ground.places.actions.join(self.actions.folder_of(uses));
         self.action(&manifest, &folder, Some(uses), of)
     }
 
@@ -292,33 +292,42 @@ impl RunningJob<'_> {
         done
     }
 
-    /// Finds the Node.js that an action asks for, or a newer one. It is asked as a step would ask it: what a step has put
-    /// in its place is the step's own.
+    /// Finds the Node.js that an action asks for, or a newer one: the machine's, else one that a step has put into PATH.
+    /// It is asked as a step would ask it: what a step has put in its place is the step's own.
     fn find_node(
         &mut self,
         Node(wanted): Node,
         variables: &[(String, String)],
     ) -> Result<PathBuf, String> {
-        let path = variables.iter().rev().find(|(name, _)| name == "PATH");
-        let path = path.map(|(_, path)| path.as_str()).unwrap_or_default();
-        let node = self.ground.find("node", path);
-        let node = node.ok_or_else(|| {
-            format!("the action asks for Node.js {wanted}, and there is no `node` in PATH")
-        })?;
-        let program = Program::new(&node)
-            .arg("--version")
-            .dir(&self.ground.places.workspace)
-            .envs(variables.iter().cloned());
-        let answer = self.ask(program, NODE_ANSWERS, NODE_SAYS);
-        let (_, said) = answer.map_err(|why| format!("`node --version`: {why}"))?;
-        let version = said.trim_start_matches('v').split('.').next();
-        match version.and_then(|version| version.parse::<u32>().ok()) {
-            Some(version) if version >= wanted => Ok(node),
-            _ => Err(format!(
-                "the action asks for Node.js {wanted}, and {} is `{said}`",
-                node.display()
-            )),
+        let path = |variables: &[(String, String)]| {
+            let found = variables.iter().rev().find(|(name, _)| name == "PATH");
+            found.map(|(_, path)| path.clone()).unwrap_or_default()
+        };
+        let mut tried = Vec::new();
+        for path in [path(&self.ground.environment), path(variables)] {
+            let Some(node) = self.ground.find("node", &path) else { continue };
+            if tried.iter().any(|(known, _)| *known == node) {
+                continue;
+            }
+            let program = Program::new(&node)
+                .arg("--version")
+                .dir(&self.ground.places.workspace)
+                .envs(variables.iter().cloned());
+            let answer = self.ask(program, NODE_ANSWERS, NODE_SAYS);
+            let (_, said) = answer.map_err(|why| format!("`node --version`: {why}"))?;
+            let version = said.trim_start_matches('v').split('.').next();
+            match version.and_then(|version| version.parse::<u32>().ok()) {
+                Some(version) if version >= wanted => return Ok(node),
+                _ => tried.push((node, said)),
+            }
         }
+        let there: Vec<String> =
+            tried.iter().map(|(node, said)| format!("{} is `{said}`", node.display())).collect();
+        Err(if there.is_empty() {
+            format!("the action asks for Node.js {wanted}, and there is no `node` in PATH")
+        } else {
+            format!("the action asks for Node.js {wanted}, and {}", there.join(", "))
+        })
     }
 }
 

@@ -9,7 +9,6 @@ use muster_workflow::workflow::{Action, Step};
 
 use super::action::{Script, Use, as_variables};
 use super::{Done, RunningJob, deadline};
-use crate::actions::folder_of;
 use crate::spec::{StepConclusion, StepEvent};
 
 /// What an action does when all steps are done.
@@ -48,7 +47,8 @@ impl RunningJob<'_> {
                 Ok(env) => self.contexts.with_env(env),
                 Err(_) => self.contexts.view().clone(),
             };
-            let holds = pre.condition.as_ref().map_or(Ok(true), |condition| condition.holds(&view));
+            let condition = pre.condition.as_ref();
+            let holds = condition.map_or(Ok(true), |condition| condition.holds_alone(&view));
             if holds == Ok(false) {
                 continue;
             }
@@ -91,7 +91,7 @@ impl RunningJob<'_> {
         let script = Script {
             key: self.key(of.step),
             node,
-            folder: self.ground.places.actions.join(folder_of(uses)),
+            folder: self.ground.places.actions.join(self.actions.folder_of(uses)),
             env: [of.env.to_vec(), as_variables(inputs)].concat(),
         };
         let program = pre.map(|pre| pre.program.as_str()).unwrap_or_default();
@@ -100,10 +100,12 @@ impl RunningJob<'_> {
         done
     }
 
-    /// Leaves for the end of the job what an action does then; once for each use.
+    /// Leaves for the end of the job what an action does then, once for each use, with what it is given now.
     pub(super) fn leave_post(&mut self, script: Script, post: Option<&Hook>, of: &Use<'_>) {
         let Some(post) = post else { return };
-        if self.posts.iter().any(|known| known.script.key == script.key) {
+        // What came before the first step knew less.
+        if let Some(known) = self.posts.iter_mut().find(|known| known.script.key == script.key) {
+            known.script = script;
             return;
         }
         self.posts.push(Post {
@@ -125,8 +127,8 @@ impl RunningJob<'_> {
             self.notice_cancel();
             self.drain_left_open();
             let view = self.contexts.with_env(&post.script.env);
-            let holds =
-                post.condition.as_ref().map_or(Ok(true), |condition| condition.holds(&view));
+            let condition = post.condition.as_ref();
+            let holds = condition.map_or(Ok(true), |condition| condition.holds_alone(&view));
             if self.exceeded || self.failed_by.is_some() || holds == Ok(false) {
                 continue;
             }
@@ -153,6 +155,7 @@ impl RunningJob<'_> {
             self.contexts.set_status(JobStatus::Failure);
         }
         let at = clock::now_ms();
+        self.last_place = step;
         self.log.step(StepEvent::Finished { step, name, outcome, conclusion, at });
     }
 }

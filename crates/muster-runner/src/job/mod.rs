@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use muster_sys::process::{Program, Running};
 use muster_sys::{clock, tree};
+use muster_workflow::CHECKOUT_INPUTS;
 use muster_workflow::expr::{Contexts, EvalError, JobStatus};
 use muster_workflow::read;
 use muster_workflow::uses::Uses;
@@ -27,7 +28,7 @@ use crate::disk::DiskWatch;
 use crate::files::{CommandFiles, MAX_SUMMARY_BYTES, Said};
 use crate::follow::{Bounds, Ended, Stop, follow};
 use crate::ground::Ground;
-use crate::log::{Allows, Lines, Log, Told};
+use crate::log::{Allows, Lines, Log};
 use crate::marks::mark;
 use crate::spec::{JobConclusion, JobResult, JobSpec, Level, StepConclusion, StepEvent};
 
@@ -111,7 +112,8 @@ struct Background {
 }
 
 impl Background {
-    fn read(step: usize, mut pipe: PipeReader) -> Self {
+    /// Reads on what a step has begun to write.
+    fn read(step: usize, lines: Lines, mut pipe: PipeReader) -> Self {
         let written = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&written);
         std::thread::spawn(move || {
@@ -124,7 +126,7 @@ impl Background {
                 lock(&shared).extend_from_slice(&buffer[..count]);
             }
         });
-        Self { step, lines: Lines::default(), written }
+        Self { step, lines, written }
     }
 
     /// Logs what was written since the last time.
@@ -195,6 +197,8 @@ struct RunningJob<'a> {
     out_of_memory: Option<String>,
     /// Whether it used more than it may.
     exceeded: bool,
+    /// The place of what ended last.
+    last_place: usize,
     /// Why it could not be prepared.
     refused: Option<String>,
     /// How the machine's disk failed it.
@@ -252,6 +256,7 @@ impl<'a> RunningJob<'a> {
             memory_kills: 0,
             out_of_memory: None,
             exceeded: false,
+            last_place: 0,
             refused: None,
             failed_by: None,
             _disk: DiskWatch::start(spec.folder.clone(), spec.disk, cancel.clone()),
@@ -340,6 +345,7 @@ impl<'a> RunningJob<'a> {
         self.contexts.end_step(&step.id, outcome, conclusion, outputs);
         if self.depth == 0 {
             let at = clock::now_ms();
+            self.last_place = place;
             self.log.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
         }
     }
@@ -366,8 +372,16 @@ impl<'a> RunningJob<'a> {
                 [Some(script), shell.as_ref(), working_directory.as_ref()],
             ),
             Action::Uses { uses, with } if uses.is(CHECKOUT) => {
+                let is_known = |name: &str| {
+                    CHECKOUT_INPUTS.iter().any(|known| known.eq_ignore_ascii_case(name))
+                };
+                // Of a workflow this is known before; an action may have it.
+                if let Some((name, _)) = with.iter().find(|(name, _)| !is_known(name)) {
+                    let why = format!("input `{name}` of {CHECKOUT} is not supported yet");
+                    return self.refuse(place, &why);
+                }
                 let input = |name: &str| {
-                    let given = with.iter().find(|(input, _)| input == name);
+                    let given = with.iter().find(|(input, _)| input.eq_ignore_ascii_case(name));
                     given.map_or(Ok(String::new()), |(_, template)| template.text(view))
                 };
                 match (input("ref"), input("path"), input("fetch-depth")) {
@@ -436,21 +450,25 @@ impl<'a> RunningJob<'a> {
             Err(error) => return self.refuse(place, &error.to_string()),
         };
         self.log.begin(allows);
-        let (outcome, told) = self.follow(place, &mut running, bounds);
-        self.left_open.extend(running.into_output().map(|pipe| Background::read(place, pipe)));
+        let (outcome, mut lines) = self.follow(place, &mut running, bounds);
+        let left = running.into_output();
+        // What goes on is no line yet.
+        let ended = left.is_none().then_some(&mut lines);
+        let told = self.log.end(place, ended, &self.ground);
+        self.left_open.extend(left.map(|pipe| Background::read(place, lines, pipe)));
         self.drain_left_open();
         let is_wrong = told.is_failed && outcome == StepConclusion::Success;
         let outcome = if is_wrong { StepConclusion::Failure } else { outcome };
         self.take_files(place, outcome, told.said, files)
     }
 
-    /// Follows a program to its end; also returns what it has told by its output.
+    /// Follows a program to its end; also returns the line that it has not ended.
     fn follow(
         &mut self,
         place: usize,
         running: &mut Running,
         bounds: Bounds,
-    ) -> (StepConclusion, Told) {
+    ) -> (StepConclusion, Lines) {
         let (log, ground, left_open) = (&mut self.log, &self.ground, &mut self.left_open);
         let mut lines = Lines::default();
         let followed = follow(running, self.cancel, bounds, |bytes| {
@@ -462,8 +480,7 @@ impl<'a> RunningJob<'a> {
                 None => log.idle(place, &mut lines),
             }
         });
-        let told = self.log.end(place, &mut lines, &self.ground);
-        (self.judge(place, followed), told)
+        (self.judge(place, followed), lines)
     }
 
     /// Returns how a step went whose program has ended, or was stopped.
@@ -632,7 +649,7 @@ impl<'a> RunningJob<'a> {
     }
 
     fn finish(mut self, definition: &workflow::Job) -> JobResult {
-        let place = definition.steps.len();
+        let place = self.last_place;
         let mut outputs = Vec::new();
         let mut refused = None;
         for (name, template) in &definition.outputs {
@@ -661,6 +678,9 @@ impl<'a> RunningJob<'a> {
             self.log.tell(place, Level::Error, &why);
         }
         self.drain_left_open();
+        for mut background in std::mem::take(&mut self.left_open) {
+            self.log.end_left_over(background.step, &mut background.lines);
+        }
         self.ground.clear();
         let (conclusion, reason) = match (self.stopped, self.contexts.status(), refused) {
             (Some((conclusion, why)), ..) => (conclusion, Some(why)),

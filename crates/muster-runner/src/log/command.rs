@@ -55,17 +55,30 @@ impl Command {
 
 /// Returns whether a line may hold a command: cheap, and true for each that does.
 pub(super) fn may_hold(line: &[u8]) -> bool {
-    let start = line.trim_ascii_start();
-    start.starts_with(NEW.as_bytes())
-        // White space that is not ASCII may stand before it.
-        || (start.first().is_some_and(|byte| !byte.is_ascii()) && has(line, NEW))
-        || has(line, OLD)
+    let has_new = has(line, NEW)
+        && segments(line).any(|segment| {
+            let start = segment.trim_ascii_start();
+            // White space that is not ASCII may stand before it.
+            start.starts_with(NEW.as_bytes()) || start.first().is_some_and(|byte| !byte.is_ascii())
+        });
+    has_new || has(line, OLD)
 }
 
-/// Returns whether what there is of a line may become a command.
+/// Returns whether what there is of a line may become a command, or is one that goes on.
 pub(super) fn may_become(line: &[u8]) -> bool {
-    let start = line.trim_ascii_start();
-    start.is_empty() || NEW.as_bytes().starts_with(start) || may_hold(line) || line.ends_with(b"#")
+    let last = segments(line).last().unwrap_or_default();
+    let start = last.trim_ascii_start();
+    start.is_empty()
+        || NEW.as_bytes().starts_with(start)
+        || may_hold(line)
+        || start.starts_with(NEW.as_bytes())
+        || OLD.as_bytes().starts_with(&line[line.len() - 1..])
+        || line.ends_with(&OLD.as_bytes()[..2])
+}
+
+/// Returns the parts of a line that a carriage return ends: to GitHub's runner they are lines, too.
+fn segments(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b'\r')
 }
 
 fn has(line: &[u8], what: &str) -> bool {

@@ -1,8 +1,9 @@
 //! The forms in which a secret may be written.
 //!
 //! The eleven of GitHub's runner
-//! ([ValueEncoders.cs](https://github.com/actions/runner/blob/main/src/Sdk/DTLogging/Logging/ValueEncoders.cs)), and
-//! Base64 that goes on after the secret.
+//! ([ValueEncoders.cs](https://github.com/actions/runner/blob/main/src/Sdk/DTLogging/Logging/ValueEncoders.cs)), Base64 that
+//! goes on after the secret or has lines, and what common tools write: JSON in ASCII, small letters in addresses, quotes in
+//! shells.
 
 use std::fmt::Write as _;
 
@@ -11,6 +12,8 @@ use base64::prelude::BASE64_STANDARD;
 
 /// The shortest beginning of Base64 that is masked: shorter ones are in every other text.
 const MIN_BASE64: usize = 8;
+/// How long the lines of Base64 are.
+const BASE64_LINE: usize = 76;
 /// The shortest part of a secret that is masked of its own.
 const MIN_PART: usize = 6;
 
@@ -22,8 +25,13 @@ pub(super) fn encodings(value: &str) -> Vec<Vec<u8>> {
         value.replace('"', "\\\""),
         value.replace('\'', "''"),
         json(value),
+        json_in_ascii(value),
         uri(value),
+        in_small_letters(&uri(value)),
         xml(value),
+        xml(value).replace("&apos;", "&#39;"),
+        xml(value).replace("&apos;", "&#x27;"),
+        value.replace('\'', "'\\''"),
         unquoted(value).to_owned(),
     ];
     let (before, after) = around_ampersand(value);
@@ -37,6 +45,10 @@ pub(super) fn encodings(value: &str) -> Vec<Vec<u8>> {
             all.push(whole);
         }
     }
+    // `base64` writes lines.
+    let encoded = BASE64_STANDARD.encode(value);
+    let lines = encoded.as_bytes().chunks(BASE64_LINE).filter(|line| line.len() >= MIN_BASE64);
+    all.extend(lines.map(|line| String::from_utf8_lossy(line).into_owned()));
     all.into_iter().map(String::into_bytes).collect()
 }
 
@@ -61,6 +73,21 @@ fn json(value: &str) -> String {
     text
 }
 
+/// The same with numbers for what is not ASCII.
+fn json_in_ascii(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for char in json(value).chars() {
+        if char.is_ascii() {
+            text.push(char);
+        } else {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                write!(text, "\\u{unit:04x}").ok();
+            }
+        }
+    }
+    text
+}
+
 /// As a part of an address: all but what RFC 3986 reserves for nothing.
 fn uri(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
@@ -73,6 +100,19 @@ fn uri(value: &str) -> String {
                 write!(text, "%{other:02X}").ok();
             }
         }
+    }
+    text
+}
+
+/// An address with small letters in what stands for bytes.
+fn in_small_letters(uri: &str) -> String {
+    let mut parts = uri.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (byte, rest) = part.split_at(part.len().min(2));
+        text.push('%');
+        text.push_str(&byte.to_ascii_lowercase());
+        text.push_str(rest);
     }
     text
 }

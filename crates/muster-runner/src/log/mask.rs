@@ -7,34 +7,32 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-
 use super::encode::encodings;
 
 /// What stands in place of a secret.
-pub(super) const MASK: &[u8] = b"***";
+pub(super) const MASK: &str = "***";
 /// The most bytes of all that is masked in a job.
 const MAX_BYTES: usize = 8 << 20;
-/// So much is searched for by the fastest automaton, which is the largest in memory.
-const MAX_FAST: usize = 16 << 10;
+/// A longer pattern is several, which lie in it side by side: wherever it stands, they stand.
+const MAX_PATTERN: usize = 16 << 10;
+/// So many bytes of a pattern are looked at first.
+const BEGINNING: usize = 3;
+/// How many bits say which beginnings there are.
+const BITS: usize = 1 << 18;
 
 /// What is masked.
 #[derive(Debug, Default)]
 pub(crate) struct Masks {
-    /// In order, to find out what may still become one.
+    /// In order: those that a text begins with are found by it, and what may still become one.
     patterns: BTreeSet<Vec<u8>>,
-    /// Automata, each for at least twice as much as the next: one more mask costs little, however many there are.
-    searches: Vec<Search>,
-    /// What no automaton knows yet.
-    fresh: Vec<Vec<u8>>,
+    /// Which beginnings patterns have, by a number made of them; few that are none have the same.
+    beginnings: Vec<u64>,
+    /// Whether there are patterns that are shorter than a beginning.
+    has_short: bool,
     longest: usize,
     bytes: usize,
-}
-
-#[derive(Debug)]
-struct Search {
-    patterns: Vec<Vec<u8>>,
-    automaton: AhoCorasick,
+    /// Whether there was more to mask than is kept: nothing is shown any more.
+    is_full: bool,
 }
 
 /// There is more to mask than muster keeps.
@@ -56,30 +54,52 @@ impl Masks {
     ///
     /// # Errors
     ///
-    /// When there is no room for it; a part of it may be masked.
+    /// When there is no room for it: then all is masked from here on.
     pub(crate) fn add(&mut self, value: &str) -> Result<(), TooMuch> {
         let lines = value.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty());
         for value in std::iter::once(value).chain(lines) {
             for pattern in encodings(value) {
-                self.pattern(pattern)?;
+                self.pattern(&pattern)?;
             }
         }
         Ok(())
     }
 
-    fn pattern(&mut self, pattern: Vec<u8>) -> Result<(), TooMuch> {
-        let is_one = !pattern.is_empty() && !pattern.contains(&b'\n') && !pattern.contains(&b'\r');
-        if !is_one || self.patterns.contains(&pattern) {
+    fn pattern(&mut self, pattern: &[u8]) -> Result<(), TooMuch> {
+        if pattern.is_empty() || pattern.contains(&b'\n') || pattern.contains(&b'\r') {
             return Ok(());
         }
-        if self.bytes + pattern.len() > MAX_BYTES {
-            return Err(TooMuch);
+        let mut pieces = pattern.chunks_exact(MAX_PATTERN).collect::<Vec<_>>();
+        if !pattern.len().is_multiple_of(MAX_PATTERN) {
+            // The last one is as long as the others, where it can be.
+            pieces.push(&pattern[pattern.len().saturating_sub(MAX_PATTERN)..]);
         }
-        self.bytes += pattern.len();
-        self.longest = self.longest.max(pattern.len());
-        self.patterns.insert(pattern.clone());
-        self.fresh.push(pattern);
+        for piece in pieces {
+            if self.patterns.contains(piece) {
+                continue;
+            }
+            if self.bytes + piece.len() > MAX_BYTES {
+                self.is_full = true;
+                return Err(TooMuch);
+            }
+            self.bytes += piece.len();
+            self.longest = self.longest.max(piece.len());
+            match piece.first_chunk::<BEGINNING>() {
+                Some(beginning) => {
+                    self.beginnings.resize(BITS / 64, 0);
+                    let bit = bit(*beginning);
+                    self.beginnings[bit / 64] |= 1 << (bit % 64);
+                }
+                None => self.has_short = true,
+            }
+            self.patterns.insert(piece.to_vec());
+        }
         Ok(())
+    }
+
+    /// Returns whether nothing is shown any more.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Returns how many bytes back from the end of a text a secret may begin that is not whole yet.
@@ -88,7 +108,10 @@ impl Masks {
     }
 
     /// Returns a text with its secrets masked.
-    pub(crate) fn text(&mut self, text: &str) -> String {
+    pub(crate) fn text(&self, text: &str) -> String {
+        if self.is_full && !text.is_empty() {
+            return MASK.to_owned();
+        }
         let mut masked = Vec::with_capacity(text.len());
         // No mask holds a line's end, so a text of several is masked as one.
         self.write(text.as_bytes(), text.len(), Joint::default(), &mut masked);
@@ -96,8 +119,9 @@ impl Masks {
     }
 
     /// Returns whether a text holds a secret.
-    pub(crate) fn are_in(&mut self, text: &str) -> bool {
-        !self.find(text.as_bytes()).is_empty()
+    pub(crate) fn are_in(&self, text: &str) -> bool {
+        let text = text.as_bytes();
+        self.is_full || (0..text.len()).any(|at| self.longest_at(&text[at..]) > 0)
     }
 
     /// Returns how much of a text that may go on is no beginning of a secret.
@@ -113,61 +137,61 @@ impl Masks {
 
     /// Writes the first `upto` bytes of a text, masked, and says how it goes on. What follows them decides, too, what is
     /// a secret.
-    pub(super) fn write(
-        &mut self,
-        text: &[u8],
-        upto: usize,
-        joint: Joint,
-        out: &mut Vec<u8>,
-    ) -> Joint {
+    pub(super) fn write(&self, text: &[u8], upto: usize, joint: Joint, out: &mut Vec<u8>) -> Joint {
+        if self.is_full {
+            return Joint::default();
+        }
+        if self.patterns.is_empty() {
+            out.extend_from_slice(&text[..upto]);
+            return Joint::default();
+        }
         let Joint { covered: mut end, mut is_masked } = joint;
         let mut next = end.min(upto);
-        for (from, to) in self.find(text) {
-            if from >= upto {
-                break;
+        for at in 0..upto {
+            let length = self.longest_at(&text[at..]);
+            if length == 0 {
+                continue;
             }
             // What touches a mask is a part of it.
-            if !is_masked || from > end {
-                out.extend_from_slice(&text[next..from]);
-                out.extend_from_slice(MASK);
+            if !is_masked || at > end {
+                out.extend_from_slice(&text[next..at]);
+                out.extend_from_slice(MASK.as_bytes());
             }
             is_masked = true;
-            end = end.max(to);
+            end = end.max(at + length);
             next = end.min(upto);
         }
         out.extend_from_slice(&text[next..upto]);
         Joint { covered: end.saturating_sub(upto), is_masked: is_masked && end >= upto }
     }
 
-    /// Returns where secrets are, in the order of their beginnings; they may overlap.
-    fn find(&mut self, text: &[u8]) -> Vec<(usize, usize)> {
-        self.build();
-        let mut found = Vec::new();
-        for search in &self.searches {
-            let all = search.automaton.find_overlapping_iter(text);
-            found.extend(all.map(|at| (at.start(), at.end())));
+    /// Returns how long the longest secret is that a text begins with; 0 where it begins with none.
+    fn longest_at(&self, text: &[u8]) -> usize {
+        let may_begin = text.first_chunk::<BEGINNING>().is_some_and(|beginning| {
+            let bit = bit(*beginning);
+            self.beginnings.get(bit / 64).is_some_and(|bits| bits & (1 << (bit % 64)) != 0)
+        });
+        if !may_begin && !self.has_short {
+            return 0;
         }
-        found.sort_unstable();
-        found
+        // What a text begins with is no greater than it, and of those the longest is the greatest.
+        let mut text = &text[..text.len().min(self.longest)];
+        while !text.is_empty() {
+            let bounds = (Bound::Unbounded, Bound::Included(text));
+            let Some(before) = self.patterns.range::<[u8], _>(bounds).next_back() else { return 0 };
+            let shared = before.iter().zip(text).take_while(|(one, other)| one == other).count();
+            if shared == before.len() {
+                return shared;
+            }
+            text = &text[..shared];
+        }
+        0
     }
+}
 
-    /// Makes automata of what is new.
-    fn build(&mut self) {
-        if self.fresh.is_empty() {
-            return;
-        }
-        let mut patterns = std::mem::take(&mut self.fresh);
-        while let Some(last) = self.searches.pop_if(|last| last.patterns.len() < 2 * patterns.len())
-        {
-            patterns.extend(last.patterns);
-        }
-        let bytes: usize = patterns.iter().map(Vec::len).sum();
-        let kind = (bytes <= MAX_FAST).then_some(AhoCorasickKind::DFA);
-        let mut builder = AhoCorasick::builder();
-        let built = builder.match_kind(MatchKind::Standard).kind(kind).build(&patterns);
-        match built {
-            Ok(automaton) => self.searches.push(Search { patterns, automaton }),
-            Err(error) => unreachable!("{MAX_BYTES} bytes are within its bounds: {error}"),
-        }
-    }
+/// Makes a number of a beginning.
+fn bit([first, second, third]: [u8; BEGINNING]) -> usize {
+    let all = u32::from(first) << 16 | u32::from(second) << 8 | u32::from(third);
+    // Multiplied by an odd number that spreads them (Knuth's), the high bits tell them apart.
+    (all.wrapping_mul(0x9E37_79B1) >> 14) as usize
 }

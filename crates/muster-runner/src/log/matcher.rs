@@ -11,6 +11,11 @@ use crate::spec::Level;
 pub(super) const MAX_FILE: u64 = 1 << 20;
 /// The most matchers at once.
 const MAX_MATCHERS: usize = 100;
+/// The most patterns of a matcher.
+const MAX_PATTERNS: usize = 20;
+/// The most bytes of a pattern, and of what it is compiled to.
+const MAX_REGEXP: usize = 4 << 10;
+const MAX_COMPILED: usize = 256 << 10;
 /// A pattern that tries more than this on a line does not match it.
 const MAX_STEPS: usize = 100_000;
 /// A matcher that was too slow so often is removed.
@@ -277,6 +282,9 @@ impl MatcherFile {
             return wrong("`severity` is one of error, warning, notice");
         }
         let count = self.pattern.len();
+        if count > MAX_PATTERNS {
+            return wrong(&format!("it has more than {MAX_PATTERNS} patterns"));
+        }
         if count == 0 {
             return wrong("it has no pattern");
         }
@@ -288,7 +296,13 @@ impl MatcherFile {
             if pattern.is_loop && pattern.groups.message.is_none() {
                 return wrong("a pattern with `loop` needs `message`");
             }
-            let regexp = RegexBuilder::new(&pattern.regexp).backtrack_limit(MAX_STEPS).build();
+            if pattern.regexp.len() > MAX_REGEXP {
+                return wrong(&format!("`regexp` has more than {MAX_REGEXP} bytes"));
+            }
+            let regexp = RegexBuilder::new(&dialect(&pattern.regexp))
+                .backtrack_limit(MAX_STEPS)
+                .delegate_size_limit(MAX_COMPILED)
+                .build();
             let regexp = match regexp {
                 Ok(regexp) => regexp,
                 Err(error) => return wrong(&format!("`regexp`: {error}")),
@@ -339,6 +353,39 @@ impl Groups {
             ("fromPath", self.from_path),
         ]
     }
+}
+
+/// Returns a regular expression of JavaScript in the words of the library, where they differ: in a class `[` and doubled
+/// signs are characters, and `\\<` and `\\>` are always.
+fn dialect(regexp: &str) -> String {
+    let mut text = String::with_capacity(regexp.len() + 8);
+    let mut chars = regexp.chars().peekable();
+    let mut is_class = false;
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => match chars.next() {
+                Some(plain @ ('<' | '>')) => text.push(plain),
+                Some(next) => text.extend(['\\', next]),
+                None => text.push('\\'),
+            },
+            '[' if is_class => text.push_str("\\["),
+            '[' => {
+                is_class = true;
+                text.push('[');
+                if chars.next_if_eq(&'^').is_some() {
+                    text.push('^');
+                }
+            }
+            ']' if is_class => {
+                is_class = false;
+                text.push(']');
+            }
+            '&' | '~' if is_class => text.extend(['\\', char]),
+            '-' if is_class && chars.peek() == Some(&'-') => text.push_str("\\-"),
+            other => text.push(other),
+        }
+    }
+    text
 }
 
 /// Returns a line without what colours it.

@@ -15,7 +15,7 @@ mod tests;
 use std::path::{Component, Path, PathBuf};
 
 use self::command::{Command, STOP};
-use self::lines::Take;
+use self::lines::{MAX_COMMAND, Take};
 use self::mask::{Masks, TooMuch};
 use self::matcher::{Match, Matchers, without_colours};
 use crate::Listener;
@@ -32,6 +32,8 @@ const MAX_ANNOTATIONS: usize = 10;
 const MAX_MESSAGE: usize = 4_096;
 /// The most characters of its title, and of the name of its file.
 const MAX_TITLE: usize = 255;
+/// The most bytes of what a step says by commands of one kind, as in its files.
+const MAX_KEPT: usize = 10 << 20;
 /// A longer token of `stop-commands` is masked.
 const SHORT_TOKEN: usize = 6;
 
@@ -44,8 +46,6 @@ pub(crate) struct Log<'a> {
     is_debug: bool,
     program: Talk,
     annotations: Count,
-    /// Whether there is more to mask than can be: nothing of the job is shown any more.
-    is_withheld: bool,
 }
 
 /// What the program that runs has told so far.
@@ -121,17 +121,16 @@ impl<'a> Log<'a> {
             is_debug,
             program: Talk::default(),
             annotations: Count::default(),
-            is_withheld: false,
         })
     }
 
     /// Returns a text with the secrets in it masked.
-    pub(crate) fn masked(&mut self, text: &str) -> String {
+    pub(crate) fn masked(&self, text: &str) -> String {
         self.masks.text(text)
     }
 
     /// Returns whether a text holds a secret.
-    pub(crate) fn holds_secret(&mut self, text: &str) -> bool {
+    pub(crate) fn holds_secret(&self, text: &str) -> bool {
         self.masks.are_in(text)
     }
 
@@ -160,7 +159,7 @@ impl<'a> Log<'a> {
             );
             self.say(*step, &line);
         }
-        let masks = &mut self.masks;
+        let masks = &self.masks;
         self.listener.step(match event {
             StepEvent::Started { step, name, at } => {
                 StepEvent::Started { step, name: masks.text(&name), at }
@@ -183,7 +182,7 @@ impl<'a> Log<'a> {
     /// Nothing was written for a while.
     pub(crate) fn idle(&mut self, step: usize, lines: &mut Lines) {
         let mut out = Vec::new();
-        lines.rest(&mut self.masks, &mut out);
+        lines.rest(&self.masks, &mut out);
         self.output(step, &out);
         self.listener.idle();
     }
@@ -199,9 +198,11 @@ impl<'a> Log<'a> {
         self.with(step, ground, |masks, listening, out| lines.push(bytes, masks, listening, out));
     }
 
-    /// The program of a step has ended; returns what it has told.
-    pub(crate) fn end(&mut self, step: usize, lines: &mut Lines, ground: &Ground) -> Told {
-        self.with(step, ground, |masks, listening, out| lines.end(masks, listening, out));
+    /// The program of a step has ended; returns what it has told. Without `lines` what it has begun to write goes on.
+    pub(crate) fn end(&mut self, step: usize, lines: Option<&mut Lines>, ground: &Ground) -> Told {
+        if let Some(lines) = lines {
+            self.with(step, ground, |masks, listening, out| lines.end(masks, listening, out));
+        }
         let Talk { said, is_failed, .. } = std::mem::take(&mut self.program);
         Told { said, is_failed }
     }
@@ -210,6 +211,13 @@ impl<'a> Log<'a> {
     pub(crate) fn left_over(&mut self, step: usize, lines: &mut Lines, bytes: &[u8]) {
         let mut out = Vec::new();
         lines.push(bytes, &mut self.masks, &mut Deaf, &mut out);
+        self.output(step, &out);
+    }
+
+    /// Nothing more comes of it.
+    pub(crate) fn end_left_over(&mut self, step: usize, lines: &mut Lines) {
+        let mut out = Vec::new();
+        lines.end(&mut self.masks, &mut Deaf, &mut out);
         self.output(step, &out);
     }
 
@@ -225,33 +233,32 @@ impl<'a> Log<'a> {
             ground,
             is_debug: self.is_debug,
             annotations: Vec::new(),
-            overflow: None,
         };
+        let was_full = self.masks.is_full();
         let mut out = Vec::new();
         take(&mut self.masks, &mut listening, &mut out);
-        let Listening { annotations, overflow, .. } = listening;
+        let annotations = listening.annotations;
         self.output(step, &out);
         for annotation in annotations {
             self.annotate(step, annotation);
         }
-        if let Some(TooMuch) = overflow.filter(|_| !self.is_withheld) {
-            self.tell(
-                step,
-                Level::Error,
-                &format!("{TooMuch}. What the job writes is not shown any more"),
-            );
-            self.is_withheld = true;
+        if self.masks.is_full() && !was_full {
+            let why = format!("{TooMuch}. What the job says is not shown any more");
+            self.listener.output(step, format!("{}{why}\n", mark(Level::Error)).as_bytes());
         }
     }
 
     fn output(&mut self, step: usize, bytes: &[u8]) {
-        if !bytes.is_empty() && !self.is_withheld {
+        if !bytes.is_empty() {
             self.listener.output(step, bytes);
         }
     }
 
     /// Keeps an annotation, if there is room.
     fn annotate(&mut self, step: usize, mut annotation: Annotation) {
+        if self.masks.is_full() {
+            return;
+        }
         if self.annotations.step != step {
             self.annotations = Count { step, ..Count::default() };
         }
@@ -286,9 +293,11 @@ impl Take for Deaf {
         false
     }
 
-    fn take(&mut self, _: &[u8], _: &mut Masks, _: &mut Vec<u8>) -> bool {
+    fn take(&mut self, _: &[u8], _: bool, _: &mut Masks, _: &mut Vec<u8>) -> bool {
         false
     }
+
+    fn refuse(&mut self, _: &mut Masks, _: &mut Vec<u8>) {}
 }
 
 /// Listens to the lines of a program.
@@ -298,7 +307,6 @@ struct Listening<'l> {
     ground: &'l Ground,
     is_debug: bool,
     annotations: Vec<Annotation>,
-    overflow: Option<TooMuch>,
 }
 
 impl Take for Listening<'_> {
@@ -306,21 +314,62 @@ impl Take for Listening<'_> {
         !self.matchers.is_empty() || command::may_hold(line)
     }
 
-    fn take(&mut self, line: &[u8], masks: &mut Masks, out: &mut Vec<u8>) -> bool {
+    fn take(&mut self, line: &[u8], is_begun: bool, masks: &mut Masks, out: &mut Vec<u8>) -> bool {
         let text = String::from_utf8_lossy(line);
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let text = text.strip_suffix('\r').unwrap_or(text);
         let mut lines = Vec::new();
-        let is_taken = self.command(text, masks, &mut lines) || self.problem(text, &mut lines);
-        for line in lines {
-            out.extend_from_slice(masks.text(&line).as_bytes());
+        let mut is_taken = self.commands(text, masks, &mut lines);
+        if is_taken && is_begun && !masks.is_full() {
+            // What is shown of it stays.
             out.push(b'\n');
         }
+        if !is_taken {
+            is_taken = self.problem(text, &mut lines) && !is_begun;
+            if is_begun {
+                lines.clear();
+            }
+        }
+        write(&lines, masks, out);
         is_taken
+    }
+
+    fn refuse(&mut self, masks: &mut Masks, out: &mut Vec<u8>) {
+        let mut lines = Vec::new();
+        self.note(
+            Level::Error,
+            &format!("a command has more than {MAX_COMMAND} bytes"),
+            &mut lines,
+        );
+        self.talk.is_failed = true;
+        write(&lines, masks, out);
+    }
+}
+
+fn write(lines: &[String], masks: &Masks, out: &mut Vec<u8>) {
+    for line in lines.iter().filter(|_| !masks.is_full()) {
+        out.extend_from_slice(masks.text(line).as_bytes());
+        out.push(b'\n');
     }
 }
 
 impl Listening<'_> {
+    /// Does what the parts of a line command, where any does. `lines` are written in its place.
+    fn commands(&mut self, line: &str, masks: &mut Masks, lines: &mut Vec<String>) -> bool {
+        let mut is_any = false;
+        for part in line.split('\r').filter(|part| !part.is_empty()) {
+            if self.command(part, masks, lines) {
+                is_any = true;
+            } else {
+                lines.push(part.to_owned());
+            }
+        }
+        if !is_any {
+            lines.clear();
+        }
+        is_any
+    }
+
     /// Does what a line commands, where it does. `lines` are written in its place.
     fn command(&mut self, line: &str, masks: &mut Masks, lines: &mut Vec<String>) -> bool {
         let Some(command) = Command::read(line, self.talk.token.as_deref()) else { return false };
@@ -341,7 +390,7 @@ impl Listening<'_> {
         if let Err(why) = self.follow(&command, line, masks, lines) {
             // What is to be masked is in no message.
             let what = if name == "add-mask" { "::add-mask::" } else { line.trim() };
-            let why = format!("the command `{what}` cannot be followed: {why}");
+            let why = format!("the command `{}` cannot be followed: {why}", cut(what, MAX_TITLE));
             lines.push(format!("{}{why}", mark(Level::Error)));
             self.annotations.push(plain(Level::Error, why));
             self.talk.is_failed = true;
@@ -378,24 +427,27 @@ impl Listening<'_> {
                 if self.talk.is_echoed {
                     lines.push("::add-mask::***".to_owned());
                 }
-                if let Err(overflow) = masks.add(data) {
-                    self.overflow = Some(overflow);
-                    return Err(overflow.to_string());
-                }
+                masks.add(data).map_err(|overflow| overflow.to_string())?;
             }
             "add-matcher" | "remove-matcher" => self.matcher(command, lines)?,
-            "set-output" => self.talk.said.outputs.push((name()?, data.clone())),
-            "save-state" => self.talk.said.state.push((name()?, data.clone())),
+            "set-output" => keep(&mut self.talk.said.outputs, name()?, data)?,
+            "save-state" => keep(&mut self.talk.said.state, name()?, data)?,
             "set-env" if self.talk.allows.variables => match name()? {
                 name if name.eq_ignore_ascii_case(NODE_OPTIONS) => {
                     self.note(Level::Error, &format!("`{name}` cannot be set from a step"), lines);
                 }
-                name => self.talk.said.env.push((name, data.clone())),
+                name => keep(&mut self.talk.said.env, name, data)?,
             },
             "add-path" if self.talk.allows.variables && data.is_empty() => {
                 return Err("it needs a path".to_owned());
             }
-            "add-path" if self.talk.allows.variables => self.talk.said.paths.push(data.clone()),
+            "add-path" if self.talk.allows.variables => {
+                let bytes: usize = self.talk.said.paths.iter().map(String::len).sum();
+                if bytes + data.len() > MAX_KEPT {
+                    return Err(format!("the paths have more than {MAX_KEPT} bytes"));
+                }
+                self.talk.said.paths.push(data.clone());
+            }
             "set-env" | "add-path" => return Err(unsecure.to_owned()),
             "echo" => match data.trim().to_ascii_lowercase().as_str() {
                 "on" => self.talk.is_echoed = true,
@@ -410,7 +462,7 @@ impl Listening<'_> {
                     return Err("it needs a word of its own, that is no command".to_owned());
                 }
                 if data.len() > SHORT_TOKEN {
-                    self.overflow = masks.add(data).err();
+                    masks.add(data).map_err(|overflow| overflow.to_string())?;
                 }
                 lines.push(line.to_owned());
                 self.talk.token = Some(data.clone());
@@ -526,6 +578,17 @@ impl Listening<'_> {
         let is_there = matches!(self.ground.read_in_workspace(below, 0), Ok(Some(_)));
         is_there.then(|| below.to_string_lossy().into_owned())
     }
+}
+
+/// Keeps a value by its name, the last that is given.
+fn keep(all: &mut Vec<(String, String)>, name: String, value: &str) -> Result<(), String> {
+    all.retain(|(known, _)| *known != name);
+    let bytes: usize = all.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes + name.len() + value.len() > MAX_KEPT {
+        return Err(format!("the values of the step have more than {MAX_KEPT} bytes"));
+    }
+    all.push((name, value.to_owned()));
+    Ok(())
 }
 
 /// Leaves out of lines and columns what makes no sense, as GitHub does.

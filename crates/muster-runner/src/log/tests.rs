@@ -40,8 +40,13 @@ fn secrets_are_masked_in_all_their_forms() {
     [p\"a'ss&wörd<1>]
     [p"a''ss&wörd<1>]
     [p\"a'ss&wörd<1>]
+    [p\"a'ss&w\u00f6rd<1>]
     [p%22a%27ss%26w%C3%B6rd%3C1%3E]
+    [p%22a%27ss%26w%c3%b6rd%3c1%3e]
     [p&quot;a&apos;ss&amp;wörd&lt;1&gt;]
+    [p&quot;a&#39;ss&amp;wörd&lt;1&gt;]
+    [p&quot;a&#x27;ss&amp;wörd&lt;1&gt;]
+    [p"a'\''ss&wörd<1>]
     []
     [p"a'ss&]
     [wörd<1>]
@@ -51,10 +56,16 @@ fn secrets_are_masked_in_all_their_forms() {
     [ImEnc3Mmd8O2cmQ8]
     [YSdzcyZ3w7ZyZDwxPg==]
     [YSdzcyZ3w7ZyZDwx]
+    [cCJhJ3NzJnfDtnJkPDE+]
     "#);
     for line in masked(&[secret], &forms).lines() {
         assert!(["[***]", "[]"].contains(&line), "{line}");
     }
+    // `base64` writes lines.
+    let long = "a secret that is longer than a line of Base64, which has seventy-six characters";
+    let lines = encodings(long).into_iter().map(|form| String::from_utf8(form).unwrap());
+    let lines: Vec<String> = lines.filter(|form| form.len() == 76).collect();
+    assert_eq!(masked(&[long], &lines.join("\n")), vec!["***"; lines.len()].join("\n"));
 }
 
 #[test]
@@ -74,7 +85,7 @@ fn a_line_that_may_become_a_secret_waits() {
     masks.add("hunter2").unwrap();
     let (mut lines, mut out) = (Lines::default(), Vec::new());
     lines.push(b"Password: hunt", &mut masks, &mut Deaf, &mut out);
-    lines.rest(&mut masks, &mut out);
+    lines.rest(&masks, &mut out);
     assert_eq!(out, b"Password: ");
     lines.push(b"er2!\n", &mut masks, &mut Deaf, &mut out);
     assert_eq!(out, b"Password: ***!\n");
@@ -268,4 +279,47 @@ fn a_matcher_that_tries_too_long_is_removed() {
     }
     assert_eq!(removed, ["slow"]);
     assert!(matchers.is_empty());
+}
+
+#[test]
+fn masks_have_a_bound_in_memory_and_time() {
+    let mut masks = Masks::default();
+    // One in the other: each place of a text begins a thousand.
+    (1..300).for_each(|length| masks.add(&"a".repeat(length)).unwrap());
+    assert_eq!(masks.text(&"a".repeat(20_000)), "***");
+    // What is very long is several.
+    let long: String =
+        (0..100_000_u32).map(|at| char::from(b'b' + (at.wrapping_mul(at) % 23) as u8)).collect();
+    masks.add(&long).unwrap();
+    assert!(masks.reach() < 20_000);
+    assert_eq!(masks.text(&format!(".{long}.")), ".***.");
+    let many = (0..1_000_000).try_for_each(|number| masks.add(&format!("{number:02000}")));
+    assert!(many.is_err());
+    // From there on nothing is shown.
+    assert_eq!(masks.text("anything"), "***");
+    assert!(masks.are_in("anything"));
+    assert_eq!(through(&mut masks, &[b"anything\n", b"more"]), b"");
+}
+
+#[test]
+fn regular_expressions_are_those_of_javascript() {
+    let file = |regexp: &str| {
+        let pattern = serde_json::json!({"regexp": regexp, "file": 1, "message": 2});
+        serde_json::json!({"problemMatcher": [{"owner": "x", "pattern": [pattern]}]}).to_string()
+    };
+    for (regexp, line) in [
+        (r"^(.+)\[([^[\]]+)\]", "a[b]"),
+        (r"^(?:\s+\d+\>)?([^\s].*): (.*)", "  1>a: b"),
+        (r"^([a&&--~~]+): (.*)", "a: b"),
+        (r"^([^\]]*)](.*)", "a]b"),
+        (r"^(\w+)(?=:):(.*)", "a:b"),
+    ] {
+        let told = problems(&file(regexp), &[line]);
+        assert!(
+            told.contains(r#"file: Some("a")"#) && told.contains(r#"message: Some("b")"#),
+            "{regexp}: {told}"
+        );
+    }
+    let large = file(&r"\w{150}".repeat(100));
+    assert!(problems(&large, &[]).contains("`regexp`"), "{}", problems(&large, &[]));
 }

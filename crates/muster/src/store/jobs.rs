@@ -263,8 +263,8 @@ async fn step(
         StepEvent::Environment { name, url } => {
             sqlx::query("UPDATE jobs SET environment = $2, environment_url = $3 WHERE id = $1")
                 .bind(job_id)
-                .bind(name)
-                .bind(url)
+                .bind(name.replace('\0', "\u{fffd}"))
+                .bind(url.map(|url| url.replace('\0', "\u{fffd}")))
         }
         StepEvent::Uses { uses, sha } => sqlx::query(
             "INSERT INTO actions (run_id, uses, sha) SELECT run_id, $2, $3 FROM jobs WHERE id = $1 \

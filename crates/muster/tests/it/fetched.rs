@@ -106,7 +106,7 @@ runs:
 "#;
 
 const JS: &str = "name: JS\ndescription: d\ninputs: {who: {default: nobody}}\n\
-                  runs: {using: node20, pre: pre.js, main: main.js, post: post.js}\n";
+                  runs: {using: node20, pre: pre.js, main: main.js, post: post.js, post-if: \"runner.os == 'Linux'\"}\n";
 
 fn tools(hub: &Hub) {
     let script = |word: &str| {
@@ -142,7 +142,8 @@ fn actions_are_fetched_with_those_that_they_use() {
 - {{id: one, uses: Octo/say@release/1, with: {{what: one}}}}
 - {{uses: Octo/say@main, with: {{what: two}}}}
 - {{uses: Octo/say@{first}}}
-- {{uses: octo/tools/deep/js@v1, with: {{who: me}}, env: {{COLOUR: red}}}}
+- {{uses: octo/tools/deep/js@v1, with: {{who: '${{{{ steps.one.outputs.said }}}}'}}, env: {{COLOUR: red}}}}
+- {{uses: OCTO/Tools/deep/js@v1}}
 - run: echo "${{{{ steps.one.outputs.said }}}} [${{{{ github.action_repository }}}}] [$GITHUB_ACTION_REF]"
 "#
         ),
@@ -150,8 +151,11 @@ fn actions_are_fetched_with_those_that_they_use() {
     assert_snapshot!(hub.told(&scene, &[]).replace(&first, "[first]"), @r#"
     .github/workflows/ci.yml
     ▸ Pre Run octo/tools/deep/js@v1
-    │ pre me undefined octo/tools red
+    │ pre  undefined octo/tools red
     ✓ Pre Run octo/tools/deep/js@v1 [time]
+    ▸ Pre Run OCTO/Tools/deep/js@v1
+    │ pre nobody undefined OCTO/Tools undefined
+    ✓ Pre Run OCTO/Tools/deep/js@v1 [time]
     ▸ Run Octo/say@release/1
     │ Run echo "one by $GITHUB_ACTION_REPOSITORY at $GITHUB_ACTION_REF, release/1"
     │ one by Octo/say at release/1, release/1
@@ -183,8 +187,11 @@ fn actions_are_fetched_with_those_that_they_use() {
     │ again Octo/say
     ✓ Run Octo/say@[first] [time]
     ▸ Run octo/tools/deep/js@v1
-    │ main me pre undefined octo/tools red
+    │ main one pre undefined octo/tools red
     ✓ Run octo/tools/deep/js@v1 [time]
+    ▸ Run OCTO/Tools/deep/js@v1
+    │ main nobody pre undefined OCTO/Tools undefined
+    ✓ Run OCTO/Tools/deep/js@v1 [time]
     ▸ Run echo "one [] [$GITHUB_ACTION_REF]"
     │ one [] []
     ✓ Run echo "one [] [$GITHUB_ACTION_REF]" [time]
@@ -197,8 +204,11 @@ fn actions_are_fetched_with_those_that_they_use() {
     ▸ Post Run octo/tools/deep/js@v1
     │ post one main undefined octo/tools undefined
     ✓ Post Run octo/tools/deep/js@v1 [time]
+    ▸ Post Run OCTO/Tools/deep/js@v1
+    │ post nobody main pre undefined OCTO/Tools undefined
+    ✓ Post Run OCTO/Tools/deep/js@v1 [time]
     ▸ Post Run octo/tools/deep/js@v1
-    │ post me main pre undefined octo/tools red
+    │ post one main pre undefined octo/tools red
     ✓ Post Run octo/tools/deep/js@v1 [time]
     .github/workflows/ci.yml: success
       test  success  [time]
@@ -260,7 +270,7 @@ fn what_is_kept_needs_nobody() {
     let problems: Vec<&str> = told.lines().filter(|line| line.contains("Warning")).collect();
     assert_snapshot!(masked(&problems.join("\n")).replace(&sha, "[sha]"), @"
     │ Warning: octo/say@v1 is taken to be [sha], as it was before: git ls-remote failed: fatal: [path] does not appear to be a git repository
-    │ Warning: octo/tools@v1 is taken to be 3e9e6c39605ec758d6e538103a44899473b477b7, as it was before: git ls-remote failed: fatal: [path] does not appear to be a git repository
+    │ Warning: octo/tools@v1 is taken to be b1ceaeeab4112ca4b318bcb1f56d8c7850214de3, as it was before: git ls-remote failed: fatal: [path] does not appear to be a git repository
     ");
     assert!(told.ends_with("exit 0"), "{told}");
 }

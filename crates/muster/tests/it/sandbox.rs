@@ -415,7 +415,8 @@ case "$1" in
 check) echo "old-linux - Update available : 1 -> 2"; echo "new-linux - Up to date : 2"; exit 100 ;;
 show) echo "old-linux (default)" ;;
 component) if [ -L "$at/old-linux" ]; then echo "it is read only" >&2; exit 1; fi; echo "added $3" ;;
-*) for name in old new; do
+*) case "$*" in *--component*) if [ -L "$at/new-linux" ]; then echo "new is read only" >&2; exit 1; fi ;; esac
+for name in old new; do
     case "$* " in *"$name "*) if [ -e "$at/$name-linux" ]; then echo "$name unchanged"; else mkdir "$at/$name-linux"; echo "$name installed"; fi ;; esac
 done ;;
 esac
@@ -430,7 +431,8 @@ esac
         r#"rustup toolchain install new --profile minimal; rustup update new
 rustup show; rustup toolchain install old new; ls "$RUSTUP_HOME/update-hashes"
 rm -r "$RUSTUP_HOME/toolchains/old-linux"; ln -s /opt "$RUSTUP_HOME/toolchains/old-linux"; rustup component add clippy
-rustup component add clippy --toolchain new; rustup component add rustfmt --toolchain=absent"#,
+rustup component add clippy --toolchain new; rustup component add rustfmt --toolchain=absent
+rustup toolchain install new --component miri"#,
     ));
     assert_snapshot!(output(&run_with_home(&scene, home.path())), @"
     Checked out [sha] at refs/heads/main
@@ -445,6 +447,9 @@ rustup component add clippy --toolchain new; rustup component add rustfmt --tool
     added clippy
     added clippy
     added rustfmt
+    new is read only
+    muster: what this machine has cannot be changed; the job gets a toolchain of its own
+    new installed
     ");
 }
 

@@ -69,6 +69,8 @@ struct Supervisor {
     orders: ChildStdin,
     prefix: String,
     step_started: Option<i64>,
+    /// What the step that runs has written as its summary: each part of an action adds to it.
+    summary: Option<StepEvent>,
     started: i64,
     result: Option<JobResult>,
 }
@@ -275,6 +277,7 @@ impl Driver<'_> {
             orders: talk.input,
             prefix,
             step_started: None,
+            summary: None,
             started: clock::now_ms(),
             result: None,
         });
@@ -301,7 +304,15 @@ impl Driver<'_> {
             Some(Record::Step(StepEvent::Annotated { annotation, .. })) => {
                 self.annotations[place.run].push((place.job, annotation));
             }
+            Some(Record::Step(event @ StepEvent::Summary { .. })) => {
+                supervisor.summary = Some(event);
+            }
             Some(Record::Step(event)) => {
+                if matches!(event, StepEvent::Finished { .. })
+                    && let Some(summary) = supervisor.summary.take()
+                {
+                    screen.step(&supervisor.prefix, &summary, None);
+                }
                 // The preparation is news only where it fails, and then the result says it.
                 if let StepEvent::Started { at, .. } = &event {
                     supervisor.step_started = Some(*at);
