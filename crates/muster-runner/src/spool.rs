@@ -133,7 +133,8 @@ impl Writer {
     fn record(&mut self, kind: u8, step: usize, text: &[u8]) {
         let at = clock::now_ms();
         self.buffer.push(kind);
-        self.buffer.extend_from_slice(format!(" {step} {at} ").as_bytes());
+        // Into memory: it cannot fail.
+        write!(self.buffer, " {step} {at} ").ok();
         self.buffer.extend_from_slice(text);
         self.buffer.push(b'\n');
     }

@@ -5,6 +5,7 @@
 //! a machine that is busy is no bug. Medians; open loop where load is offered.
 
 mod language;
+mod log;
 mod neighbour;
 mod run;
 mod server;
@@ -102,9 +103,10 @@ impl Figure {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     crate::run("cargo", &["build", "--release", "--locked", "--package", "muster"], &[])?;
-    let groups: [Group; 4] = [
+    let groups: [Group; 5] = [
         ("plan", language::figures),
         ("run", run::figures),
+        ("log", log::figures),
         ("neighbour", neighbour::figures),
         ("server", server::figures),
     ];

@@ -120,8 +120,7 @@ impl Masks {
 
     /// Returns whether a text holds a secret.
     pub(crate) fn are_in(&self, text: &str) -> bool {
-        let text = text.as_bytes();
-        self.is_full || (0..text.len()).any(|at| self.longest_at(&text[at..]) > 0)
+        self.is_full || self.next(text.as_bytes(), 0).is_some()
     }
 
     /// Returns how much of a text that may go on is no beginning of a secret.
@@ -147,11 +146,9 @@ impl Masks {
         }
         let Joint { covered: mut end, mut is_masked } = joint;
         let mut next = end.min(upto);
-        for at in 0..upto {
-            let length = self.longest_at(&text[at..]);
-            if length == 0 {
-                continue;
-            }
+        let mut from = 0;
+        while let Some((at, length)) = self.next(text, from).filter(|(at, _)| *at < upto) {
+            from = at + 1;
             // What touches a mask is a part of it.
             if !is_masked || at > end {
                 out.extend_from_slice(&text[next..at]);
@@ -165,15 +162,26 @@ impl Masks {
         Joint { covered: end.saturating_sub(upto), is_masked: is_masked && end >= upto }
     }
 
+    /// Returns the next place where a secret begins, and how long the longest one there is.
+    fn next(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
+        let longest_at = |at: usize| {
+            let length = self.longest_at(text.get(at..)?);
+            (length > 0).then_some((at, length))
+        };
+        if self.has_short {
+            return (from..text.len()).find_map(longest_at);
+        }
+        let beginnings: &[u64; BITS / 64] = self.beginnings.as_slice().try_into().ok()?;
+        let places = text.get(from..)?.array_windows::<BEGINNING>().enumerate();
+        let mut places = places.filter(|(_, beginning)| {
+            let bit = bit(**beginning);
+            beginnings[bit / 64] & (1 << (bit % 64)) != 0
+        });
+        places.find_map(|(at, _)| longest_at(from + at))
+    }
+
     /// Returns how long the longest secret is that a text begins with; 0 where it begins with none.
     fn longest_at(&self, text: &[u8]) -> usize {
-        let may_begin = text.first_chunk::<BEGINNING>().is_some_and(|beginning| {
-            let bit = bit(*beginning);
-            self.beginnings.get(bit / 64).is_some_and(|bits| bits & (1 << (bit % 64)) != 0)
-        });
-        if !may_begin && !self.has_short {
-            return 0;
-        }
         // What a text begins with is no greater than it, and of those the longest is the greatest.
         let mut text = &text[..text.len().min(self.longest)];
         while !text.is_empty() {
