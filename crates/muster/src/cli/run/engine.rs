@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,6 +25,9 @@ use super::Planned;
 use super::screen::Screen;
 use crate::config::{IsolationConfig, SandboxConfig};
 use crate::machine::{self, Host};
+
+/// So many messages of all jobs may wait to be shown, each of 256 KiB at most but for a longer line.
+const AHEAD: usize = 64;
 
 /// What the jobs of a `muster run` have in common.
 pub(super) struct Engine {
@@ -55,8 +58,8 @@ struct Place {
 }
 
 enum Message {
-    /// A line of a job's spool.
-    Line(Place, Vec<u8>),
+    /// Lines of a job's spool; the last may lack its end where the spool has none.
+    Lines(Place, Vec<u8>),
     /// A job's spool ended.
     Ended(Place),
     /// The user asks for the end.
@@ -83,7 +86,7 @@ struct Driver<'e> {
     annotations: Vec<Vec<(usize, Annotation)>>,
     queue: Vec<Place>,
     running: Vec<Supervisor>,
-    sender: Sender<Message>,
+    sender: SyncSender<Message>,
     prefixed: bool,
     /// What stands between the steps and this machine, as it was last said.
     isolation: String,
@@ -92,7 +95,8 @@ struct Driver<'e> {
 impl Engine {
     /// Runs all workflows, as many jobs at once as the machine has cores.
     pub(super) fn run(&self, planned: Vec<Planned>, screen: &mut Screen) -> anyhow::Result<Tally> {
-        let (sender, receiver) = channel();
+        // What is not shown yet holds up who writes it.
+        let (sender, receiver) = sync_channel(AHEAD);
         let on_signal = sender.clone();
         signal::on_termination(move |name, before| {
             // Nobody listens any more once the runs are over.
@@ -140,7 +144,12 @@ impl Driver<'_> {
                 break;
             }
             match receiver.recv().context("all supervisors are gone")? {
-                Message::Line(place, line) => self.line(place, &line, screen),
+                Message::Lines(place, lines) => {
+                    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                        self.line(place, line.strip_suffix(b"\n").unwrap_or(line), screen);
+                    }
+                    screen.flush();
+                }
                 Message::Ended(place) => self.ended(place),
                 Message::Interrupted(name, before) => self.interrupted(name, before, screen),
             }
@@ -264,10 +273,23 @@ impl Driver<'_> {
         talk.input.write_all(format!("secrets {secrets}\n").as_bytes())?;
         entry.run.start(place.job, Attempt::FIRST)?;
         let sender = self.sender.clone();
-        let output = BufReader::with_capacity(256 * 1024, talk.output);
+        let mut output = BufReader::with_capacity(256 * 1024, talk.output);
         std::thread::Builder::new().name("spool".into()).spawn(move || {
-            for line in output.split(b'\n').map_while(Result::ok) {
-                drop(sender.send(Message::Line(place, line)));
+            let mut lines = Vec::new();
+            // What is there at once is shown at once.
+            while let Ok(chunk @ [_, ..]) = output.fill_buf() {
+                let count = chunk.len();
+                lines.extend_from_slice(chunk);
+                output.consume(count);
+                let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                if whole > 0 {
+                    let rest = lines.split_off(whole);
+                    let lines = std::mem::replace(&mut lines, rest);
+                    drop(sender.send(Message::Lines(place, lines)));
+                }
+            }
+            if !lines.is_empty() {
+                drop(sender.send(Message::Lines(place, lines)));
             }
             drop(sender.send(Message::Ended(place)));
         })?;

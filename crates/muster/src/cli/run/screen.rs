@@ -14,6 +14,8 @@ use crate::words::duration;
 #[derive(Debug)]
 pub(super) struct Screen {
     colour: bool,
+    /// What is not written yet.
+    buffer: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -28,15 +30,23 @@ enum Paint {
 impl Screen {
     pub(super) fn new() -> Self {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { colour }
+        Self { colour, buffer: Vec::new() }
     }
 
     pub(super) fn line(&mut self, line: &str) {
-        self.write(format!("{line}\n").as_bytes());
+        self.block(&format!("{line}\n"));
     }
 
     pub(super) fn block(&mut self, block: &str) {
-        self.write(block.as_bytes());
+        self.buffer.extend_from_slice(block.as_bytes());
+        self.flush();
+    }
+
+    /// Writes all that was said.
+    pub(super) fn flush(&mut self) {
+        let mut out = io::stdout().lock();
+        drop(out.write_all(&self.buffer).and_then(|()| out.flush()));
+        self.buffer.clear();
     }
 
     /// Says that a workflow starts.
@@ -49,13 +59,13 @@ impl Screen {
         self.line(&title);
     }
 
-    /// Shows a line of output of a step. Bytes go out as they came, but for GitHub's marks.
+    /// Shows a line of output of a step, with the next [`Self::flush`]. Bytes go out as they came, but for GitHub's marks.
     pub(super) fn output(&mut self, prefix: &str, text: &[u8]) {
         let Some(text) = marks::in_words(text) else { return };
-        let mut line = self.paint(Paint::Faint, &format!("{prefix}│ ")).into_bytes();
-        line.extend_from_slice(&text);
-        line.push(b'\n');
-        self.write(&line);
+        let prefix = self.paint(Paint::Faint, &format!("{prefix}│ "));
+        self.buffer.extend_from_slice(prefix.as_bytes());
+        self.buffer.extend_from_slice(&text);
+        self.buffer.push(b'\n');
     }
 
     /// Shows that a step started or ended; `started` is when it started, if it did.
@@ -157,11 +167,5 @@ impl Screen {
             Paint::Bold => 1,
         };
         format!("\x1b[{code}m{text}\x1b[0m")
-    }
-
-    #[expect(clippy::unused_self, reason = "the screen is what is written to")]
-    fn write(&mut self, bytes: &[u8]) {
-        let mut out = io::stdout().lock();
-        drop(out.write_all(bytes).and_then(|()| out.flush()));
     }
 }
