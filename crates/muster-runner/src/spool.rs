@@ -130,11 +130,9 @@ impl Writer {
         }
     }
 
-    fn record(&mut self, kind: u8, step: usize, text: &[u8]) {
-        let at = clock::now_ms();
+    fn record(&mut self, kind: u8, header: &str, text: &[u8]) {
         self.buffer.push(kind);
-        // Into memory: it cannot fail.
-        write!(self.buffer, " {step} {at} ").ok();
+        self.buffer.extend_from_slice(header.as_bytes());
         self.buffer.extend_from_slice(text);
         self.buffer.push(b'\n');
     }
@@ -142,7 +140,7 @@ impl Writer {
     fn end_line(&mut self) {
         let (step, text) = std::mem::take(&mut self.partial);
         if !text.is_empty() {
-            self.record(b'o', step, &text);
+            self.record(b'o', &header(step), &text);
         }
     }
 
@@ -179,17 +177,19 @@ impl Listener for Writer {
             self.end_line();
             self.partial.0 = step;
         }
+        // What comes at once is of one time.
+        let header = header(step);
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             match line.strip_suffix(b"\n") {
                 Some(line) if self.partial.1.is_empty() && line.len() <= MAX_LINE => {
-                    self.record(b'o', step, line);
+                    self.record(b'o', &header, line);
                 }
                 Some(line) => {
-                    self.hold(step, line);
+                    self.hold(&header, line);
                     let text = std::mem::take(&mut self.partial.1);
-                    self.record(b'o', step, &text);
+                    self.record(b'o', &header, &text);
                 }
-                None => self.hold(step, line),
+                None => self.hold(&header, line),
             }
         }
         self.write_out();
@@ -204,7 +204,7 @@ impl Listener for Writer {
     fn idle(&mut self) {
         let (step, text) = (self.partial.0, std::mem::take(&mut self.partial.1));
         if !text.is_empty() {
-            self.record(b'p', step, &text);
+            self.record(b'p', &header(step), &text);
         }
         self.write_out();
         self.sync();
@@ -213,14 +213,19 @@ impl Listener for Writer {
 
 impl Writer {
     /// Adds to the line that is not ended yet; what is too long of it goes out as parts.
-    fn hold(&mut self, step: usize, mut text: &[u8]) {
+    fn hold(&mut self, header: &str, mut text: &[u8]) {
         while self.partial.1.len() + text.len() > MAX_LINE {
             let (now, later) = text.split_at(MAX_LINE - self.partial.1.len());
             self.partial.1.extend_from_slice(now);
             let part = std::mem::take(&mut self.partial.1);
-            self.record(b'p', step, &part);
+            self.record(b'p', header, &part);
             text = later;
         }
         self.partial.1.extend_from_slice(text);
     }
+}
+
+/// Returns what stands between the letter of a record of a step and its text.
+fn header(step: usize) -> String {
+    format!(" {step} {} ", clock::now_ms())
 }
