@@ -102,6 +102,7 @@ impl Actions {
             let (top, _) = &self.repositories[&place];
             let manifest =
                 manifest(&key, |file| read_beneath(top, &Path::new(path).join(file), MAX_MANIFEST));
+            let manifest = manifest.and_then(|manifest| manifest.ok_or_else(|| no_action(&key)));
             if let Ok(Manifest { runs: Runs::Composite(steps), .. }) = &manifest {
                 open.extend(self::uses(steps));
             }
@@ -183,11 +184,16 @@ fn check(uses: &Uses) -> Result<(), String> {
     }
 }
 
-/// Reads the manifest of an action, by a way to read its files.
+/// Says that a folder has no manifest.
+pub(crate) fn no_action(action: &str) -> String {
+    format!("no action in `{action}`: it has neither action.yml nor action.yaml")
+}
+
+/// Reads the manifest of an action, by a way to read its files; `None` where it has none.
 pub(crate) fn manifest(
     action: &str,
     read: impl Fn(&str) -> io::Result<Option<Vec<u8>>>,
-) -> Result<Manifest, String> {
+) -> Result<Option<Manifest>, String> {
     for file in ["action.yml", "action.yaml"] {
         let path = format!("{action}/{file}");
         let found = read(file).map_err(|error| format!("cannot read {path}: {error}"))?;
@@ -196,7 +202,7 @@ pub(crate) fn manifest(
             return Err(format!("{path} has more than {MAX_MANIFEST} bytes"));
         }
         let text = String::from_utf8_lossy(&text);
-        return Manifest::read(&text).map_err(|problems| {
+        return Manifest::read(&text).map(Some).map_err(|problems| {
             let problems = problems
                 .iter()
                 .map(|problem| format!("{path}:{}: {}", problem.line(&text), problem.message));
@@ -207,6 +213,6 @@ pub(crate) fn manifest(
         read("Dockerfile").map_err(|error| format!("cannot read {action}/Dockerfile: {error}"))?;
     match read {
         Some(_) => Err("actions that are containers are not supported yet".to_owned()),
-        None => Err(format!("no action in `{action}`: it has neither action.yml nor action.yaml")),
+        None => Ok(None),
     }
 }

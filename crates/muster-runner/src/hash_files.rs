@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 /// What comes before the patterns where links to folders are followed.
 const FOLLOW: &str = "--follow-symbolic-links";
 /// The characters that mean something in a pattern.
-const GLOB: [char; 3] = ['*', '?', '['];
+const GLOB: [char; 4] = ['*', '?', '[', '\\'];
 
 /// What the process that hashes is told, in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,9 +43,9 @@ pub enum HashError {
 /// A line of the patterns.
 struct Pattern {
     is_negated: bool,
-    /// Whether it is for folders alone.
-    is_folder: bool,
-    glob: GlobMatcher,
+    /// The folder that it begins in, of plain names.
+    base: PathBuf,
+    globs: Vec<GlobMatcher>,
 }
 
 /// Returns the hash of the files that are named, in hexadecimal; empty where there are none.
@@ -66,13 +66,12 @@ pub fn hash_files(order: &HashOrder) -> Result<String, HashError> {
     for line in lines {
         let rest = line.trim_start_matches('!');
         let is_negated = (line.len() - rest.len()) % 2 == 1;
-        let rooted = rooted(rest.trim_start(), &order.workspace);
+        let pattern = read(rest.trim_start(), is_negated, &order.workspace);
+        let pattern = pattern.map_err(|why| HashError::Pattern(line.to_owned(), why))?;
         if !is_negated {
-            starts.push(start(&rooted));
+            starts.push(pattern.base.clone());
         }
-        patterns.extend(
-            read(&rooted, is_negated).map_err(|why| HashError::Pattern(line.to_owned(), why))?,
-        );
+        patterns.push(pattern);
     }
     // What lies in another that is walked is walked with it.
     let all = starts.clone();
@@ -94,71 +93,55 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns a pattern from the root on, without `.` and `..` in its plain beginning.
-fn rooted(pattern: &str, workspace: &Path) -> String {
-    let pattern =
-        match pattern.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/')) {
-            Some(rest) => format!("{}{rest}", std::env::var("HOME").unwrap_or_default()),
-            None if pattern.starts_with('/') => pattern.to_owned(),
-            // What stands before it is plain, whatever characters it has.
-            None => format!("{}/{pattern}", globset::escape(&workspace.to_string_lossy())),
-        };
-    let is_folder = pattern.ends_with('/');
+/// Reads a pattern; one that names a folder names all in it.
+fn read(pattern: &str, is_negated: bool, workspace: &Path) -> Result<Pattern, String> {
+    let home = pattern.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let (mut base, rest) = match home {
+        Some(rest) => (std::env::var("HOME").unwrap_or_default().into(), rest),
+        None if pattern.starts_with('/') => (PathBuf::from("/"), pattern),
+        None => (workspace.to_owned(), pattern),
+    };
+    let is_folder = rest.ends_with('/');
     let mut parts: Vec<&str> = Vec::new();
-    for part in pattern.split('/') {
+    for part in rest.split('/') {
         match part {
             "" | "." => {}
-            ".." => drop(parts.pop()),
+            ".." if parts.pop().is_none() => drop(base.pop()),
+            ".." => {}
+            part if parts.is_empty() && !part.contains(GLOB) => base.push(part),
             part => parts.push(part),
         }
     }
-    let end = if is_folder { "/" } else { "" };
-    format!("/{}{end}", parts.join("/"))
+    let own = parts.join("/");
+    let mut texts = Vec::new();
+    if !is_folder {
+        texts.push(own.clone());
+    }
+    if is_folder || !own.ends_with("**") {
+        texts.push(if own.is_empty() { "**".to_owned() } else { format!("{own}/**") });
+    }
+    let globs = texts.iter().map(|text| {
+        let glob = GlobBuilder::new(&without_braces(text))
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build();
+        Ok(glob.map_err(|error| error.kind().to_string())?.compile_matcher())
+    });
+    Ok(Pattern { is_negated, base, globs: globs.collect::<Result<_, String>>()? })
 }
 
-/// Returns the folder or file that a pattern begins at: all before its first part that is a pattern.
-fn start(pattern: &str) -> PathBuf {
-    let mut start = PathBuf::from("/");
-    for part in pattern.split('/').filter(|part| !part.is_empty()) {
-        // A single character in brackets is that character.
-        let plain = part.replace("[[]", "\u{1}").replace("[*]", "\u{2}").replace("[?]", "\u{3}");
-        if plain.contains(GLOB) {
-            break;
+/// Returns a pattern in which braces mean nothing, as they do here: outside of classes each is made one.
+fn without_braces(pattern: &str) -> String {
+    let mut text = String::with_capacity(pattern.len());
+    let mut is_class = false;
+    for char in pattern.chars() {
+        match char {
+            '{' | '}' if !is_class => text.extend(['[', char, ']']),
+            other => text.push(other),
         }
-        start.push(
-            plain
-                .replace('\u{1}', "[")
-                .replace('\u{2}', "*")
-                .replace('\u{3}', "?")
-                .replace("[]]", "]")
-                .replace("[{]", "{")
-                .replace("[}]", "}"),
-        );
+        is_class = char == '[' || (is_class && char != ']');
     }
-    start
-}
-
-/// Reads a pattern; one that names a folder names all in it, too.
-fn read(pattern: &str, is_negated: bool) -> Result<Vec<Pattern>, String> {
-    let is_folder = pattern.ends_with('/');
-    let pattern = pattern.trim_end_matches('/');
-    let build = |pattern: &str, is_folder| {
-        // Braces mean nothing here.
-        let text = pattern
-            .replace("[{]", "\u{1}")
-            .replace("[}]", "\u{2}")
-            .replace('{', "[{]")
-            .replace('}', "[}]");
-        let text = text.replace('\u{1}', "[{]").replace('\u{2}', "[}]");
-        let glob = GlobBuilder::new(&text).literal_separator(true).backslash_escape(true).build();
-        let glob = glob.map_err(|error| error.kind().to_string())?;
-        Ok::<_, String>(Pattern { is_negated, is_folder, glob: glob.compile_matcher() })
-    };
-    let mut patterns = vec![build(pattern, is_folder)?];
-    if is_folder || !pattern.ends_with("/**") {
-        patterns.push(build(&format!("{pattern}/**"), false)?);
-    }
-    Ok(patterns)
+    text
 }
 
 /// A walk through the folders that may hold what is named.
@@ -218,10 +201,10 @@ impl Walk<'_> {
     }
 
     fn is_named(&self, path: &Path) -> bool {
-        let path: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
         let mut is_named = false;
-        for pattern in self.patterns.iter().filter(|pattern| !pattern.is_folder) {
-            if pattern.glob.is_match(&path) {
+        for pattern in &self.patterns {
+            let Ok(below) = path.strip_prefix(&pattern.base) else { continue };
+            if pattern.globs.iter().any(|glob| glob.is_match(below)) {
                 is_named = !pattern.is_negated;
             }
         }

@@ -1,7 +1,7 @@
 //! A workflow file as a typed tree: what the reader makes and the planner and runner use.
 
 use crate::diagnostic::{Problem, Span};
-use crate::expr::{Contexts, EvalError, Value};
+use crate::expr::{Contexts, EvalError, Expr, Value};
 use crate::pattern::Filter;
 use crate::permissions::Permissions;
 use crate::strategy::Strategy;
@@ -234,6 +234,15 @@ pub enum Setting<T> {
     Computed(Template),
 }
 
+impl<T> Setting<T> {
+    fn calls_hash_files(&self) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Computed(template) => template.expressions().any(Expr::calls_hash_files),
+        }
+    }
+}
+
 impl Setting<bool> {
     /// Returns the flag.
     ///
@@ -347,8 +356,25 @@ pub struct Step {
 }
 
 impl Step {
-    /// Computes all that a step says once, for what [`Contexts::files`] is asked meanwhile.
+    /// Returns whether anything of it asks for the hash of files.
+    pub fn calls_hash_files(&self) -> bool {
+        let of_condition = self.condition.iter().flat_map(Condition::expressions);
+        let mut all = self.texts().flat_map(Template::expressions).chain(of_condition);
+        let is_asked = all.any(Expr::calls_hash_files);
+        is_asked
+            || self.continue_on_error.calls_hash_files()
+            || self.timeout_minutes.as_ref().is_some_and(Setting::calls_hash_files)
+    }
+
+    /// Computes all that it says once, for what [`Contexts::files`] is asked meanwhile.
     pub fn ask(&self, contexts: &Contexts) {
+        self.texts().for_each(|text| drop(text.text(contexts)));
+        drop(self.condition.as_ref().map(|condition| condition.holds(contexts)));
+        drop(self.continue_on_error.get(contexts));
+        drop(self.timeout_minutes.as_ref().map(|minutes| minutes.get(contexts)));
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &Template> {
         let texts = self.name.iter().chain(self.env.iter().map(|(_, value)| value));
         let of_action: Vec<&Template> = match &self.action {
             Action::Run { script, shell, working_directory } => {
@@ -362,10 +388,7 @@ impl Step {
                 Vec::new()
             }
         };
-        texts.chain(of_action).for_each(|text| drop(text.text(contexts)));
-        drop(self.condition.as_ref().map(|condition| condition.holds(contexts)));
-        drop(self.continue_on_error.get(contexts));
-        drop(self.timeout_minutes.as_ref().map(|minutes| minutes.get(contexts)));
+        texts.chain(of_action)
     }
 }
 

@@ -215,7 +215,7 @@ fn alternates(from: &Path, to: &Path, binds: &mut Vec<Bind>, depth: usize) {
 }
 
 /// Takes `..` out of a path, by its words alone.
-pub(super) fn plain(path: &Path) -> PathBuf {
+pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {

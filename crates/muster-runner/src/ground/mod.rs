@@ -7,6 +7,8 @@
 
 mod inside;
 
+pub(crate) use self::inside::plain;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
@@ -431,7 +433,7 @@ impl Ground {
     ///
     /// When the path leads elsewhere, or to what is no regular file, or it cannot be read.
     pub(crate) fn read_of_job(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
-        let path = inside::plain(&self.places.workspace.join(path));
+        let path = plain(&self.places.workspace.join(path));
         if let Ok(below) = path.strip_prefix(&self.places.workspace) {
             return self.read_in_workspace(below, max);
         }

@@ -12,7 +12,7 @@ use muster_workflow::uses::Uses;
 use muster_workflow::workflow::Step;
 
 use super::{Done, RunningJob, deadline};
-use crate::actions::{MAX_MANIFEST, Origin, manifest};
+use crate::actions::{MAX_MANIFEST, Origin, manifest, no_action};
 use crate::contexts::Inside;
 use crate::files::CommandFiles;
 use crate::log::Allows;
@@ -82,8 +82,9 @@ impl RunningJob<'_> {
         let read =
             |file: &str| self.ground.read_in_workspace(&Path::new(folder).join(file), MAX_MANIFEST);
         let manifest = match manifest(folder, read) {
-            Ok(manifest) => manifest,
-            Err(why) if why.starts_with("no action in") => {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => {
+                let why = no_action(folder);
                 let why = format!("{why}. Is the repository checked out before this step?");
                 return self.refuse(of.place, &why);
             }

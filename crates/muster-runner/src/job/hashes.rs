@@ -21,6 +21,9 @@ const MAX_ROUNDS: usize = 10;
 impl RunningJob<'_> {
     /// Finds out what the expressions of a step ask of files.
     pub(super) fn hash_files(&mut self, step: &Step) {
+        if !step.calls_hash_files() {
+            return;
+        }
         let files = self.contexts.files();
         // Steps may have changed any since.
         files.forget();

@@ -1,19 +1,18 @@
 //! A job from beginning to end.
 
 mod action;
+mod background;
 mod hashes;
 mod hooks;
 mod script;
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind, PipeReader, Read as _};
+use std::io::{self, ErrorKind};
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_sys::process::{Program, Running};
 use muster_sys::{clock, tree};
-use muster_workflow::CHECKOUT_INPUTS;
 use muster_workflow::expr::{Contexts, EvalError, JobStatus};
 use muster_workflow::read;
 use muster_workflow::uses::Uses;
@@ -22,7 +21,6 @@ use muster_workflow::workflow::{self, Action, Step, Workflow};
 use crate::Listener;
 use crate::actions::{Actions, CHECKOUT, Fetch};
 use crate::cancel::{Cancel, End};
-use crate::checkout::Inputs;
 use crate::contexts::JobContexts;
 use crate::disk::DiskWatch;
 use crate::files::{CommandFiles, MAX_SUMMARY_BYTES, Said};
@@ -33,15 +31,13 @@ use crate::marks::mark;
 use crate::spec::{JobConclusion, JobResult, JobSpec, Level, StepConclusion, StepEvent};
 
 use self::action::{Use, earlier};
+use self::background::Background;
 use self::hooks::Post;
 
 /// What runs although the job was told to stop has so long, GitHub's bound.
 const AFTER_CANCEL: Duration = Duration::from_secs(300);
 /// The most bytes that the outputs of a job may have, GitHub's bound.
 const MAX_OUTPUTS: usize = 1 << 20;
-/// How often the output of what ended steps left running is logged, and how far it may be ahead.
-const BACKGROUND_TICK: Duration = Duration::from_millis(100);
-const MAX_BACKGROUND: usize = 4 << 20;
 /// What a job leaves behind has so long to die.
 const CLEAN_UP: Duration = Duration::from_secs(5);
 
@@ -101,45 +97,6 @@ fn is_of_the_disk(error: &io::Error) -> bool {
     let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::ReadOnlyFilesystem];
     full.contains(&error.kind())
         || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
-}
-
-/// The output of what an ended step left running, read on a thread of its own so that it never waits
-/// for the steps that follow.
-struct Background {
-    step: usize,
-    lines: Lines,
-    written: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Background {
-    /// Reads on what a step has begun to write.
-    fn read(step: usize, lines: Lines, mut pipe: PipeReader) -> Self {
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&written);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 16 * 1024];
-            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                // Far ahead of who logs it, it has to wait after all.
-                while lock(&shared).len() > MAX_BACKGROUND {
-                    std::thread::sleep(BACKGROUND_TICK);
-                }
-                lock(&shared).extend_from_slice(&buffer[..count]);
-            }
-        });
-        Self { step, lines, written }
-    }
-
-    /// Logs what was written since the last time.
-    fn tell(&mut self, log: &mut Log<'_>) {
-        let bytes = std::mem::take(&mut *lock(&self.written));
-        if !bytes.is_empty() {
-            log.left_over(self.step, &mut self.lines, &bytes);
-        }
-    }
-}
-
-fn lock(written: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
-    written.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a step came to.
@@ -225,11 +182,13 @@ impl<'a> RunningJob<'a> {
         let mut contexts = JobContexts::new(spec, &ground.places, is_debug);
         contexts.extend_env(&spec.env);
         for env in [&workflow.env, &definition.env] {
-            let env = contexts.evaluate(env).map_err(|error| format!("`env`: {error}"))?;
+            let env = contexts.evaluate(env);
+            let env = env.map_err(|error| log.masked(&format!("`env`: {error}")))?;
             contexts.extend_env(&env);
         }
         let minutes = definition.timeout_minutes.get(contexts.view());
-        let minutes = minutes.map_err(|error| format!("`timeout-minutes`: {error}"))?;
+        let minutes =
+            minutes.map_err(|error| log.masked(&format!("`timeout-minutes`: {error}")))?;
         let mut job = Self {
             spec,
             workflow,
@@ -264,7 +223,9 @@ impl<'a> RunningJob<'a> {
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
         job.say(0, &format!("{ISOLATION}{}", job.ground.description));
         job.say(0, &format!("Workspace: {}", job.ground.places.workspace.display()));
-        job.tell_environment(false).map_err(|error| format!("`environment`: {error}"))?;
+        if let Err(error) = job.tell_environment(false) {
+            return Err(job.log.masked(&format!("`environment`: {error}")));
+        }
         let outcome = match job.bring_actions(0, &definition.steps) {
             Ok(()) => StepConclusion::Success,
             // As at GitHub no step runs then, whatever its condition.
@@ -363,66 +324,27 @@ impl<'a> RunningJob<'a> {
         env: &[(String, String)],
         view: &Contexts,
     ) -> Done {
+        let minutes = step.timeout_minutes.as_ref().map(|minutes| minutes.get(view)).transpose();
+        let minutes = match minutes {
+            Ok(minutes) => minutes,
+            Err(error) => return self.refuse(place, &format!("`timeout-minutes`: {error}")),
+        };
         match &step.action {
-            Action::Run { script, shell, working_directory } => self.script(
-                place,
-                step,
-                env,
-                view,
-                [Some(script), shell.as_ref(), working_directory.as_ref()],
-            ),
-            Action::Uses { uses, with } if uses.is(CHECKOUT) => {
-                let is_known = |name: &str| {
-                    CHECKOUT_INPUTS.iter().any(|known| known.eq_ignore_ascii_case(name))
-                };
-                // Of a workflow this is known before; an action may have it.
-                if let Some((name, _)) = with.iter().find(|(name, _)| !is_known(name)) {
-                    let why = format!("input `{name}` of {CHECKOUT} is not supported yet");
-                    return self.refuse(place, &why);
-                }
-                let input = |name: &str| {
-                    let given = with.iter().find(|(input, _)| input.eq_ignore_ascii_case(name));
-                    given.map_or(Ok(String::new()), |(_, template)| template.text(view))
-                };
-                match (input("ref"), input("path"), input("fetch-depth")) {
-                    (Ok(git_ref), Ok(path), Ok(fetch_depth)) => {
-                        let minutes = step.timeout_minutes.as_ref();
-                        match minutes.map(|minutes| minutes.get(view)).transpose() {
-                            Ok(minutes) => {
-                                let inputs = Inputs { git_ref, path, fetch_depth };
-                                self.checkout(place, inputs, minutes.and_then(deadline))
-                            }
-                            Err(error) => {
-                                self.refuse(place, &format!("`timeout-minutes`: {error}"))
-                            }
-                        }
-                    }
-                    (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
-                        self.refuse(place, &format!("`with`: {error}"))
-                    }
-                }
+            Action::Run { script, shell, working_directory } => {
+                let texts = [Some(script), shell.as_ref(), working_directory.as_ref()];
+                self.script(place, minutes.and_then(deadline), env, view, texts)
             }
-            Action::Uses { uses: Uses::Local(folder), with } => {
-                let minutes = step.timeout_minutes.as_ref();
-                match minutes.map(|minutes| minutes.get(view)).transpose() {
-                    Ok(minutes) => {
-                        self.local_action(folder, &Use { place, step, with, env, view, minutes })
+            Action::Uses { uses, with } => {
+                let of = Use { place, step, with, env, view, minutes };
+                match uses {
+                    uses if uses.is(CHECKOUT) => self.checkout(&of),
+                    Uses::Local(folder) => self.local_action(folder, &of),
+                    Uses::Repository { .. } => self.fetched_action(uses, &of),
+                    // A workflow with any of these is refused before a job starts; an action may have them.
+                    Uses::OwnRepository(_) | Uses::Docker(_) => {
+                        self.refuse(place, &format!("action `{uses}` is not supported yet"))
                     }
-                    Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
                 }
-            }
-            Action::Uses { uses: uses @ Uses::Repository { .. }, with } => {
-                let minutes = step.timeout_minutes.as_ref();
-                match minutes.map(|minutes| minutes.get(view)).transpose() {
-                    Ok(minutes) => {
-                        self.fetched_action(uses, &Use { place, step, with, env, view, minutes })
-                    }
-                    Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
-                }
-            }
-            // A workflow with any of these is refused before a job starts; an action may have them.
-            Action::Uses { uses, .. } => {
-                self.refuse(place, &format!("action `{uses}` is not supported yet"))
             }
             Action::Wait(_) | Action::WaitAll | Action::Cancel(_) | Action::Parallel(_) => {
                 self.refuse(place, "steps in the background are not supported yet")
@@ -443,7 +365,7 @@ impl<'a> RunningJob<'a> {
             step: earlier(deadline, self.within),
             job: self.deadline,
             idle: self.spec.idle_timeout_s.map(Duration::from_secs),
-            tick: if self.left_open.is_empty() { None } else { Some(BACKGROUND_TICK) },
+            tick: if self.left_open.is_empty() { None } else { Some(background::TICK) },
         };
         let mut running = match self.ground.spawn(program) {
             Ok(running) => running,
@@ -677,9 +599,8 @@ impl<'a> RunningJob<'a> {
             let why = format!("{left} processes of the job could not be killed");
             self.log.tell(place, Level::Error, &why);
         }
-        self.drain_left_open();
-        for mut background in std::mem::take(&mut self.left_open) {
-            self.log.end_left_over(background.step, &mut background.lines);
+        for background in std::mem::take(&mut self.left_open) {
+            background.end(&mut self.log);
         }
         self.ground.clear();
         let (conclusion, reason) = match (self.stopped, self.contexts.status(), refused) {

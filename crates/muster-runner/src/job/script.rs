@@ -4,11 +4,13 @@ use std::io;
 use std::time::Instant;
 
 use muster_sys::process::Program;
-use muster_workflow::Template;
 use muster_workflow::expr::Contexts;
-use muster_workflow::workflow::{Defaults, Step};
+use muster_workflow::workflow::Defaults;
+use muster_workflow::{CHECKOUT_INPUTS, Template};
 
+use super::action::Use;
 use super::{Done, RunningJob, deadline};
+use crate::actions::CHECKOUT;
 use crate::checkout::{CheckoutOrder, Inputs};
 use crate::files::CommandFiles;
 use crate::log::Allows;
@@ -24,12 +26,26 @@ enum Unprepared {
 }
 
 impl RunningJob<'_> {
-    pub(super) fn checkout(
-        &mut self,
-        place: usize,
-        inputs: Inputs,
-        deadline: Option<Instant>,
-    ) -> Done {
+    /// Checks the commit out that the run is about, or another of its repository.
+    pub(super) fn checkout(&mut self, of: &Use<'_>) -> Done {
+        let place = of.place;
+        let is_known =
+            |name: &str| CHECKOUT_INPUTS.iter().any(|known| known.eq_ignore_ascii_case(name));
+        // Of a workflow this is known before; an action may have it.
+        if let Some((name, _)) = of.with.iter().find(|(name, _)| !is_known(name)) {
+            return self
+                .refuse(place, &format!("input `{name}` of {CHECKOUT} is not supported yet"));
+        }
+        let input = |name: &str| {
+            let given = of.with.iter().find(|(input, _)| input.eq_ignore_ascii_case(name));
+            given.map_or(Ok(String::new()), |(_, template)| template.text(of.view))
+        };
+        let inputs = match (input("ref"), input("path"), input("fetch-depth")) {
+            (Ok(git_ref), Ok(path), Ok(fetch_depth)) => Inputs { git_ref, path, fetch_depth },
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+                return self.refuse(place, &format!("`with`: {error}"));
+            }
+        };
         if self.spec.in_place.is_some() {
             self.say(place, "Running in place: the work tree is used as it is.");
             return Done::of(StepConclusion::Success);
@@ -55,13 +71,14 @@ impl RunningJob<'_> {
             .dir(&self.ground.places.workspace)
             .envs(path)
             .envs(files.variables());
+        let deadline = of.minutes.and_then(deadline);
         self.perform_program(place, program, &files, deadline, Allows::default())
     }
 
     pub(super) fn script(
         &mut self,
         place: usize,
-        step: &Step,
+        deadline: Option<Instant>,
         env: &[(String, String)],
         view: &Contexts,
         [script, shell, folder]: [Option<&Template>; 3],
@@ -72,13 +89,7 @@ impl RunningJob<'_> {
             Err(Unprepared::Wrong(why)) => return self.refuse(place, &why),
             Err(Unprepared::Unwritten(error)) => return self.unwritten(place, error),
         };
-        let minutes = step.timeout_minutes.as_ref().map(|minutes| minutes.get(view)).transpose();
-        match minutes {
-            Ok(minutes) => {
-                self.perform_program(place, program, &files, minutes.and_then(deadline), allows)
-            }
-            Err(error) => self.refuse(place, &format!("`timeout-minutes`: {error}")),
-        }
+        self.perform_program(place, program, &files, deadline, allows)
     }
 
     /// Writes the script and builds the command that runs it.

@@ -12,7 +12,8 @@ mod matcher;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Component, Path, PathBuf};
+use std::collections::HashMap;
+use std::path::Path;
 
 use self::command::{Command, STOP};
 use self::lines::{MAX_COMMAND, Take};
@@ -20,7 +21,7 @@ use self::mask::{Masks, TooMuch};
 use self::matcher::{Match, Matchers, without_colours};
 use crate::Listener;
 use crate::files::{NODE_OPTIONS, Said};
-use crate::ground::Ground;
+use crate::ground::{self, Ground};
 use crate::marks::{DEBUG, ENDGROUP, GROUP, mark};
 use crate::spec::{Annotation, Level, StepEvent};
 
@@ -57,7 +58,10 @@ struct Talk {
     is_echoed: bool,
     /// The word after which commands count again.
     token: Option<String>,
-    said: Said,
+    env: Kept,
+    outputs: Kept,
+    state: Kept,
+    paths: Vec<String>,
     is_failed: bool,
 }
 
@@ -203,7 +207,14 @@ impl<'a> Log<'a> {
         if let Some(lines) = lines {
             self.with(step, ground, |masks, listening, out| lines.end(masks, listening, out));
         }
-        let Talk { said, is_failed, .. } = std::mem::take(&mut self.program);
+        let Talk { env, outputs, state, paths, is_failed, .. } = std::mem::take(&mut self.program);
+        let said = Said {
+            env: env.values,
+            outputs: outputs.values,
+            state: state.values,
+            paths,
+            summary: String::new(),
+        };
         Told { said, is_failed }
     }
 
@@ -430,23 +441,23 @@ impl Listening<'_> {
                 masks.add(data).map_err(|overflow| overflow.to_string())?;
             }
             "add-matcher" | "remove-matcher" => self.matcher(command, lines)?,
-            "set-output" => keep(&mut self.talk.said.outputs, name()?, data)?,
-            "save-state" => keep(&mut self.talk.said.state, name()?, data)?,
+            "set-output" => self.talk.outputs.keep(name()?, data)?,
+            "save-state" => self.talk.state.keep(name()?, data)?,
             "set-env" if self.talk.allows.variables => match name()? {
                 name if name.eq_ignore_ascii_case(NODE_OPTIONS) => {
                     self.note(Level::Error, &format!("`{name}` cannot be set from a step"), lines);
                 }
-                name => keep(&mut self.talk.said.env, name, data)?,
+                name => self.talk.env.keep(name, data)?,
             },
             "add-path" if self.talk.allows.variables && data.is_empty() => {
                 return Err("it needs a path".to_owned());
             }
             "add-path" if self.talk.allows.variables => {
-                let bytes: usize = self.talk.said.paths.iter().map(String::len).sum();
+                let bytes: usize = self.talk.paths.iter().map(String::len).sum();
                 if bytes + data.len() > MAX_KEPT {
                     return Err(format!("the paths have more than {MAX_KEPT} bytes"));
                 }
-                self.talk.said.paths.push(data.clone());
+                self.talk.paths.push(data.clone());
             }
             "set-env" | "add-path" => return Err(unsecure.to_owned()),
             "echo" => match data.trim().to_ascii_lowercase().as_str() {
@@ -565,30 +576,46 @@ impl Listening<'_> {
         let folder = found.from_path.as_ref().and_then(|path| Path::new(path).parent());
         let file = folder.unwrap_or(Path::new("")).join(file);
         let workspace = &self.ground.places.workspace;
-        let mut plain = PathBuf::new();
-        for part in workspace.join(file).components() {
-            match part {
-                Component::ParentDir => drop(plain.pop()),
-                Component::CurDir => {}
-                other => plain.push(other),
-            }
-        }
-        let below = plain.strip_prefix(workspace).ok()?;
+        let file = ground::plain(&workspace.join(file));
+        let below = file.strip_prefix(workspace).ok()?;
         // What is too large to be read is there all the same.
         let is_there = matches!(self.ground.read_in_workspace(below, 0), Ok(Some(_)));
         is_there.then(|| below.to_string_lossy().into_owned())
     }
 }
 
-/// Keeps a value by its name, the last that is given.
-fn keep(all: &mut Vec<(String, String)>, name: String, value: &str) -> Result<(), String> {
-    all.retain(|(known, _)| *known != name);
-    let bytes: usize = all.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes + name.len() + value.len() > MAX_KEPT {
-        return Err(format!("the values of the step have more than {MAX_KEPT} bytes"));
+/// Values by their names, each the last that was given.
+#[derive(Debug, Default)]
+struct Kept {
+    values: Vec<(String, String)>,
+    /// Where each name is in them.
+    places: HashMap<String, usize>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Keeps a value.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for it.
+    fn keep(&mut self, name: String, value: &str) -> Result<(), String> {
+        let known = self.places.get(&name).map(|place| &mut self.values[*place].1);
+        let more = known.as_ref().map_or(name.len(), |_| 0) + value.len();
+        let less = known.as_ref().map_or(0, |known| known.len());
+        if self.bytes - less + more > MAX_KEPT {
+            return Err(format!("the values of the step have more than {MAX_KEPT} bytes"));
+        }
+        self.bytes = self.bytes - less + more;
+        match known {
+            Some(known) => value.clone_into(known),
+            None => {
+                self.places.insert(name.clone(), self.values.len());
+                self.values.push((name, value.to_owned()));
+            }
+        }
+        Ok(())
     }
-    all.push((name, value.to_owned()));
-    Ok(())
 }
 
 /// Leaves out of lines and columns what makes no sense, as GitHub does.

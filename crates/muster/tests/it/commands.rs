@@ -11,19 +11,6 @@ on_both! {
     what_steps_tell_is_kept_and_shown,
 }
 
-/// Runs what is in the scene in each isolation, and returns what was told, which must be the same but for that.
-fn told(scene: &Scene, more: &[&str], variables: &[(&str, &str)]) -> String {
-    let stories = ["none", "sandbox"].map(|isolation| {
-        let args = [&["run", "--isolation", isolation], more].concat();
-        let story = scene.muster_with(&args, variables).story();
-        let of_steps = |line: &&str| !line.starts_with("isolation: ");
-        story.lines().filter(of_steps).collect::<Vec<_>>().join("\n")
-    });
-    let [open, caged] = stories;
-    assert_eq!(open, caged);
-    open
-}
-
 /// Writes a workflow of one job.
 fn job(scene: &Scene, steps: &str) {
     let steps = steps.trim().replace('\n', "\n      ");
@@ -64,7 +51,7 @@ fn lines_are_commands() {
 - run: echo "${{ steps.say.outputs.first }} ${{ steps.say.outputs.second }} ${{ steps.say.outputs.third }} hush hush"
 "###,
     );
-    assert_snapshot!(told(&scene, &[], &[]), @r#"
+    assert_snapshot!(scene.told(&[], &[]), @r#"
     .github/workflows/ci.yml
     ▸ Run actions/checkout@v4
     │ Checked out [sha] at refs/heads/main
@@ -126,7 +113,7 @@ fn commands_that_cannot_be_followed_fail_their_step() {
 - run: echo "[$A] ${PATH%%:*}"
 "#,
     );
-    assert_snapshot!(told(&scene, &[], &[]), @r#"
+    assert_snapshot!(scene.told(&[], &[]), @r#"
     .github/workflows/ci.yml
     ▸ Run echo "::set-env name=A::1"
     │ Error: the command `::set-env name=A::1` cannot be followed: any text that is printed could do that; write to the file that GITHUB_ENV or GITHUB_PATH names, or set ACTIONS_ALLOW_UNSECURE_COMMANDS to true
@@ -203,7 +190,7 @@ fn matchers_find_problems_in_the_output_of_tools() {
     echo "src/main.c:1:1: error: not found any more"
 "#,
     );
-    assert_snapshot!(told(&scene, &[], &[]), @r#"
+    assert_snapshot!(scene.told(&[], &[]), @r#"
     .github/workflows/ci.yml
     ▸ Run actions/checkout@v4
     │ Checked out [sha] at refs/heads/main
@@ -243,7 +230,7 @@ fn of_many_annotations_a_few_are_kept() {
 - run: 'echo "::warning::of another step"'
 "#,
     );
-    let story = told(&scene, &[], &[]);
+    let story = scene.told(&[], &[]);
     let (log, list) = story.split_once("ci.yml: success").unwrap();
     assert_eq!(log.matches("│ Warning: ").count(), 1001);
     assert!(
@@ -293,7 +280,7 @@ jobs:
     let secrets = ["--secret", "TOKEN=abcdefgh", "--secret", "given", "--secret-file", ".env"];
     let more = ["--secret", "OVER=written-twice", "--secret", "GITHUB_TOKEN=ghs_of_the_run"];
     let args = [secrets.as_slice(), &more].concat();
-    let story = told(&scene, &args, &[("given", "from the environment")]);
+    let story = scene.told(&args, &[("given", "from the environment")]);
     for secret in [
         "abcdefgh",
         "from the environment",
@@ -389,7 +376,7 @@ fn a_line_is_judged_at_its_end_however_it_comes() {
 - run: for i in 1 2 3; do printf '::set-output name=x::'; head -c 4000000 /dev/zero | tr '\0' a | head -c 900000; echo; done
 "###,
     );
-    let story = told(&scene, &["--secret", "S=hunter2SECRETxyz"], &[]);
+    let story = scene.told(&["--secret", "S=hunter2SECRETxyz"], &[]);
     for secret in ["generated-1", "generated-2", "hunter2", "ECRETxyz", "kkkk"] {
         assert!(!story.contains(secret), "{secret} in\n{story}");
     }
@@ -440,7 +427,7 @@ fn what_masks_too_much_shows_nothing() {
   run: echo too much either
 "###,
     );
-    let story = told(&scene, &[], &[]);
+    let story = scene.told(&[], &[]);
     assert!(!story.contains("too much\n"), "{story}");
     assert_snapshot!(story, @"
     .github/workflows/ci.yml
@@ -462,7 +449,7 @@ fn debug_lines_are_seen_when_asked_for() {
         &scene,
         "- run: 'echo \"::debug::here $RUNNER_DEBUG ${{ runner.debug }}\"; echo \"::set-output name=a::b\"'",
     );
-    assert_snapshot!(told(&scene, &["--var", "ACTIONS_STEP_DEBUG=true"], &[]), @r#"
+    assert_snapshot!(scene.told(&["--var", "ACTIONS_STEP_DEBUG=true"], &[]), @r#"
     .github/workflows/ci.yml
     ▸ Run echo "::debug::here $RUNNER_DEBUG 1"; echo "::set-output name=a::b"
     │ Debug: here 1 1

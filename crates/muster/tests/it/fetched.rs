@@ -65,16 +65,7 @@ impl Hub {
             ("XDG_CACHE_HOME", cache.to_str().unwrap()),
             ("PATH", path),
         ];
-        let stories = ["none", "sandbox"].map(|isolation| {
-            let args = [&["run", "--isolation", isolation], more].concat();
-            let story = scene.muster_with(&args, &variables).story();
-            let of_steps = |line: &&str| !line.starts_with("isolation: ");
-            let story = story.lines().filter(of_steps).collect::<Vec<_>>().join("\n");
-            story.replace(at.to_str().unwrap(), "[hub]")
-        });
-        let [open, caged] = stories;
-        assert_eq!(open, caged);
-        open
+        scene.told(more, &variables)
     }
 }
 

@@ -79,6 +79,18 @@ impl Scene {
         muster_in(self.path(), args)
     }
 
+    /// Runs what is in the repository in each isolation, and returns what was told, which must be the same but for that.
+    pub(crate) fn told(&self, more: &[&str], variables: &[(&str, &str)]) -> String {
+        let [open, caged] = ["none", "sandbox"].map(|isolation| {
+            let args = [&["run", "--isolation", isolation], more].concat();
+            let story = self.muster_with(&args, variables).story();
+            let of_steps = |line: &&str| !line.starts_with("isolation: ");
+            story.lines().filter(of_steps).collect::<Vec<_>>().join("\n")
+        });
+        assert_eq!(open, caged);
+        open
+    }
+
     /// Runs muster in the repository, with these variables besides.
     pub(crate) fn muster_with(&self, args: &[&str], more: &[(&str, &str)]) -> Done {
         muster_in_with(self.path(), args, more)
