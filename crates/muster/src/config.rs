@@ -82,7 +82,29 @@ pub(crate) struct ActionsConfig {
     /// Folders in the place of repositories, by `owner/name` or `owner/name@ref`.
     pub(crate) given: BTreeMap<String, PathBuf>,
     /// Which of the actions that muster brings with it take the place of others.
-    pub(crate) native: Native,
+    pub(crate) native: NativeConfig,
+}
+
+/// Which of the actions that muster brings with it take the place of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NativeConfig {
+    /// Wherever muster has one.
+    Always,
+    /// But for those that are used at a commit.
+    Unpinned,
+    /// None.
+    Never,
+}
+
+impl From<NativeConfig> for Native {
+    fn from(wanted: NativeConfig) -> Self {
+        match wanted {
+            NativeConfig::Always => Self::Always,
+            NativeConfig::Unpinned => Self::Unpinned,
+            NativeConfig::Never => Self::Never,
+        }
+    }
 }
 
 impl Default for ActionsConfig {
@@ -90,7 +112,7 @@ impl Default for ActionsConfig {
         Self {
             from: "https://github.com".to_owned(),
             given: BTreeMap::new(),
-            native: Native::default(),
+            native: NativeConfig::Unpinned,
         }
     }
 }
@@ -99,7 +121,8 @@ impl ActionsConfig {
     /// Returns what a job is told of actions; `folder` keeps them.
     pub(crate) fn source(&self, folder: PathBuf, pinned: Vec<(String, String)>) -> ActionSource {
         let given = self.given.clone().into_iter().collect();
-        ActionSource { folder, from: self.from.clone(), given, native: self.native, pinned }
+        let native = self.native.into();
+        ActionSource { folder, from: self.from.clone(), given, native, pinned }
     }
 }
 

@@ -325,7 +325,7 @@ jobs:
 fn what_is_no_secret_is_refused() {
     let scene = Scene::new();
     job(&scene, "- run: echo hi");
-    scene.file("wrong.env", "A=1\nnothing\n");
+    scene.file("wrong.env", "A=1\nnothing\n2B=x\n");
     let mut story = String::new();
     for args in [
         ["--secret", "NOWHERE"],
@@ -342,6 +342,7 @@ fn what_is_no_secret_is_refused() {
     error: `1A` is no name of a secret: write letters, digits and `_`, no digit first
     exit 2
     error: wrong.env:2: write NAME=VALUE
+    wrong.env:3: `2B` is no name of a secret: write letters, digits and `_`, no digit first
     exit 2
     error: cannot read absent: No such file or directory (os error 2)
     exit 2

@@ -16,7 +16,7 @@ use muster_core::change::{
 };
 use muster_core::id::Sha;
 use muster_core::run::Run;
-use muster_runner::spec::{ActionSource, Native, Source};
+use muster_runner::spec::{ActionSource, Source};
 use muster_sys::files;
 use muster_workflow::expr::{Contexts, Object, Value};
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, is_event, judge, unserved};
@@ -28,7 +28,7 @@ use self::find::WorkflowFile;
 use self::screen::Screen;
 use super::plan::payload_in;
 use super::{CANNOT_RUN, GREEN, RED, complain};
-use crate::config::{IsolationConfig, SandboxConfig};
+use crate::config::{IsolationConfig, NativeConfig, SandboxConfig};
 use crate::git::{self, Head, WorkTree};
 use crate::machine;
 
@@ -79,8 +79,8 @@ pub(crate) struct Arguments {
     #[arg(env = "MUSTER_ACTIONS_FROM")]
     actions_from: String,
     /// Which actions are muster's own instead of those that are named.
-    #[arg(long, value_enum, default_value_t = NativeArgument::Unpinned)]
-    native: NativeArgument,
+    #[arg(long, value_enum, default_value_t = NativeConfig::Unpinned)]
+    native: NativeConfig,
     /// Run only this job and those that it needs.
     #[arg(long, value_name = "ID")]
     job: Option<String>,
@@ -90,16 +90,6 @@ pub(crate) struct Arguments {
     /// Run in the work tree itself instead of in an empty workspace.
     #[arg(long)]
     in_place: bool,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum NativeArgument {
-    /// Wherever muster has one.
-    Always,
-    /// But for those that are used at a commit.
-    Unpinned,
-    /// None.
-    Never,
 }
 
 /// What the run pretends happened.
@@ -179,11 +169,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             folder: machine::callers_cache("actions"),
             from: arguments.actions_from.clone(),
             given: arguments.action_dir.clone(),
-            native: match arguments.native {
-                NativeArgument::Always => Native::Always,
-                NativeArgument::Unpinned => Native::Unpinned,
-                NativeArgument::Never => Native::Never,
-            },
+            native: arguments.native.into(),
             pinned: Vec::new(),
         },
     };

@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal as _, Write as _};
 use muster_core::run::{Conclusion, JobState, Run};
 use muster_runner::marks;
 use muster_runner::spec::{Annotation, Level, StepConclusion, StepEvent};
-
 use muster_workflow::text::one_line;
 
 use crate::words::duration;

@@ -1,6 +1,6 @@
 //! The secrets that `muster run` is given.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use muster_runner::spec::Secrets;
@@ -17,7 +17,7 @@ const MOST_BYTES: u64 = 1 << 20;
 /// When a name is none, a value is nowhere, or the file cannot be read.
 pub(super) fn gather(named: &[String], file: Option<&Path>) -> anyhow::Result<Secrets> {
     let mut all: Vec<(String, String)> = Vec::new();
-    let mut add = |name: &str, value: String| -> anyhow::Result<()> {
+    let mut add = |name: &str, value: String| -> Result<(), String> {
         check(name)?;
         all.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         all.push((name.to_ascii_uppercase(), value));
@@ -28,16 +28,18 @@ pub(super) fn gather(named: &[String], file: Option<&Path>) -> anyhow::Result<Se
         let text = String::from_utf8(text)
             .ok()
             .with_context(|| format!("{} is no text", path.display()))?;
-        for pair in pairs(&text) {
-            let (name, value) = pair.map_err(|(line, why)| {
-                anyhow::anyhow!("{}:{line}: {why}", PathBuf::from(path).display())
-            })?;
-            add(&name, value).with_context(|| path.display().to_string())?;
+        let mut wrong = Vec::new();
+        for (line, pair) in pairs(&text) {
+            let added = pair.map_err(str::to_owned).and_then(|(name, value)| add(&name, value));
+            wrong.extend(added.err().map(|why| format!("{}:{line}: {why}", path.display())));
+        }
+        if !wrong.is_empty() {
+            bail!("{}", wrong.join("\n"));
         }
     }
     for named in named {
         match named.split_once('=') {
-            Some((name, value)) => add(name, value.to_owned())?,
+            Some((name, value)) => add(name, value.to_owned()).map_err(anyhow::Error::msg)?,
             None => {
                 let value = std::env::var(named).ok().with_context(|| {
                     format!(
@@ -45,7 +47,7 @@ pub(super) fn gather(named: &[String], file: Option<&Path>) -> anyhow::Result<Se
                          `--secret-file`"
                     )
                 })?;
-                add(named, value)?;
+                add(named, value).map_err(anyhow::Error::msg)?;
             }
         }
     }
@@ -57,16 +59,19 @@ pub(super) fn gather(named: &[String], file: Option<&Path>) -> anyhow::Result<Se
 }
 
 /// Checks a name as GitHub does.
-fn check(name: &str) -> anyhow::Result<()> {
+fn check(name: &str) -> Result<(), String> {
     let is_word = |char: char| char.is_ascii_alphanumeric() || char == '_';
     let starts_well = name.starts_with(|char: char| char.is_ascii_alphabetic() || char == '_');
     if !starts_well || !name.chars().all(is_word) {
-        bail!("`{name}` is no name of a secret: write letters, digits and `_`, no digit first");
+        return Err(format!(
+            "`{name}` is no name of a secret: write letters, digits and `_`, no digit first"
+        ));
     }
     Ok(())
 }
 
-type Pair = Result<(String, String), (usize, &'static str)>;
+/// A line, and what it assigns.
+type Pair = (usize, Result<(String, String), &'static str>);
 
 /// Reads `NAME=VALUE` lines as `.env` files have them: `#` begins a comment, a value in quotes may have several lines,
 /// in double quotes `\n` and the like are characters. Nothing is put in the place of `$NAME`.
@@ -84,25 +89,25 @@ fn pairs(text: &str) -> Vec<Pair> {
         }
         let assignment = trimmed.strip_prefix("export ").unwrap_or(trimmed);
         let Some((name, value)) = assignment.split_once('=') else {
-            pairs.push(Err((at, "write NAME=VALUE")));
+            pairs.push((at, Err("write NAME=VALUE")));
             rest = after;
             continue;
         };
         let (name, value) = (name.trim(), value.trim_start());
         let Some(quote) = value.chars().next().filter(|first| ['"', '\''].contains(first)) else {
             let comment = value.find(" #").unwrap_or(value.len());
-            pairs.push(Ok((name.to_owned(), value[..comment].trim_end().to_owned())));
+            pairs.push((at, Ok((name.to_owned(), value[..comment].trim_end().to_owned()))));
             rest = after;
             continue;
         };
         // What is quoted may go on in lines that follow.
         let opened = &rest[first.find(value).unwrap_or(0) + 1..];
         let Some((value, closed)) = quoted(opened, quote) else {
-            pairs.push(Err((at, "the quote is never closed")));
+            pairs.push((at, Err("the quote is never closed")));
             break;
         };
         line += opened[..closed].matches('\n').count();
-        pairs.push(Ok((name.to_owned(), value)));
+        pairs.push((at, Ok((name.to_owned(), value))));
         rest = opened[closed..].split_once('\n').map_or("", |(_, after)| after);
     }
     pairs
@@ -143,13 +148,13 @@ mod tests {
                     LITERAL='$HOME \\n'\nEMPTY=\nnothing\nOPEN=\"never";
         let read = pairs(text).into_iter().map(|pair| format!("{pair:?}\n"));
         assert_snapshot!(read.collect::<String>(), @r#"
-    Ok(("TOKEN", "abc#1"))
-    Ok(("A", "spaced out"))
-    Ok(("KEY", "-----BEGIN\nline\nlast"))
-    Ok(("LITERAL", "$HOME \\n"))
-    Ok(("EMPTY", ""))
-    Err((9, "write NAME=VALUE"))
-    Err((10, "the quote is never closed"))
+    (3, Ok(("TOKEN", "abc#1")))
+    (4, Ok(("A", "spaced out")))
+    (5, Ok(("KEY", "-----BEGIN\nline\nlast")))
+    (7, Ok(("LITERAL", "$HOME \\n")))
+    (8, Ok(("EMPTY", "")))
+    (9, Err("write NAME=VALUE"))
+    (10, Err("the quote is never closed"))
     "#);
     }
 }
