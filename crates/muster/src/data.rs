@@ -12,10 +12,13 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::git::DeployKey;
 
-/// This share of the disk is left free.
+/// This share of the disk is left free,
 const FREE_AT_LEAST_PERCENT: u64 = 2;
+/// but no more of a large one than this many bytes: databases and logs need no part of terabytes.
+const FREE_AT_MOST: u64 = 1 << 30;
 /// What is said where it is not.
-pub(crate) const NO_ROOM: &str = "the disk of the data folder has less than 2 % free";
+pub(crate) const NO_ROOM: &str =
+    "the disk of the data folder has less than 2 % free (of a large one, less than 1 GiB)";
 
 /// A server that was killed while it started a program still has its lock until that program has begun: it is
 /// given up by the kernel so soon.
@@ -206,7 +209,8 @@ impl Data {
 /// Returns whether the disk of a data folder has room, as [`Data::has_room`] does.
 pub(crate) fn has_room(folder: &Path) -> bool {
     rustix::fs::statvfs(folder).map_or(true, |disk| {
-        disk.f_bavail.saturating_mul(100) >= disk.f_blocks.saturating_mul(FREE_AT_LEAST_PERCENT)
+        let share = disk.f_blocks.saturating_mul(disk.f_frsize) / 100 * FREE_AT_LEAST_PERCENT;
+        disk.f_bavail.saturating_mul(disk.f_frsize) >= share.min(FREE_AT_MOST)
     })
 }
 

@@ -1,5 +1,7 @@
 //! The databases that every story runs on.
 
+use std::io::PipeWriter;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -8,7 +10,6 @@ use std::time::Duration;
 
 use muster_sys::clock;
 use muster_sys::process::Program;
-use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -63,9 +64,21 @@ pub(crate) fn has_postgres() -> bool {
     there
 }
 
-/// A PostgreSQL server of this test program alone. It dies with it.
+/// Runs the server that its arguments name until its input ends, and then removes the folder that comes first.
+const KEEPER: &str = r#"
+folder=$1; shift
+"$@" </dev/null & server=$!
+cat
+kill -QUIT "$server"
+wait "$server"
+rm -rf -- "$folder"
+"#;
+
+/// A PostgreSQL server of this test program alone. It ends with it, and leaves nothing.
 struct Postgres {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Closed when this program ends, however it does: its keeper waits for that.
+    _life: PipeWriter,
     programs: PathBuf,
     count: AtomicU32,
 }
@@ -84,23 +97,24 @@ fn programs() -> Option<PathBuf> {
 
 impl Postgres {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let server = Self { programs: programs().unwrap(), folder, count: AtomicU32::new(0) };
+        // Its keeper removes it: what is static is not dropped.
+        let folder = tempfile::tempdir().unwrap().keep();
+        let (end, life) = std::io::pipe().unwrap();
+        let programs = programs().unwrap();
+        let server = Self { folder, _life: life, programs, count: AtomicU32::new(0) };
         let all = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(server.path(), all).unwrap();
         let data = server.path().join("data");
         server.run("initdb", &["--auth=trust", "--no-sync", "-U", "muster", "-D", &text(&data)]);
         let log = std::fs::File::create(server.path().join("log")).unwrap();
-        let input = std::fs::File::open("/dev/null").unwrap();
         let socket = text(server.path());
         let options =
             ["-D", &text(&data), "-k", &socket, "-h", "", "-F", "-c", "max_connections=400"];
-        let program = server.program("postgres", &["--pdeathsig", "KILL"]).args(options);
-        // The kernel ends it with the thread that started it, so that one lives as long as we do.
-        std::thread::spawn(move || {
-            let ended = program.detach(input, log).unwrap().wait();
-            panic!("PostgreSQL ended: {ended:?}");
-        });
+        let postgres = server.command("postgres");
+        // In a session of its own: what ends a test program from its terminal leaves the keeper to its work.
+        let keeper = Program::new("setsid").args(["sh", "-c", KEEPER, "keeper", &socket]);
+        let keeper = keeper.args(postgres).args(options).dir(Path::new("/"));
+        keeper.detach(OwnedFd::from(end).into(), log).unwrap();
         let start = clock::monotonic();
         while !server.is_ready() {
             assert!(start.elapsed() < LIMIT, "PostgreSQL does not start");
@@ -110,11 +124,11 @@ impl Postgres {
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     fn is_ready(&self) -> bool {
-        let ask = self.program("pg_isready", &[]).args(["-q", "-h", &text(self.path())]);
+        let ask = self.program("pg_isready").args(["-q", "-h", &text(self.path())]);
         ask.output(LIMIT, 1024).unwrap().status.success()
     }
 
@@ -127,20 +141,21 @@ impl Postgres {
     }
 
     fn run(&self, program: &str, args: &[&str]) {
-        let output = self.program(program, &[]).args(args).output(LIMIT, 1 << 20).unwrap();
+        let output = self.program(program).args(args).output(LIMIT, 1 << 20).unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Names a program of PostgreSQL, which refuses to run as root.
-    fn program(&self, name: &str, more: &[&str]) -> Program {
-        let path = self.programs.join(name);
-        let root = rustix::process::geteuid().is_root();
-        if !root && more.is_empty() {
-            return Program::new(path).dir(Path::new("/"));
-        }
-        let user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"];
-        let user: &[&str] = if root { &user } else { &[] };
-        Program::new("setpriv").args(user).args(more).arg("--").arg(path).dir(Path::new("/"))
+    fn program(&self, name: &str) -> Program {
+        let command = self.command(name);
+        Program::new(&command[0]).args(&command[1..]).dir(Path::new("/"))
+    }
+
+    /// Returns how a program of PostgreSQL is started, which refuses to run as root.
+    fn command(&self, name: &str) -> Vec<String> {
+        let path = text(&self.programs.join(name));
+        let other = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"];
+        let as_other = rustix::process::geteuid().is_root().then_some(other);
+        as_other.into_iter().flatten().map(str::to_owned).chain([path]).collect()
     }
 }
 

@@ -98,7 +98,12 @@ fn a_full_disk_loses_nothing_and_all_goes_on_when_there_is_room() {
     ground.server.until("the job is over", |_| supervisors(&data).is_empty());
     assert_eq!(ground.server.ready(), (503, "the disk is full\n".to_owned()));
     let page = ground.server.get("/");
-    assert!(page.contains("the disk of the data folder has less than 2 % free"), "{page}");
+    assert!(
+        page.contains(
+            "the disk of the data folder has less than 2 % free (of a large one, less than 1 GiB)"
+        ),
+        "{page}"
+    );
     assert!(!ground.server.has_ended());
     disk.make_room();
     ground.server.until("it is taken", |_| ground.send(&refused, &its_body) == Some(202));
