@@ -7,7 +7,7 @@
 use muster_workflow::text::one_line;
 
 use crate::outcome::{NO_VERDICT, Outcome, UNWANTED};
-use crate::run::{Conclusion, Job, JobState};
+use crate::run::{Conclusion, Job, JobState, Work};
 
 /// The context that rolls up all others.
 pub const ROLL_UP: &str = "muster";
@@ -125,8 +125,10 @@ pub struct EventFact {
 /// All that bears on a commit.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// The jobs that bear on it.
+    /// The jobs that bear on it and have their names.
     pub jobs: Vec<JobFact>,
+    /// How many jobs others are still to stand for: what they will be called is not known yet.
+    pub unnamed: usize,
     /// Workflow files that were refused, with the first problem of each.
     pub refused: Vec<(String, String)>,
     /// What became of the events that brought it.
@@ -153,8 +155,12 @@ impl Facts {
         };
         let last_runs =
             runs.iter().filter(|run| runs.iter().all(|o| !same(o, run) || o.number <= run.number));
+        let waits = |job: &&Job| {
+            !job.is_shown() && job.work != Work::Called && job.state.conclusion().is_none()
+        };
+        let unnamed = last_runs.clone().flat_map(|run| run.jobs.iter().filter(waits)).count();
         let jobs = last_runs.flat_map(|run| {
-            run.jobs.iter().map(|job| JobFact {
+            run.jobs.iter().filter(|job| job.is_shown()).map(|job| JobFact {
                 name: job.name.clone(),
                 run: run.number,
                 state: job.state.clone(),
@@ -164,7 +170,7 @@ impl Facts {
             })
         });
         let events = last.iter().map(|event| event.outcome.clone()).collect();
-        Self { jobs: jobs.collect(), refused, events }
+        Self { jobs: jobs.collect(), unnamed, refused, events }
     }
 }
 
@@ -185,7 +191,8 @@ pub fn changes(stored: &[Status], facts: &Facts) -> Vec<Status> {
 /// Folds all that bears on a commit into its statuses; the roll-up is the last. Of a commit that nothing bears on
 /// nothing is said, least of all that it is green.
 pub fn statuses(facts: &Facts) -> Vec<Status> {
-    if facts.jobs.is_empty() && facts.refused.is_empty() && facts.events.is_empty() {
+    let has_jobs = !facts.jobs.is_empty() || facts.unnamed > 0;
+    if !has_jobs && facts.refused.is_empty() && facts.events.is_empty() {
         return Vec::new();
     }
     let mut statuses: Vec<Status> = Vec::new();
@@ -208,10 +215,13 @@ fn of_job(job: &JobFact) -> Status {
         }
         JobState::Waiting => (State::Pending, "Waiting for other jobs".to_owned()),
         JobState::Queued { .. } => (State::Pending, "Waiting for a runner".to_owned()),
-        JobState::Running { stopping: Some(reason), .. } => {
+        JobState::Running { stopping: Some(reason), .. }
+        | JobState::Calling { stopping: Some(reason) } => {
             (State::Pending, format!("Stopping: {reason}"))
         }
-        JobState::Running { .. } => (State::Pending, "Running".to_owned()),
+        JobState::Running { .. } | JobState::Calling { .. } => {
+            (State::Pending, "Running".to_owned())
+        }
         JobState::Finished { conclusion, reason } => {
             let (state, word) = match conclusion {
                 Conclusion::Success => (State::Success, "Successful"),
@@ -264,7 +274,8 @@ fn roll_up(facts: &Facts, jobs: &[Status]) -> Status {
     ] {
         let names: Vec<&str> =
             jobs.iter().filter(|job| job.state == state).map(|job| job.context.as_str()).collect();
-        match (count(state), state) {
+        let unnamed = if state == State::Pending { facts.unnamed } else { 0 };
+        match (count(state) + unnamed, state) {
             (0, _) => {}
             (1, State::Failure | State::Error) => say(state, format!("{word}: {}", names[0])),
             (many, _) => say(state, format!("{many} {word}")),
@@ -281,7 +292,7 @@ fn roll_up(facts: &Facts, jobs: &[Status]) -> Status {
             Outcome::Ignored(reason) => {
                 // That no workflow wants a change is fine; that none could have wanted it is not.
                 let state = if reason.code == UNWANTED { State::Success } else { State::Error };
-                if jobs.is_empty() {
+                if jobs.is_empty() && facts.unnamed == 0 {
                     say(state, reason.text.clone());
                 }
             }

@@ -184,6 +184,18 @@ fn check(uses: &Uses) -> Result<(), String> {
     }
 }
 
+/// Reads a file of a repository that was fetched, by what names it; `None` where it has none. At most `max + 1` bytes
+/// are read.
+///
+/// # Errors
+///
+/// Why it cannot be read, as a sentence.
+pub fn read_in(fetched: &Fetched, uses: &Uses, max: u64) -> Result<Option<Vec<u8>>, String> {
+    check(uses)?;
+    let Uses::Repository { path, .. } = uses else { return Ok(None) };
+    read_beneath(&fetched.folder, Path::new(path), max).map_err(|error| error.to_string())
+}
+
 /// Says that a folder has no manifest.
 pub(crate) fn no_action(action: &str) -> String {
     format!("no action in `{action}`: it has neither action.yml nor action.yaml")

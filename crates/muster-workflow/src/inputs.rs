@@ -3,7 +3,7 @@
 use crate::events;
 use crate::expr::{Contexts, Object, Value};
 use crate::words::nearest;
-use crate::workflow::{Details, Input, InputKind, Workflow};
+use crate::workflow::{Call, Details, Input, InputKind, Workflow};
 
 /// Returns the `inputs` context of a run that an event starts: what people filled in, else what the event in `github`
 /// says that they did. Null unless the event is `workflow_dispatch`.
@@ -103,6 +103,18 @@ fn refusal(input: &Input, given: Option<&Value>) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Returns the inputs that a called workflow gets, of what the calling job sees.
+pub fn given_to(called: &Workflow, call: &Call, contexts: &Contexts) -> Value {
+    let asked = called.interface().map(|interface| interface.inputs.as_slice()).unwrap_or_default();
+    let value = |input: &Input| {
+        let given = call.with.iter().find(|(name, _)| name.eq_ignore_ascii_case(&input.name));
+        let given = given.and_then(|(_, argument)| argument.get(contexts).ok());
+        value_of(input, given, contexts)
+    };
+    let values = asked.iter().map(|input| (input.name.as_str(), value(input)));
+    values.collect::<Object>().into()
 }
 
 /// Returns the inputs that people fill in.

@@ -2,13 +2,14 @@
 //!
 //! From text to plan, in this order: `yaml` reads the file with places, `token` holds its values against the
 //! `grammar` and reads their expressions, [`read`](read()) makes a typed [`workflow::Workflow`] or says all that
-//! is wrong ([`diagnostic`]), [`trigger`] decides whether an event starts it, [`call`] checks the workflows that
-//! it calls, [`plan`](plan()) makes the jobs of a run out of its [`strategy`], and [`expr`] evaluates what is
+//! is wrong ([`diagnostic`]), [`trigger`] decides whether an event starts it, [`Workflows`] gathers the
+//! files that it calls and [`call`] checks them, [`plan`](plan()) makes the jobs of a run out of its [`strategy`], and [`expr`] evaluates what is
 //! computed. What cannot be run yet is one list, in `support`; [`conformance`] answers the cases of others.
 //!
 //! Never does I/O, never asks the time, knows no environment.
 
 pub mod call;
+mod called;
 pub mod cibuild;
 pub mod conformance;
 mod cron;
@@ -38,10 +39,11 @@ mod words;
 pub mod workflow;
 mod yaml;
 
-pub use inputs::inputs;
+pub use called::{Found, Text, Workflows};
+pub use inputs::{given_to, inputs};
 pub use lint::{Files, lint};
-pub use plan::{PlannedJob, plan};
-pub use preview::{Called, Found, Preview, preview};
+pub use plan::{MAX_JOBS, PlannedJob, legs, plan};
+pub use preview::{Preview, preview};
 pub use read::{check, read};
 pub use support::CHECKOUT_INPUTS;
 pub use template::{Condition, Template};

@@ -2,12 +2,13 @@
 
 use crate::diagnostic::Problem;
 use crate::expr::{Contexts, Object, Value};
-use crate::strategy::Legs;
+use crate::strategy::{Legs, Strategy};
+use crate::template::Template;
 use crate::text::{cut, one_line};
 use crate::workflow::{Job, Workflow};
 
 /// How many jobs a run has at most. GitHub bounds those of one matrix alone; whoever runs them looks at each for each.
-const MAX_JOBS: usize = 256;
+pub const MAX_JOBS: usize = 256;
 
 /// GitHub's bound on a job's display name, in characters.
 const MAX_NAME: usize = 100;
@@ -33,6 +34,11 @@ pub struct PlannedJob {
     pub labels: Vec<String>,
     /// The jobs that must end first.
     pub needs: Vec<String>,
+    /// Whether its legs, name or labels read what the jobs have said that it needs: it stands for all its legs
+    /// until these have ended, and then [`legs`] makes them.
+    pub is_open: bool,
+    /// Whether it calls a workflow, whose jobs stand for it once it has.
+    pub is_call: bool,
 }
 
 impl PlannedJob {
@@ -49,7 +55,7 @@ impl PlannedJob {
     }
 }
 
-/// Plans the jobs of a run, in the order of the file and of the matrix.
+/// Plans the jobs of a workflow, in the order of the file and of the matrix.
 ///
 /// # Errors
 ///
@@ -58,7 +64,9 @@ pub fn plan(workflow: &Workflow, contexts: &Contexts) -> Result<Vec<PlannedJob>,
     let mut planned = Vec::new();
     let mut problems = Vec::new();
     for job in &workflow.jobs {
-        match plan_job(job, contexts).and_then(|legs| with_labels(job, legs, contexts)) {
+        let legs =
+            if waits(job) { open(job, contexts).map(|job| vec![job]) } else { legs(job, contexts) };
+        match legs {
             Ok(legs) => planned.extend(legs),
             Err(problem) => problems.push(problem),
         }
@@ -71,16 +79,13 @@ pub fn plan(workflow: &Workflow, contexts: &Contexts) -> Result<Vec<PlannedJob>,
     if problems.is_empty() { Ok(planned) } else { Err(problems) }
 }
 
-fn at_job(job: &Job, message: impl std::fmt::Display) -> Problem {
-    Problem::invalid(job.span, format!("job `{}`: {message}", job.id))
-}
-
-/// Says which labels the runner of each leg must bear.
-fn with_labels(
-    job: &Job,
-    mut legs: Vec<PlannedJob>,
-    contexts: &Contexts,
-) -> Result<Vec<PlannedJob>, Problem> {
+/// Plans the legs of one job, when all is known that they read.
+///
+/// # Errors
+///
+/// The first value that cannot be computed or is not allowed.
+pub fn legs(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
+    let mut legs = plan_job(job, contexts)?;
     for leg in &mut legs {
         let mut contexts = contexts.clone();
         contexts.set("matrix", leg.matrix.clone());
@@ -88,6 +93,32 @@ fn with_labels(
         leg.labels = labels(job, &contexts).map_err(|message| at_job(job, message))?;
     }
     Ok(legs)
+}
+
+/// Returns true for a job whose legs, names or labels are known only when the jobs have ended that it needs.
+fn waits(job: &Job) -> bool {
+    job.strategy.as_ref().is_some_and(Strategy::waits)
+        || job.name.iter().chain(&job.runs_on).any(|template| template.reads_context("needs"))
+}
+
+/// Plans what stands for all legs of a job.
+pub(crate) fn open(job: &Job, contexts: &Contexts) -> Result<PlannedJob, Problem> {
+    let is_of_legs = |name: &Template| {
+        ["matrix", "needs", "strategy"].iter().any(|context| name.reads_context(context))
+    };
+    let mut alone = Job { strategy: None, ..job.clone() };
+    if alone.name.as_ref().is_some_and(is_of_legs) || plan_job(&alone, contexts).is_err() {
+        // Nobody can compute its name either.
+        alone.name = None;
+    }
+    let mut planned = plan_job(&alone, contexts)?;
+    let mut planned = planned.remove(0);
+    planned.is_open = true;
+    Ok(planned)
+}
+
+fn at_job(job: &Job, message: impl std::fmt::Display) -> Problem {
+    Problem::invalid(job.span, format!("job `{}`: {message}", job.id))
 }
 
 /// Plans the legs of one job, but for their labels.
@@ -110,6 +141,8 @@ pub(crate) fn plan_job(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>
             max_parallel: found.max_parallel,
             labels: Vec::new(),
             needs: job.needs.clone(),
+            is_open: false,
+            is_call: job.call.is_some(),
         };
         let mut contexts = contexts.clone();
         contexts.set("matrix", entry.matrix.clone());

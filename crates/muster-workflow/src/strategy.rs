@@ -86,8 +86,15 @@ impl Strategy {
 
     /// Returns how many legs may run at a time; `None` where nothing bounds them.
     pub fn max_parallel(&self, contexts: &Contexts) -> Option<usize> {
-        let value = self.0.get(keys::MAX_PARALLEL)?.evaluate(contexts).ok();
         // What is wrong with it was said when the legs were made.
+        let value = match self.0.get(keys::MAX_PARALLEL) {
+            Some(written) => written.evaluate(contexts).ok(),
+            None if self.0.is_computed() => match self.0.evaluate(contexts) {
+                Ok(Value::Object(strategy)) => strategy.get(keys::MAX_PARALLEL).cloned(),
+                _ => None,
+            },
+            None => None,
+        };
         most(value.as_ref()).ok().flatten()
     }
 }

@@ -27,8 +27,6 @@ enum When {
     Computed,
     /// Where it is a mapping.
     Mapping,
-    /// Where it reads what other jobs gave: the run is planned before they have.
-    ReadsNeeds,
     /// Where it is an action that cannot be run.
     Action,
 }
@@ -36,7 +34,7 @@ enum When {
 /// Any key of a mapping, any item of a list.
 const ANY: &str = "*";
 
-use When::{Action, Computed, Mapping, ReadsNeeds, There};
+use When::{Action, Computed, Mapping, There};
 use keys::{JOBS, STEPS, STRATEGY};
 
 const fn lack(path: &'static [&'static str], when: When, what: &'static str) -> Lack {
@@ -46,8 +44,6 @@ const fn lack(path: &'static [&'static str], when: When, what: &'static str) -> 
 static LACKS: &[Lack] = &[
     lack(&[keys::ENV], Computed, "an `env` that is one expression"),
     lack(&[keys::CONCURRENCY, keys::QUEUE], There, "key `queue` of `concurrency`"),
-    lack(&[JOBS, ANY, keys::NAME], ReadsNeeds, "context `needs` in `name` of a job"),
-    lack(&[JOBS, ANY, keys::RUNS_ON], ReadsNeeds, "context `needs` in `runs-on` of a job"),
     lack(&[JOBS, ANY, keys::RUNS_ON], Mapping, "`runs-on` with a group"),
     lack(&[JOBS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
     lack(&[JOBS, ANY, keys::CONCURRENCY], There, "key `concurrency` of a job"),
@@ -59,14 +55,11 @@ static LACKS: &[Lack] = &[
         There,
         "key `cancel-timeout-minutes` of a job",
     ),
-    lack(&[JOBS, ANY, keys::USES], There, "a job that calls a workflow"),
     lack(
         &[JOBS, ANY, keys::DEFAULTS, keys::RUN],
         Computed,
         "a `defaults.run` that is one expression",
     ),
-    lack(&[JOBS, ANY, STRATEGY], Computed, "a `strategy` that is one expression"),
-    lack(&[JOBS, ANY, STRATEGY], ReadsNeeds, "a matrix that is computed from `needs`"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::WITH], Computed, "a `with` that is one expression"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::BACKGROUND], There, "key `background` of a step"),
@@ -121,7 +114,6 @@ fn find(token: &Token, path: &[&str], lack: &Lack, problems: &mut Vec<Problem>) 
             (matches!(value.kind, Kind::Expression(_)), value.span, lack.what.to_owned())
         }
         When::Mapping => (matches!(value.kind, Kind::Map(_)), value.span, lack.what.to_owned()),
-        When::ReadsNeeds => (value.reads_context("needs"), value.span, lack.what.to_owned()),
         When::Action => {
             let uses = value.text().and_then(Uses::read);
             let applies = uses.is_some_and(|uses| match uses {

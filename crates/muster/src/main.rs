@@ -3,6 +3,7 @@
 //! The program: command line, configuration, store, loops, HTTP and pages. Each folder of this
 //! crate is one of these; the rules of CI live in `muster-core` and `muster-workflow`.
 
+mod called;
 mod cli;
 mod config;
 mod data;

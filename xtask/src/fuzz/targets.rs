@@ -1,7 +1,5 @@
 //! What is fuzzed: what reads the texts of strangers, and what such texts are made of.
 
-use std::rc::Rc;
-
 use muster_core::change::GitRef;
 use muster_core::id::Sha;
 use muster_forge::github::{Payload, Signature, decode, sign, verify};
@@ -13,7 +11,7 @@ use muster_workflow::pattern::Patterns;
 use muster_workflow::trigger::{ChangedFiles, Event, Target as Ref, judge};
 use muster_workflow::workflow::Workflow;
 use muster_workflow::{
-    Called, Found, check, conformance, inputs, lint, payload, plan, preview, read,
+    Text, Workflows, check, conformance, inputs, lint, payload, plan, preview, read,
 };
 use serde_json::json;
 
@@ -274,7 +272,7 @@ fn workflow(input: &[u8]) {
     match read(text) {
         Ok(workflow) => {
             drop(plan(&workflow, &Contexts::new()));
-            drop(preview(&workflow, &Contexts::new(), &Itself(Rc::new(workflow.clone()))));
+            drop(preview(&calling_itself(workflow.clone(), text), &Contexts::new()));
             for name in ["push", "pull_request"] {
                 let (action, target) = (Some("opened".to_owned()), Ref::Branch("main".to_owned()));
                 let changed = ChangedFiles::Known(vec!["src/a.rs".to_owned()]);
@@ -310,16 +308,12 @@ fn event(input: &[u8]) {
         inputs(&workflow, &given, &contexts).is_err() || name == "workflow_dispatch",
         "an event takes inputs that nobody can fill in",
     );
-    drop(preview(&workflow, &contexts, &Itself(Rc::new(workflow.clone()))));
+    drop(preview(&calling_itself(workflow, file), &contexts));
 }
 
 /// All that it calls is the workflow itself.
-struct Itself(Rc<Workflow>);
-
-impl Called for Itself {
-    fn find(&self, _: &str) -> Found {
-        Found::Workflow(Rc::clone(&self.0))
-    }
+fn calling_itself(workflow: Workflow, text: &str) -> Workflows {
+    Workflows::gather(workflow, &mut |_| Text::Here(text.to_owned()))
 }
 
 fn filter(input: &[u8]) {

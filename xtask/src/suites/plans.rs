@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
 use muster_workflow::expr::Contexts;
 use muster_workflow::trigger::{ChangedFiles, Verdict, judge};
-use muster_workflow::workflow::Workflow;
-use muster_workflow::{Called, Found, payload, preview, read as read_workflow};
+use muster_workflow::{Text, Workflows, payload, preview, read as read_workflow};
 use serde_json::{Value as Json, json};
 
 use super::{Measured, files, read, short};
@@ -26,19 +24,18 @@ const PAYLOADS: &str =
 /// The plans that are kept.
 const PLANS: &str = "xtask/src/suites/plans.txt";
 
-/// The files of a folder, as the workflows that they call each other by.
-struct Siblings<'a>(&'a Path);
-
-impl Called for Siblings<'_> {
-    fn find(&self, uses: &str) -> Found {
+/// Reads a workflow with those of its folder that it calls.
+fn with_siblings(file: &Path, source: &str) -> anyhow::Result<Workflows> {
+    let Ok(workflow) = read_workflow(source) else { bail!("{} is refused", file.display()) };
+    let folder = file.parent().context("a file is in a folder")?;
+    Ok(Workflows::gather(workflow, &mut |uses| {
+        let uses = uses.to_string();
         let name = uses.strip_prefix("./.github/workflows/");
-        let source = name.and_then(|name| std::fs::read_to_string(self.0.join(name)).ok());
-        match source.as_deref().map(read_workflow) {
-            None => Found::NotHere,
-            Some(Ok(workflow)) => Found::Workflow(Rc::new(workflow)),
-            Some(Err(problems)) => Found::Wrong(problems[0].message.clone()),
+        match name.and_then(|name| std::fs::read_to_string(folder.join(name)).ok()) {
+            Some(text) => Text::Here(text),
+            None => Text::NotHere,
         }
-    }
+    }))
 }
 
 /// Returns the payloads by event.
@@ -70,9 +67,8 @@ pub(super) fn planned(folder: &Path) -> Measured {
 }
 
 fn plan_all(file: &Path, payloads: &BTreeMap<String, Vec<Json>>) -> anyhow::Result<()> {
-    let source = read(file)?;
-    let Ok(workflow) = read_workflow(&source) else { bail!("it is refused") };
-    for trigger in &workflow.triggers {
+    let workflows = with_siblings(file, &read(file)?)?;
+    for trigger in &workflows.root().triggers {
         let nothing = [json!({})];
         // What a pull request's target gets is what it gets.
         let name = match trigger.event.as_str() {
@@ -81,23 +77,22 @@ fn plan_all(file: &Path, payloads: &BTreeMap<String, Vec<Json>>) -> anyhow::Resu
         };
         let payloads = payloads.get(name).map_or(nothing.as_slice(), Vec::as_slice);
         for payload in payloads.iter().take(PAYLOADS_OF_EACH) {
-            plan(file, &workflow, &trigger.event, payload)?;
+            plan(&workflows, &trigger.event, payload)?;
         }
     }
     Ok(())
 }
 
 /// Plans one file for one event, and writes what comes of it.
-fn plan(file: &Path, workflow: &Workflow, name: &str, payload: &Json) -> anyhow::Result<String> {
+fn plan(workflows: &Workflows, name: &str, payload: &Json) -> anyhow::Result<String> {
     let event = payload::event(name, payload, None, ChangedFiles::Unknown);
     let mut contexts = Contexts::new();
     contexts.set("github", &payload::github(name, payload, None));
-    let mut written = match judge(workflow, &event) {
+    let mut written = match judge(workflows.root(), &event) {
         Verdict::Run => format!("{name}\n"),
         Verdict::Skip(why) => format!("{name}: {why}\n"),
     };
-    let siblings = Siblings(file.parent().context("a file is in a folder")?);
-    let jobs = match preview(workflow, &contexts, &siblings) {
+    let jobs = match preview(workflows, &contexts) {
         Ok(jobs) => jobs,
         Err(problems) => {
             let problem = problems.first().map(|problem| problem.message.clone());
@@ -146,14 +141,12 @@ fn plans(folder: &Path) -> anyhow::Result<String> {
     let chosen: Vec<&PathBuf> = all.iter().step_by(step).collect();
     let mut written = String::new();
     for file in chosen {
-        let Ok(workflow) = read_workflow(&read(file)?) else {
-            bail!("{} is refused", file.display())
-        };
+        let workflows = with_siblings(file, &read(file)?)?;
         writeln!(written, "{}", short(file, folder))?;
-        for trigger in &workflow.triggers {
+        for trigger in &workflows.root().triggers {
             let payload = payloads.get(&trigger.event).and_then(|of| of.first());
             let payload = payload.cloned().unwrap_or_else(|| json!({}));
-            written.push_str(&plan(file, &workflow, &trigger.event, &payload)?);
+            written.push_str(&plan(&workflows, &trigger.event, &payload)?);
         }
         written.push('\n');
     }

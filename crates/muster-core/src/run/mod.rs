@@ -3,32 +3,42 @@
 //! [`Run::step`] is the whole engine: it looks at the states, takes every move that can be taken
 //! now, and says what has to be done about it. The server stores the result and calls it again
 //! when something changed; `muster run` keeps it in memory. A job moves only forward.
+//!
+//! Jobs are only ever added, at the end: those of a workflow that a job calls, once it does, and the
+//! legs of a matrix that reads what other jobs said.
 
+mod again;
 mod needs;
+mod scope;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use scope::{Assignment, Ground};
 pub use state::{Conclusion, JobState, Reason, Refused};
 
 use std::collections::BTreeSet;
 
-use muster_workflow::PlannedJob;
-use muster_workflow::expr::{Contexts, Value};
-use muster_workflow::workflow::{self, Workflow};
+use muster_workflow::expr::Value;
+use muster_workflow::workflow;
+use muster_workflow::{MAX_JOBS, PlannedJob, legs, plan};
 use serde::{Deserialize, Serialize};
+
+use self::scope::Scope;
 
 use crate::id::Attempt;
 
 /// A run in motion.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// The jobs, in the order of the plan.
+    /// The jobs; how they stand in their files is told by [`in_order`].
     pub jobs: Vec<Job>,
     /// Why the run is to be cancelled, once it is.
     pub cancel: Option<Reason>,
     /// How it ended, once that has been said.
     pub concluded: Option<Conclusion>,
+    /// Names and values: a leg whose matrix has another value for one of the names is left out.
+    pub only: Vec<(String, String)>,
 }
 
 /// A job of a run.
@@ -54,6 +64,41 @@ pub struct Job {
     pub continue_on_error: bool,
     /// Whether it started although the run was cancelled, because its `if` asked for that.
     pub despite_cancel: bool,
+    /// The place of the job that calls the workflow which it is of; none for the run's own file.
+    #[serde(default)]
+    pub within: Option<usize>,
+    /// What it does.
+    #[serde(default)]
+    pub work: Work,
+    /// Whether it is one leg, or stands for some.
+    #[serde(default)]
+    pub legs: Legs,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Steps, which a runner runs.
+    #[default]
+    Steps,
+    /// It is to call a workflow.
+    Call,
+    /// It has called one, whose jobs stand for it.
+    Called,
+}
+
+/// What is known of the legs of a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Legs {
+    /// They were known from the beginning.
+    #[default]
+    Known,
+    /// They read what other jobs are still to say, and this one stands for all of them.
+    Open,
+    /// They were made of what other jobs said.
+    Made,
 }
 
 /// A job is tried so often when its supervisors are lost.
@@ -78,6 +123,8 @@ pub enum Report {
 /// What has to be done after a step of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
+    /// The job at this place is new, or another than it was.
+    Planned(usize),
     /// The job at this place may be given to a runner.
     Queue(usize),
     /// The runner of the job at this place is to be told to stop, for this reason.
@@ -102,27 +149,81 @@ impl Job {
             outputs: Vec::new(),
             continue_on_error: false,
             despite_cancel: false,
+            within: None,
+            work: if planned.is_call { Work::Call } else { Work::Steps },
+            legs: if planned.is_open { Legs::Open } else { Legs::Known },
         }
     }
+
+    /// Returns whether people and required checks see the job. They do not where others stand for it, or will, unless it
+    /// has something of its own to say in the end.
+    pub fn is_shown(&self) -> bool {
+        let is_over = self.state.conclusion().is_some();
+        match (self.work, self.legs) {
+            (Work::Called, _) => self.state.conclusion().is_some() && self.state.reason().is_some(),
+            (Work::Call, _) | (_, Legs::Open) => is_over,
+            (Work::Steps, Legs::Known | Legs::Made) => true,
+        }
+    }
+}
+
+/// Returns the places of jobs in the order of their files and matrices, each after the job that calls it.
+pub fn in_order(jobs: &[Job]) -> Vec<usize> {
+    fn visit(jobs: &[Job], within: Option<usize>, order: &mut Vec<usize>) {
+        let mut here: Vec<usize> =
+            (0..jobs.len()).filter(|place| jobs[*place].within == within).collect();
+        let first = |id: &str| jobs.iter().position(|job| job.within == within && job.id == id);
+        here.sort_by_key(|place| (first(&jobs[*place].id), jobs[*place].leg));
+        for place in here {
+            order.push(place);
+            if jobs[place].work == Work::Called {
+                visit(jobs, Some(place), order);
+            }
+        }
+    }
+    let mut order = Vec::with_capacity(jobs.len());
+    visit(jobs, None, &mut order);
+    order
 }
 
 impl Run {
     /// Makes a run of planned jobs, none of which has started.
     pub fn new(planned: &[PlannedJob]) -> Self {
-        Self { jobs: planned.iter().map(Job::new).collect(), cancel: None, concluded: None }
+        Self::of(planned.iter().map(Job::new).collect())
     }
 
-    /// Takes every move that can be taken now.
-    ///
-    /// `workflow` is the file that the run was planned from, and `contexts` hold what its job
-    /// conditions can see but for `needs`, which the run itself knows.
-    pub fn step(&mut self, workflow: &Workflow, contexts: &Contexts) -> Vec<Effect> {
+    /// Makes a run of jobs, wherever each stands.
+    pub fn of(jobs: Vec<Job>) -> Self {
+        Self { jobs, cancel: None, concluded: None, only: Vec::new() }
+    }
+
+    /// Makes a run of those planned jobs whose matrices have these values, where they have such names at all.
+    pub fn choosing(planned: Vec<PlannedJob>, only: Vec<(String, String)>) -> Self {
+        let mut run = Self { only, ..Self::of(Vec::new()) };
+        run.jobs = run.chosen(planned).iter().map(Job::new).collect();
+        run
+    }
+
+    fn chosen(&self, mut planned: Vec<PlannedJob>) -> Vec<PlannedJob> {
+        planned.retain(|job| {
+            let Value::Object(matrix) = &job.matrix else { return true };
+            let fits = |(name, value): &(String, String)| {
+                matrix.get(name).is_none_or(|has| has.to_string() == *value)
+            };
+            self.only.iter().all(fits)
+        });
+        planned
+    }
+
+    /// Takes every move that can be taken now. The run itself knows what its jobs have said, `ground` all else.
+    pub fn step(&mut self, ground: Ground<'_>) -> Vec<Effect> {
         let mut effects = Vec::new();
         loop {
             let before = effects.len();
             self.stop_what_is_cancelled(&mut effects);
             self.fail_fast(&mut effects);
-            self.start_what_is_free(workflow, contexts, &mut effects);
+            self.start_what_is_free(ground, &mut effects);
+            self.end_calls(ground, &mut effects);
             if effects.len() == before {
                 break;
             }
@@ -211,56 +312,32 @@ impl Run {
         self.concluded = self.conclusion();
     }
 
-    /// Makes ready for another attempt of the whole run: all jobs, or only those that are not green
-    /// and those that need them. Returns how many jobs run again.
-    pub fn again(&mut self, failed_only: bool) -> usize {
-        let green = |job: &Job| job.state.conclusion() == Some(Conclusion::Success);
-        let mut again: Vec<String> = Vec::new();
-        for job in &self.jobs {
-            if !failed_only || !green(job) {
-                again.push(job.id.clone());
-            }
-        }
-        let mut next = 0;
-        while let Some(id) = again.get(next).cloned() {
-            next += 1;
-            let needing = self.jobs.iter().filter(|job| job.needs.contains(&id));
-            let new: Vec<String> =
-                needing.map(|job| job.id.clone()).filter(|id| !again.contains(id)).collect();
-            again.extend(new);
-        }
-        self.cancel = None;
-        self.concluded = None;
-        let mut count = 0;
-        for job in &mut self.jobs {
-            let needs_again = job.needs.iter().any(|need| again.contains(need));
-            // Of a matrix, only the legs that are not green run again.
-            if !failed_only || !green(job) || needs_again {
-                job.state = JobState::Waiting;
-                job.outputs.clear();
-                job.despite_cancel = false;
-                count += 1;
-            }
-        }
-        count
-    }
-
     /// Returns the place of the first job that may be given to a runner.
     pub fn next_queued(&self) -> Option<usize> {
         self.jobs.iter().position(|job| matches!(job.state, JobState::Queued { .. }))
     }
 
-    /// Returns the `needs` context of the job at `place`.
-    pub fn needs_context(&self, place: usize) -> Value {
-        needs::context(self, &self.jobs[place])
-    }
-
     fn stop_what_is_cancelled(&mut self, effects: &mut Vec<Effect>) {
-        let Some(reason) = self.cancel.clone() else { return };
         for place in 0..self.jobs.len() {
-            if !self.jobs[place].despite_cancel {
+            let job = &self.jobs[place];
+            if job.despite_cancel || job.state.conclusion().is_some() {
+                continue;
+            }
+            if let Some(reason) = self.cancelled(job.within).cloned() {
                 self.stop(place, &reason, effects);
             }
+        }
+    }
+
+    /// Returns why the jobs are to end that the one at `within` calls, or those of the run's own file.
+    fn cancelled(&self, within: Option<usize>) -> Option<&Reason> {
+        let Some(caller) = within else { return self.cancel.as_ref() };
+        let job = &self.jobs[caller];
+        match &job.state {
+            JobState::Calling { stopping: Some(reason) } => Some(reason),
+            // What was asked to run all the same does so with all that it calls.
+            _ if job.despite_cancel => None,
+            _ => self.cancelled(job.within),
         }
     }
 
@@ -277,9 +354,10 @@ impl Run {
                 "fail-fast",
                 format!("`{}` failed and its matrix is fail-fast", job.name),
             );
-            let id = job.id.clone();
+            let (id, within) = (job.id.clone(), job.within);
             for other in 0..self.jobs.len() {
-                if other != place && self.jobs[other].id == id {
+                let is_leg = self.jobs[other].id == id && self.jobs[other].within == within;
+                if other != place && is_leg {
                     let waiting = matches!(self.jobs[other].state, JobState::Waiting);
                     if waiting {
                         self.jobs[other].state =
@@ -303,52 +381,159 @@ impl Run {
                     JobState::finished(Conclusion::Cancelled, Some(reason.clone()));
                 effects.push(Effect::Finished(place));
             }
-            JobState::Running { stopping, .. } if stopping.is_none() => {
+            JobState::Running { stopping, .. } | JobState::Calling { stopping }
+                if stopping.is_none() =>
+            {
                 *stopping = Some(reason.clone());
                 effects.push(Effect::Stop(place, reason.clone()));
             }
-            JobState::Waiting | JobState::Running { .. } | JobState::Finished { .. } => {}
+            JobState::Waiting
+            | JobState::Running { .. }
+            | JobState::Calling { .. }
+            | JobState::Finished { .. } => {}
         }
     }
 
-    fn start_what_is_free(
-        &mut self,
-        workflow: &Workflow,
-        contexts: &Contexts,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn start_what_is_free(&mut self, ground: Ground<'_>, effects: &mut Vec<Effect>) {
+        let mut place = 0;
+        // What is added meanwhile is looked at, too.
+        while place < self.jobs.len() {
+            let job = &self.jobs[place];
+            if job.state == JobState::Waiting && needs::are_over(self, job) {
+                match self.turn(place, ground) {
+                    Ok(turn) => {
+                        let is_other = matches!(turn, Turn::Expand(_));
+                        self.take(place, turn, effects);
+                        if is_other {
+                            continue;
+                        }
+                    }
+                    Err((conclusion, reason)) => {
+                        self.jobs[place].state = JobState::finished(conclusion, Some(reason));
+                        effects.push(Effect::Finished(place));
+                    }
+                }
+            }
+            place += 1;
+        }
+    }
+
+    /// Decides what a job does next whose needs are over; or how it ends without having begun.
+    fn turn(&self, place: usize, ground: Ground<'_>) -> Result<Turn, (Conclusion, Reason)> {
+        let job = &self.jobs[place];
+        let wrong = |reason: Reason| (Conclusion::Error, reason);
+        let scope = self.scope(job.within, ground).map_err(wrong)?;
+        let definition = scope.job(&job.id).map_err(wrong)?;
+        self.may_start(place, definition, &scope)?;
+        let refuse = |message: String| (Conclusion::Failure, Reason::new("plan", message));
+        let added = match (job.legs, job.work) {
+            (Legs::Open, _) => {
+                let contexts = self.with_needs(place, &scope);
+                let legs =
+                    legs(definition, &contexts).map_err(|problem| refuse(problem.message))?;
+                let legs = self.chosen(legs);
+                if legs.is_empty() {
+                    let reason = Reason::new("not-chosen", "no leg of its matrix was asked for");
+                    return Err((Conclusion::Skipped, reason));
+                }
+                Turn::Expand(legs)
+            }
+            _ if !self.has_room(place, definition, &scope) => return Ok(Turn::Wait),
+            (_, Work::Steps) => return Ok(Turn::Queue),
+            (_, Work::Call | Work::Called) => {
+                let inner = self.scope_of_call(place, &scope, ground).map_err(wrong)?;
+                let planned = plan(&inner.workflow, &inner.contexts).map_err(|problems| {
+                    let first = problems.into_iter().next().map(|problem| problem.message);
+                    refuse(format!("`{}`: {}", inner.file, first.unwrap_or_default()))
+                })?;
+                Turn::Call(self.chosen(planned))
+            }
+        };
+        let count = match &added {
+            Turn::Expand(jobs) | Turn::Call(jobs) => jobs.len(),
+            Turn::Queue | Turn::Wait => 0,
+        };
+        if self.jobs.len() + count > MAX_JOBS {
+            let text = format!("the run would have more than {MAX_JOBS} jobs");
+            return Err((Conclusion::Error, Reason::new("too-many", text)));
+        }
+        Ok(added)
+    }
+
+    fn take(&mut self, place: usize, turn: Turn, effects: &mut Vec<Effect>) {
+        let (name, within) = (self.jobs[place].name.clone(), self.jobs[place].within);
+        let is_cancelled = self.cancelled(within).is_some();
+        let job = &mut self.jobs[place];
+        let added = match turn {
+            Turn::Wait => return,
+            Turn::Queue => {
+                job.state = JobState::Queued { attempt: Attempt::FIRST };
+                job.despite_cancel = is_cancelled;
+                return effects.push(Effect::Queue(place));
+            }
+            Turn::Expand(planned) => {
+                let caller = within.map(|caller| self.jobs[caller].name.clone());
+                let mut legs = planned.iter().map(|leg| {
+                    let mut leg = Job { within, legs: Legs::Made, ..Job::new(leg) };
+                    if let Some(caller) = &caller {
+                        leg.name = name_within(caller, &leg.name);
+                    }
+                    leg
+                });
+                // It becomes the first of them.
+                if let Some(first) = legs.next() {
+                    self.jobs[place] = first;
+                }
+                legs.collect::<Vec<_>>()
+            }
+            Turn::Call(planned) => {
+                job.state = JobState::Calling { stopping: None };
+                job.work = Work::Called;
+                job.despite_cancel = is_cancelled;
+                let called = planned.iter().map(|planned| {
+                    let called = Job::new(planned);
+                    Job { within: Some(place), name: name_within(&name, &called.name), ..called }
+                });
+                called.collect()
+            }
+        };
+        let first = self.jobs.len();
+        self.jobs.extend(added);
+        effects.push(Effect::Planned(place));
+        effects.extend((first..self.jobs.len()).map(Effect::Planned));
+    }
+
+    /// Ends the jobs that have called a workflow whose jobs are over.
+    fn end_calls(&mut self, ground: Ground<'_>, effects: &mut Vec<Effect>) {
         for place in 0..self.jobs.len() {
-            if self.jobs[place].state != JobState::Waiting
-                || !needs::are_over(self, &self.jobs[place])
-            {
+            if !matches!(self.jobs[place].state, JobState::Calling { .. }) {
                 continue;
             }
-            let Some(definition) = workflow.job(&self.jobs[place].id) else { continue };
-            match self.may_start(place, definition, contexts) {
-                Ok(()) if !self.has_room(place, definition, contexts) => {}
-                Ok(()) => {
-                    self.jobs[place].state = JobState::Queued { attempt: Attempt::FIRST };
-                    self.jobs[place].despite_cancel = self.cancel.is_some();
-                    effects.push(Effect::Queue(place));
+            let called = self.jobs.iter().filter(|job| job.within == Some(place));
+            let ended: Option<Vec<Conclusion>> = called.map(needs::counted).collect();
+            let Some(ended) = ended else { continue };
+            let conclusion = ended.into_iter().fold(Conclusion::Skipped, Conclusion::worse);
+            let (state, outputs) = match self.outputs_of_call(place, ground) {
+                Ok(outputs) => (JobState::finished(conclusion, None), outputs),
+                Err(reason) => {
+                    let conclusion = conclusion.worse(Conclusion::Failure);
+                    (JobState::finished(conclusion, Some(reason)), Vec::new())
                 }
-                Err((conclusion, reason)) => {
-                    self.jobs[place].state = JobState::finished(conclusion, Some(reason));
-                    effects.push(Effect::Finished(place));
-                }
-            }
+            };
+            self.jobs[place].state = state;
+            self.jobs[place].outputs = outputs;
+            effects.push(Effect::Finished(place));
         }
     }
 
     /// Returns whether another leg of a matrix may run beside those that do.
-    fn has_room(&self, place: usize, definition: &workflow::Job, contexts: &Contexts) -> bool {
+    fn has_room(&self, place: usize, definition: &workflow::Job, scope: &Scope) -> bool {
         let Some(strategy) = &definition.strategy else { return true };
-        let mut contexts = contexts.clone();
-        contexts.set("needs", self.needs_context(place));
-        strategy.max_parallel(&contexts).is_none_or(|most| {
-            let is_busy = |job: &&Job| {
-                let goes_on =
-                    matches!(job.state, JobState::Queued { .. } | JobState::Running { .. });
-                goes_on && job.id == self.jobs[place].id
+        let job = &self.jobs[place];
+        strategy.max_parallel(&self.with_needs(place, scope)).is_none_or(|most| {
+            let is_busy = |other: &&Job| {
+                let goes_on = !matches!(other.state, JobState::Waiting | JobState::Finished { .. });
+                goes_on && other.id == job.id && other.within == job.within
             };
             self.jobs.iter().filter(is_busy).count() < most
         })
@@ -359,11 +544,10 @@ impl Run {
         &self,
         place: usize,
         definition: &workflow::Job,
-        contexts: &Contexts,
+        scope: &Scope,
     ) -> Result<(), (Conclusion, Reason)> {
         let status = needs::status(self, &self.jobs[place]);
-        let mut contexts = contexts.with_status(status);
-        contexts.set("needs", self.needs_context(place));
+        let contexts = self.with_needs(place, scope).with_status(status);
         match &definition.condition {
             None => needs::implicit_success(self, &self.jobs[place], status),
             Some(condition) => match condition.holds(&contexts) {
@@ -382,10 +566,30 @@ impl Run {
     }
 }
 
+/// What a job does whose turn has come.
+enum Turn {
+    /// Other legs of its matrix go first.
+    Wait,
+    /// It may be given to a runner.
+    Queue,
+    /// It becomes these legs.
+    Expand(Vec<PlannedJob>),
+    /// It calls a workflow, which has these jobs.
+    Call(Vec<PlannedJob>),
+}
+
+/// Names a job of a workflow that another calls, as GitHub names its check.
+fn name_within(caller: &str, name: &str) -> String {
+    format!("{caller} / {name}")
+}
+
 /// Returns the places of the jobs that have moved in a step, in order.
 pub fn moved(effects: &[Effect]) -> BTreeSet<usize> {
     let places = effects.iter().filter_map(|effect| match effect {
-        Effect::Queue(place) | Effect::Stop(place, _) | Effect::Finished(place) => Some(*place),
+        Effect::Planned(place)
+        | Effect::Queue(place)
+        | Effect::Stop(place, _)
+        | Effect::Finished(place) => Some(*place),
         Effect::Concluded(_) => None,
     });
     places.collect()

@@ -25,6 +25,11 @@ pub enum JobState {
         /// Why it was told to stop, once it was.
         stopping: Option<Reason>,
     },
+    /// It has called a workflow, whose jobs stand for it.
+    Calling {
+        /// Why these were told to stop, once they were.
+        stopping: Option<Reason>,
+    },
     /// It is over.
     Finished {
         /// How it ended.
@@ -155,7 +160,9 @@ impl JobState {
     pub fn conclusion(&self) -> Option<Conclusion> {
         match self {
             Self::Finished { conclusion, .. } => Some(*conclusion),
-            Self::Waiting | Self::Queued { .. } | Self::Running { .. } => None,
+            Self::Waiting | Self::Queued { .. } | Self::Running { .. } | Self::Calling { .. } => {
+                None
+            }
         }
     }
 
@@ -163,7 +170,7 @@ impl JobState {
     pub fn reason(&self) -> Option<&Reason> {
         match self {
             Self::Finished { reason, .. } => reason.as_ref(),
-            Self::Running { stopping, .. } => stopping.as_ref(),
+            Self::Running { stopping, .. } | Self::Calling { stopping } => stopping.as_ref(),
             Self::Waiting | Self::Queued { .. } => None,
         }
     }
@@ -173,7 +180,7 @@ impl JobState {
         match self {
             Self::Waiting => "waiting",
             Self::Queued { .. } => "queued",
-            Self::Running { .. } => "running",
+            Self::Running { .. } | Self::Calling { .. } => "running",
             Self::Finished { conclusion, .. } => conclusion.as_str(),
         }
     }

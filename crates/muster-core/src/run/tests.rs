@@ -1,29 +1,42 @@
 use insta::assert_snapshot;
 use muster_workflow::expr::Contexts;
-use muster_workflow::workflow::Workflow;
-use muster_workflow::{plan, read};
+use muster_workflow::{Text, Workflows, plan, read};
 
 use super::*;
 
 /// A run of a workflow whose jobs end as they are told.
 struct Story {
-    workflow: Workflow,
+    workflows: Workflows,
     run: Run,
     said: Vec<String>,
 }
 
 impl Story {
     fn new(jobs: &str) -> Self {
+        Self::calling(jobs, &[])
+    }
+
+    /// Of a workflow that calls others, by name.
+    fn calling(jobs: &str, called: &[(&str, &str)]) -> Self {
         let workflow = read(&format!("on: push\njobs:\n{jobs}")).unwrap();
         let run = Run::new(&plan(&workflow, &Contexts::new()).unwrap());
-        let mut story = Self { workflow, run, said: Vec::new() };
+        let workflows = Workflows::gather(workflow, &mut |uses| {
+            let uses = uses.to_string();
+            match called.iter().find(|(name, _)| uses.contains(name)) {
+                Some((_, text)) => Text::Here((*text).to_owned()),
+                None => Text::NotHere,
+            }
+        });
+        let mut story = Self { workflows, run, said: Vec::new() };
         story.settle();
         story
     }
 
     fn settle(&mut self) {
-        for effect in self.run.step(&self.workflow, &Contexts::new()) {
+        let contexts = &Contexts::new();
+        for effect in self.run.step(Ground { workflows: &self.workflows, contexts }) {
             let line = match effect {
+                Effect::Planned(place) => format!("{} planned", self.run.jobs[place].name),
                 Effect::Queue(place) => format!("{} queued", self.run.jobs[place].name),
                 Effect::Stop(place, reason) => {
                     format!("{} told to stop: {reason}", self.run.jobs[place].name)
@@ -207,6 +220,15 @@ fn a_late_report_changes_nothing() {
     assert_eq!(story.run.conclusion(), Some(Conclusion::Success));
 }
 
+/// Makes ready for another attempt, and returns how many jobs run again.
+fn again(story: &mut Story, failed_only: bool) -> usize {
+    let is_open = |job: &&Job| job.state.conclusion().is_none();
+    match story.run.again(failed_only) {
+        Some(_) => story.run.jobs.iter().filter(is_open).count(),
+        None => 0,
+    }
+}
+
 #[test]
 fn a_rerun_of_what_failed_takes_what_needs_it_along_and_leaves_the_rest() {
     let jobs = [
@@ -220,7 +242,7 @@ fn a_rerun_of_what_failed_takes_what_needs_it_along_and_leaves_the_rest() {
     story.start("test (1)").start("test (2)");
     story.end("test (1)", Conclusion::Success, &[]).end("test (2)", Conclusion::Failure, &[]);
     story.said();
-    assert_eq!(story.run.again(true), 2);
+    assert_eq!(again(&mut story, true), 2);
     story.settle();
     assert_snapshot!(story.said(), @"test (2) queued");
     assert_eq!(story.run.jobs[0].outputs.len(), 1);
@@ -230,8 +252,8 @@ fn a_rerun_of_what_failed_takes_what_needs_it_along_and_leaves_the_rest() {
     deploy queued
     run success
     ");
-    assert_eq!(story.run.again(true), 0);
-    assert_eq!(story.run.again(false), 4);
+    assert_eq!(again(&mut story, true), 0);
+    assert_eq!(again(&mut story, false), 4);
 }
 
 #[test]
@@ -264,5 +286,173 @@ fn of_a_matrix_only_so_many_legs_run_at_a_time() {
     a (4) cancelled: cancelled by Ana
     b cancelled: cancelled by Ana
     run cancelled
+    ");
+}
+
+const CALLED: &str = "on: {workflow_call: {inputs: {what: {type: string}}, outputs: {made: {value: \"${{ jobs.make.outputs.it }} of ${{ inputs.what }}\"}}}}\njobs:\n  make: {runs-on: x, outputs: {it: a}, steps: [{run: a}]}\n  check: {runs-on: x, needs: make, steps: [{run: a}]}\n";
+
+#[test]
+fn the_jobs_of_a_called_workflow_stand_for_the_job_that_calls_it() {
+    let jobs = "  plan: {runs-on: x, steps: [{run: a}]}\n  build: {needs: plan, strategy: {matrix: {of: [app, lib]}}, uses: ./.github/workflows/called.yml, with: {what: \"${{ matrix.of }} ${{ needs.plan.outputs.version }}\"}}\n  ship: {needs: build, runs-on: x, steps: [{run: a}]}\n";
+    let mut story = Story::calling(jobs, &[("called", CALLED)]);
+    story.start("plan").end("plan", Conclusion::Success, &[("version", "2")]);
+    story.start("build (app) / make").end(
+        "build (app) / make",
+        Conclusion::Success,
+        &[("it", "app")],
+    );
+    story.start("build (lib) / make").end(
+        "build (lib) / make",
+        Conclusion::Success,
+        &[("it", "lib")],
+    );
+    story.start("build (app) / check").end("build (app) / check", Conclusion::Success, &[]);
+    story.start("build (lib) / check").end("build (lib) / check", Conclusion::Success, &[]);
+    assert_snapshot!(story.said(), @"
+    plan queued
+    build (app) planned
+    build (app) / make planned
+    build (app) / check planned
+    build (lib) planned
+    build (lib) / make planned
+    build (lib) / check planned
+    build (app) / make queued
+    build (lib) / make queued
+    build (app) / check queued
+    build (lib) / check queued
+    build (app) success: 
+    build (lib) success: 
+    ship queued
+    ");
+    let of = |name: &str| story.run.jobs[story.place(name)].outputs.clone();
+    assert_snapshot!(format!("{:?}\n{:?}", of("build (app)"), of("build (lib)")), @r#"
+    [("made", "app of app 2")]
+    [("made", "lib of lib 2")]
+    "#);
+    let order = in_order(&story.run.jobs);
+    let shown = order.iter().map(|place| &story.run.jobs[*place]).filter(|job| job.is_shown());
+    let shown: Vec<&str> = shown.map(|job| job.name.as_str()).collect();
+    assert_snapshot!(shown.join("\n"), @"
+    plan
+    build (app) / make
+    build (app) / check
+    build (lib) / make
+    build (lib) / check
+    ship
+    ");
+}
+
+#[test]
+fn what_fails_in_a_called_workflow_fails_the_call_and_the_rest_is_run_again() {
+    let jobs = "  a: {uses: ./.github/workflows/called.yml}\n  b: {needs: a, runs-on: x, steps: [{run: a}]}\n  c: {needs: a, if: failure(), uses: ./.github/workflows/called.yml}\n";
+    let mut story = Story::calling(jobs, &[("called", CALLED)]);
+    story.start("a / make").end("a / make", Conclusion::Success, &[]);
+    story.start("a / check").end("a / check", Conclusion::Failure, &[]);
+    assert_snapshot!(story.said(), @"
+    a planned
+    a / make planned
+    a / check planned
+    a / make queued
+    a / check queued
+    a failure: 
+    b skipped: it needs `a`, which ended as failure
+    c planned
+    c / make planned
+    c / check planned
+    c / make queued
+    ");
+    story.start("c / make").end("c / make", Conclusion::Success, &[]);
+    story.start("c / check").end("c / check", Conclusion::Success, &[]);
+    story.said();
+    assert_eq!(again(&mut story, true), 4, "a, a / check, b and c anew");
+    story.settle();
+    assert_snapshot!(story.said(), @"a / check queued");
+    story.start("a / check").end("a / check", Conclusion::Success, &[]);
+    assert_snapshot!(story.said(), @"
+    a success: 
+    b queued
+    c skipped: its `if` is false
+    ");
+    story.start("b").end("b", Conclusion::Success, &[]);
+    assert_eq!(again(&mut story, false), 3, "a, b, c as they were planned");
+    story.settle();
+    assert_snapshot!(story.said(), @"
+    run success
+    a planned
+    a / make planned
+    a / check planned
+    a / make queued
+    ");
+}
+
+#[test]
+fn a_call_is_cancelled_with_all_that_it_has_called() {
+    let jobs = "  a: {uses: ./.github/workflows/called.yml}\n  z: {needs: a, if: always(), uses: ./.github/workflows/called.yml}\n";
+    let mut story = Story::calling(jobs, &[("called", CALLED)]);
+    story.start("a / make").cancel();
+    story.end("a / make", Conclusion::Cancelled, &[]);
+    // What asked to run all the same does so with all that it calls.
+    story.start("z / make").end("z / make", Conclusion::Success, &[]);
+    story.start("z / check").end("z / check", Conclusion::Success, &[]);
+    assert_snapshot!(story.said(), @"
+    a planned
+    a / make planned
+    a / check planned
+    a / make queued
+    a told to stop: cancelled by ana
+    a / make told to stop: cancelled by ana
+    a / check cancelled: cancelled by ana
+    a cancelled: 
+    z planned
+    z / make planned
+    z / check planned
+    z / make queued
+    z / check queued
+    z success: 
+    run cancelled
+    ");
+}
+
+#[test]
+fn a_matrix_of_what_others_said_is_made_when_they_have() {
+    let jobs = "  a: {runs-on: x, steps: [{run: a}]}\n  b: {needs: a, name: \"of ${{ matrix.n }}\", runs-on: \"${{ matrix.on }}\", strategy: {matrix: {include: \"${{ fromJSON(needs.a.outputs.legs) }}\"}}, steps: [{run: a}]}\n  c: {needs: b, runs-on: x, steps: [{run: a}]}\n";
+    let legs = |text: &str| {
+        let mut story = Story::new(jobs);
+        let shown = story.run.jobs.iter().filter(|job| job.is_shown()).count();
+        assert_eq!(shown, 2, "more is known than can be");
+        story.start("a").end("a", Conclusion::Success, &[("legs", text)]);
+        story
+    };
+    let mut story = legs(r#"[{"n": 1, "on": "x"}, {"n": 2, "on": "y"}]"#);
+    assert_snapshot!(story.said(), @"
+    a queued
+    of 1 planned
+    of 2 planned
+    of 1 queued
+    of 2 queued
+    ");
+    let labels: Vec<_> = story.run.jobs.iter().map(|job| job.labels.join(",")).collect();
+    assert_snapshot!(labels.join(" "), @"x x x y");
+    story.start("of 1").end("of 1", Conclusion::Success, &[]);
+    story.start("of 2").end("of 2", Conclusion::Failure, &[]);
+    assert_eq!(again(&mut story, true), 2, "the leg and what needs it");
+    story.settle();
+    assert_eq!(again(&mut story, false), 3, "one stands for all legs again");
+    let many: Vec<String> = (0..300).map(|n| format!("{{\"n\": {n}, \"on\": \"x\"}}")).collect();
+    let wrong =
+        [legs("[]").said(), legs("7").said(), legs(&format!("[{}]", many.join(","))).said()];
+    assert_snapshot!(wrong.join("\n"), @"
+    a queued
+    of  failure: job `b`: `matrix` has no vector and no `include`
+    c skipped: it needs `of `, which ended as failure
+    run failure
+    a queued
+    of  failure: job `b`: `include` of the matrix must be a list, this is a number
+    c skipped: it needs `of `, which ended as failure
+    run failure
+    a queued
+    of  failure: job `b`: the matrix has more than 256 legs
+    c skipped: it needs `of `, which ended as failure
+    run failure
     ");
 }

@@ -358,6 +358,11 @@ impl Db {
         self.jobs.push(JobRow { id, run, run_attempt, job, ran_as: carried.unwrap_or(id) });
     }
 
+    /// Returns the last id that a job has got.
+    pub(super) fn last_job_id(&self) -> u32 {
+        self.job_counter
+    }
+
     fn join(&mut self, group: &str, newcomer: Newcomer) -> (bool, Option<Reason>) {
         let members: Vec<Member> = self
             .runs
@@ -413,8 +418,13 @@ impl Db {
             if let JobState::Running { attempt, .. } = &job.state {
                 self.attempts.entry((*id, attempt.0)).or_default();
             }
-            for row in self.jobs.iter_mut().filter(|row| row.id == *id) {
-                row.job = job.clone();
+            match self.jobs.iter_mut().find(|row| row.id == *id) {
+                Some(row) => row.job = job.clone(),
+                // What was called, or made by what others said.
+                None => {
+                    let attempt = self.run(run).map_or(0, |run| run.attempt);
+                    self.insert_job(run, attempt, job.clone(), None);
+                }
             }
         }
         let Some(row) = self.runs.iter_mut().find(|row| row.number == run) else { return };
@@ -433,10 +443,8 @@ impl Db {
         };
         let before: Vec<JobRow> = self.jobs_of(number).into_iter().cloned().collect();
         let jobs = before.iter().map(|row| row.job.clone()).collect();
-        let mut run = Run { jobs, cancel: None, concluded: None };
-        if run.again(failed_only) == 0 {
-            return;
-        }
+        let mut run = Run::of(jobs);
+        let Some(places) = run.again(failed_only) else { return };
         let held = match &row.group {
             Some(group) => {
                 let newcomer = Newcomer { run: number, cancel_in_progress: false, late: false };
@@ -444,8 +452,8 @@ impl Db {
             }
             None => false,
         };
-        for (job, old) in run.jobs.into_iter().zip(before) {
-            let carried = job.state.conclusion().map(|_| old.ran_as);
+        for (job, place) in run.jobs.into_iter().zip(places) {
+            let carried = job.state.conclusion().map(|_| before[place].ran_as);
             self.insert_job(number, row.attempt + 1, job, carried);
         }
         for run in self.runs.iter_mut().filter(|run| run.number == number) {

@@ -78,6 +78,8 @@ fn jobs_go_forward(world: &mut World) -> Result<(), String> {
             JobState::Queued { attempt } => (attempt.0, 1),
             JobState::Running { attempt, stopping: None } => (attempt.0, 2),
             JobState::Running { attempt, stopping: Some(_) } => (attempt.0, 3),
+            JobState::Calling { stopping: None } => (0, 2),
+            JobState::Calling { stopping: Some(_) } => (0, 3),
             JobState::Finished { .. } => (u32::MAX, 4),
         };
         now.insert(row.id, (attempt, rank, row.job.state.conclusion()));
@@ -217,6 +219,7 @@ fn expected(db: &Db, sha: &Sha) -> BTreeMap<String, State> {
         if rank(one) >= rank(other) { one } else { other }
     };
     let mut contexts: BTreeMap<String, State> = BTreeMap::new();
+    let mut unnamed = false;
     for run in db.runs.iter().filter(|run| run.sha == *sha) {
         let newer = db.runs.iter().any(|other| {
             other.sha == *sha
@@ -227,6 +230,11 @@ fn expected(db: &Db, sha: &Sha) -> BTreeMap<String, State> {
             continue;
         }
         for row in db.jobs_of(run.number) {
+            if !row.job.is_shown() {
+                // The jobs that stand for it count, once they are there.
+                unnamed |= row.job.state.conclusion().is_none();
+                continue;
+            }
             let state = match row.job.state.conclusion() {
                 None => State::Pending,
                 Some(Conclusion::Success | Conclusion::Skipped) => State::Success,
@@ -243,9 +251,10 @@ fn expected(db: &Db, sha: &Sha) -> BTreeMap<String, State> {
             *known = worse(*known, state);
         }
     }
-    let no_jobs = contexts.is_empty();
+    let no_jobs = contexts.is_empty() && !unnamed;
     let mut said = !no_jobs;
-    let mut all = contexts.values().copied().fold(State::Success, worse);
+    let first = if unnamed { State::Pending } else { State::Success };
+    let mut all = contexts.values().copied().fold(first, worse);
     for event in db.events.iter().filter(|event| event.change.sha() == Some(sha)) {
         let speaks = |outcome: &Outcome| {
             outcome.reason().is_none_or(|reason| reason.code != crate::outcome::NO_VERDICT)

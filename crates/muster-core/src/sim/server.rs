@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use muster_workflow::expr::Contexts;
 use muster_workflow::trigger::{ChangedFiles, Verdict, judge};
 use muster_workflow::workflow::Workflow;
-use muster_workflow::{plan, read};
+use muster_workflow::{Text, Workflows, plan, read};
 use serde_json::json;
 
 use super::World;
@@ -20,7 +20,9 @@ use crate::concurrency::{group_of, turns};
 use crate::id::{Attempt, Sha};
 use crate::outbox::{Answer, BETWEEN_WRITES_MS, LONGEST_WAIT_MS, NEVER, Quiet, sequel};
 use crate::outcome::{Outcome, UNWANTED};
-use crate::run::{Conclusion, Job, JobState, Reason, Report as JobReport, Run, fairest, moved};
+use crate::run::{
+    Conclusion, Ground, Job, JobState, Reason, Report as JobReport, Run, fairest, moved,
+};
 use crate::trust::{Standing, Trust, admit, approval};
 
 /// How many jobs run at once.
@@ -30,26 +32,32 @@ const EVENT_WAIT_MS: i64 = 1_000;
 const LONGEST_EVENT_WAIT_MS: i64 = 600_000;
 
 /// The workflow files that commits have, from simple to refused; the last has none.
-const WORKFLOWS: [&str; 8] = [
+const WORKFLOWS: [&str; 10] = [
     "on: [push, pull_request]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n",
     "on: [push, pull_request]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n  b: {runs-on: x, needs: a, steps: [{run: b}]}\n  c: {runs-on: x, strategy: {matrix: {n: [1, 2]}}, steps: [{run: c}]}\n",
     "on: [push, pull_request]\nconcurrency: {group: deploy, cancel-in-progress: true}\njobs:\n  deploy: {runs-on: x, steps: [{run: a}]}\n",
     "on: [push, pull_request]\nconcurrency: deploy\njobs:\n  may: {runs-on: x, continue-on-error: true, steps: [{run: a}]}\n  last: {runs-on: x, needs: may, if: always(), steps: [{run: a}]}\n",
     "on: {push: {}, pull_request: {types: [opened, synchronize, reopened, ready_for_review]}}\njobs:\n  named: {name: \"on ${{ github.event.action }}\", runs-on: x, steps: [{run: a}]}\n  same: {name: twice, runs-on: x, steps: [{run: a}]}\n  other: {name: twice, runs-on: x, steps: [{run: a}]}\n",
+    "on: [push, pull_request]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n  call: {needs: a, strategy: {matrix: {n: [1, 2]}}, uses: ./.github/workflows/called.yml}\n  b: {needs: call, runs-on: x, steps: [{run: b}]}\n",
+    "on: [push, pull_request]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n  legs: {needs: a, runs-on: x, strategy: {max-parallel: 1, matrix: {n: \"${{ fromJSON(needs.a.outputs.list || '[1, 2]') }}\"}}, steps: [{run: b}]}\n  last: {needs: legs, if: always(), uses: ./.github/workflows/called.yml}\n",
     "on: pull_request\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n",
     "on: push\njobs:\n  a: {runs-on: x, services: {}, steps: []}\n",
     "",
 ];
 
-/// Returns the workflow of a commit, or why it is refused; `None` where it has none.
-pub(super) fn workflow(number: usize) -> Option<&'static Result<Workflow, String>> {
-    static READ: OnceLock<Vec<Option<Result<Workflow, String>>>> = OnceLock::new();
+/// The workflow that some of them call.
+const CALLED: &str = "on: workflow_call\njobs:\n  c: {runs-on: x, steps: [{run: c}]}\n  d: {needs: c, runs-on: x, steps: [{run: d}]}\n";
+
+/// Returns the workflow of a commit with what it calls, or why it is refused; `None` where it has none.
+pub(super) fn workflow(number: usize) -> Option<&'static Result<Workflows, String>> {
+    static READ: OnceLock<Vec<Option<Result<Workflows, String>>>> = OnceLock::new();
     let all = READ.get_or_init(|| {
         let first = |problems: Vec<muster_workflow::diagnostic::Problem>| {
             problems.first().map(|problem| problem.message.clone()).unwrap_or_default()
         };
+        let called = |_: &_| Text::Here(CALLED.to_owned());
         let supported = |workflow: Workflow| match workflow.unsupported.as_slice() {
-            [] => Ok(workflow),
+            [] => Ok(Workflows::gather(workflow, &mut { called })),
             problems => Err(problems.to_vec()),
         };
         let read =
@@ -264,12 +272,13 @@ impl World {
             }
             Some(Ok(workflow)) => workflow,
         };
-        if let Verdict::Skip(_) = judge(workflow, &event.change.event(ChangedFiles::Unknown)) {
+        let root = workflow.root();
+        if let Verdict::Skip(_) = judge(root, &event.change.event(ChangedFiles::Unknown)) {
             return ignored(UNWANTED);
         }
         let contexts = contexts(Some(&event.change));
-        let planned = plan(workflow, &contexts).unwrap_or_default();
-        let group = group_of(&event.change, &format!("workflow {number}"), workflow, &contexts);
+        let planned = plan(root, &contexts).unwrap_or_default();
+        let group = group_of(&event.change, &format!("workflow {number}"), root, &contexts);
         let group = group.ok().flatten().map(|group| (group.name, group.cancel_in_progress));
         let run = NewRun { workflow: number, trust, group, late, run: Run::new(&planned) };
         Decision { outcome: Outcome::Accepted, refused: Vec::new(), run: Some(run) }
@@ -343,11 +352,7 @@ impl World {
             if self.server()?.runs.get(&order.number).is_none_or(|l| l.attempt != order.attempt) {
                 let rows = self.db.jobs_of(order.number);
                 let jobs: Vec<u32> = rows.iter().map(|row| row.id).collect();
-                let mut run = Run {
-                    jobs: rows.iter().map(|row| row.job.clone()).collect(),
-                    cancel: None,
-                    concluded: None,
-                };
+                let mut run = Run::of(rows.iter().map(|row| row.job.clone()).collect());
                 if self.is(Mutant::ForgetsEnd) {
                     for job in run.jobs.iter_mut().filter(|job| job.state.conclusion().is_some()) {
                         job.state = JobState::Queued { attempt: Attempt::FIRST };
@@ -456,9 +461,14 @@ impl World {
         let event = self.db.run(number).map(|run| run.event);
         let change = self.db.events.iter().find(|one| Some(one.number) == event);
         let contexts = contexts(change.map(|event| &event.change));
+        let mut next_id = self.db.last_job_id();
         let Some(live) = self.server()?.runs.get_mut(&number) else { return Ok(()) };
-        let Some(Ok(workflow)) = workflow(live.workflow) else { return Ok(()) };
-        let effects = live.run.step(workflow, &contexts);
+        let Some(Ok(workflows)) = workflow(live.workflow) else { return Ok(()) };
+        let effects = live.run.step(Ground { workflows, contexts: &contexts });
+        while live.jobs.len() < live.run.jobs.len() {
+            next_id += 1;
+            live.jobs.push(next_id);
+        }
         let mut moved = moved(&effects);
         if let Some(taken) = taken.filter(|taken| taken.ended) {
             moved.extend(live.jobs.iter().position(|id| *id == taken.job));
@@ -518,11 +528,11 @@ impl World {
         let early = self.is(Mutant::StartsBeforeStoring);
         let Some(live) = self.server()?.runs.get_mut(&number) else { return Ok(()) };
         let JobState::Queued { attempt } = live.run.jobs[place].state else { return Ok(()) };
-        let may_fail = workflow(live.workflow)
-            .and_then(|workflow| workflow.as_ref().ok())
-            .and_then(|workflow| workflow.job(&live.run.jobs[place].id))
-            .and_then(|job| job.continue_on_error.get(&Contexts::new()).ok());
-        live.run.jobs[place].continue_on_error = may_fail.unwrap_or_default();
+        let Some(Ok(workflows)) = workflow(live.workflow) else { return Ok(()) };
+        let contexts = &contexts(None);
+        let assignment = live.run.assignment(place, Ground { workflows, contexts });
+        live.run.jobs[place].continue_on_error =
+            assignment.is_ok_and(|assignment| assignment.continue_on_error);
         if live.run.start(place, attempt).is_err() {
             return Ok(());
         }

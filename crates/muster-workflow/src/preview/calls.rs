@@ -2,19 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
-use super::{Called, Found, MAX_JOBS};
+use super::MAX_JOBS;
 use crate::call::{Caller, MAX_FILES, MAX_NESTED, MAX_PARTS, check_call, parts};
+use crate::called::{Found, Workflows};
 use crate::diagnostic::{Problem, Rule};
 use crate::permissions::{Level, Permissions};
 use crate::workflow::{Call, Job, Workflow};
 
 /// The calls that led to a workflow.
 pub(super) struct Calls<'a> {
-    pub(super) called: &'a dyn Called,
+    pub(super) workflows: &'a Workflows,
     /// What they name, from the first on.
-    pub(super) within: Vec<&'a str>,
+    pub(super) within: Vec<String>,
     /// How many jobs there are already, in all workflows.
     pub(super) jobs: &'a Cell<usize>,
     /// What all of them name.
@@ -28,7 +29,7 @@ pub(super) enum Lost {
     /// It may be right, but is not here.
     NotHere(String),
     /// The call is wrong: nothing of the workflow runs.
-    Refused(Problem),
+    Refused(Vec<Problem>),
 }
 
 impl<'a> Calls<'a> {
@@ -38,12 +39,14 @@ impl<'a> Calls<'a> {
         job: &Job,
         call: &Call,
         permissions: Option<&Permissions>,
-    ) -> Result<Rc<Workflow>, Lost> {
+    ) -> Result<(String, Arc<Workflow>), Lost> {
         let uses = call.uses.as_str();
         let refused = |why: String| {
-            Err(Lost::Refused(Problem::invalid(call.span, why).of(Rule::WorkflowCall)))
+            Err(Lost::Refused(vec![Problem::invalid(call.span, why).of(Rule::WorkflowCall)]))
         };
-        if self.within.contains(&uses) {
+        let within = self.within.last().map(String::as_str).unwrap_or_default();
+        let (name, found) = self.workflows.find(within, uses);
+        if self.within.contains(&name) {
             return refused(format!("`{uses}` calls itself"));
         }
         if self.within.len() >= MAX_NESTED {
@@ -52,14 +55,14 @@ impl<'a> Calls<'a> {
         if self.jobs.get() >= MAX_JOBS {
             return refused(format!("the run has more than {MAX_JOBS} jobs"));
         }
-        let is_new = self.files.borrow_mut().insert(uses.to_owned());
+        let is_new = self.files.borrow_mut().insert(name.clone());
         // The first file is one of them.
         if is_new && self.files.borrow().len() >= MAX_FILES {
             return refused(format!("more than {MAX_FILES} workflow files call each other"));
         }
-        let workflow = match self.called.find(uses) {
+        let workflow = match found {
             Found::Workflow(workflow) => workflow,
-            Found::Wrong(why) => return refused(format!("`{uses}` is wrong: {why}")),
+            Found::Wrong(why) => return refused(format!("`{uses}` {why}")),
             Found::NotHere => {
                 return Err(Lost::NotHere(format!("it calls `{uses}`, which is not here")));
             }
@@ -74,14 +77,19 @@ impl<'a> Calls<'a> {
         let default = Permissions::all(Level::Write);
         let permissions = job.permissions.as_ref().or(permissions);
         let caller = Caller { job, permissions, default: &default };
-        match check_call(caller, &workflow).first() {
-            Some(wrong) => Err(Lost::Refused(wrong.clone())),
-            None => Ok(workflow),
-        }
+        let wrong = check_call(caller, &workflow);
+        if wrong.is_empty() { Ok((name, workflow)) } else { Err(Lost::Refused(wrong)) }
     }
 
-    pub(super) fn below(&self, uses: &'a str) -> Self {
-        let within = self.within.iter().copied().chain([uses]).collect();
-        Calls { called: self.called, within, jobs: self.jobs, files: self.files, parts: self.parts }
+    /// Goes into the file `name`.
+    pub(super) fn below(&self, name: String) -> Self {
+        let within = self.within.iter().cloned().chain([name]).collect();
+        Calls {
+            workflows: self.workflows,
+            within,
+            jobs: self.jobs,
+            files: self.files,
+            parts: self.parts,
+        }
     }
 }

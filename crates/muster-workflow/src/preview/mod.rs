@@ -7,17 +7,17 @@ mod verdicts;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
 
 use self::calls::{Calls, Lost};
 use self::verdicts::{Verdict, verdicts};
 use crate::call::MAX_PARTS;
+use crate::called::Workflows;
 use crate::diagnostic::{Problem, Rule};
-use crate::expr::{Contexts, Object, Value};
-use crate::inputs::{from_event, value_of};
-use crate::plan::{PlannedJob, plan_job};
+use crate::expr::{Contexts, Value};
+use crate::inputs::{from_event, given_to};
+use crate::plan::{PlannedJob, open, plan_job};
 use crate::strategy::Strategy;
-use crate::workflow::{Call, Job, Workflow};
+use crate::workflow::{Job, Workflow};
 
 /// A job that would run, or would not.
 #[derive(Debug, Clone)]
@@ -36,47 +36,21 @@ pub struct Preview {
     pub reason: Option<String>,
 }
 
-/// Finds the workflows that are called.
-pub trait Called {
-    /// Returns the workflow that a `uses` names.
-    fn find(&self, uses: &str) -> Found;
-}
-
-/// A workflow that is called.
-#[derive(Debug, Clone)]
-pub enum Found {
-    /// It can be read.
-    Workflow(Rc<Workflow>),
-    /// It is wrong, and this is the first that is wrong with it.
-    Wrong(String),
-    /// It may be right, but is not here.
-    NotHere,
-}
-
-/// No workflows: those that are called are not looked into.
-impl Called for () {
-    fn find(&self, _: &str) -> Found {
-        Found::NotHere
-    }
-}
-
 /// Returns the jobs of a workflow, in the order of the file and of each matrix.
 ///
 /// # Errors
 ///
-/// All values that cannot be computed or are not allowed, each at its place in `workflow`.
-pub fn preview(
-    workflow: &Workflow,
-    contexts: &Contexts,
-    called: &dyn Called,
-) -> Result<Vec<Preview>, Vec<Problem>> {
+/// All values that cannot be computed or are not allowed, and all calls that are wrong, each at its place in the file
+/// that the run is of.
+pub fn preview(workflows: &Workflows, contexts: &Contexts) -> Result<Vec<Preview>, Vec<Problem>> {
+    let workflow = workflows.root();
     let mut contexts = contexts.clone();
     if contexts.get("inputs").is_none() {
         contexts.set("inputs", from_event(workflow, &contexts));
     }
     let (told, files, parts) = (Cell::new(0), RefCell::default(), Cell::new(0));
     let within = Vec::new();
-    let calls = Calls { called, within, jobs: &told, files: &files, parts: &parts };
+    let calls = Calls { workflows, within, jobs: &told, files: &files, parts: &parts };
     jobs(workflow, &contexts, &calls)
 }
 
@@ -112,7 +86,7 @@ fn jobs(
                         }
                         Err(wrong) => {
                             // It is the same for each leg.
-                            problems.push(wrong);
+                            problems.extend(wrong);
                             if calls.parts.get() > MAX_PARTS {
                                 return Err(problems);
                             }
@@ -149,18 +123,9 @@ fn jobs(
 
 /// Returns the legs of a job; one that stands for all where they are not known yet, or are never computed.
 fn legs(job: &Job, verdict: &Verdict, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
-    if matches!(verdict, Verdict::Skipped(_)) {
-        let mut job = Job { strategy: None, ..job.clone() };
-        return plan_job(&job, contexts).or_else(|_| {
-            // Nobody computes its name either.
-            job.name = None;
-            plan_job(&job, contexts)
-        });
-    }
-    if job.strategy.as_ref().is_some_and(Strategy::waits) {
-        let mut job = job.clone();
-        job.strategy = None;
-        return plan_job(&job, contexts);
+    if matches!(verdict, Verdict::Skipped(_)) || job.strategy.as_ref().is_some_and(Strategy::waits)
+    {
+        return open(job, contexts).map(|job| vec![job]);
     }
     plan_job(job, contexts)
 }
@@ -177,7 +142,7 @@ fn with_called(
     verdict: &Verdict,
     contexts: &Contexts,
     calls: &Calls<'_>,
-) -> Result<Vec<Preview>, Problem> {
+) -> Result<Vec<Preview>, Vec<Problem>> {
     calls.jobs.set(calls.jobs.get() + 1);
     let waits = job.strategy.as_ref().is_some_and(Strategy::waits);
     let (runs, reason) = match verdict {
@@ -197,8 +162,8 @@ fn with_called(
         reason,
     };
     let Some(call) = &job.call else { return Ok(vec![own]) };
-    let called = match calls.find(job, call, workflow.permissions.as_ref()) {
-        Ok(called) if runs => called,
+    let (name, called) = match calls.find(job, call, workflow.permissions.as_ref()) {
+        Ok(found) if runs => found,
         Ok(_) => return Ok(vec![own]),
         Err(Lost::NotHere(why)) => {
             own.reason = own.reason.or(Some(why));
@@ -209,9 +174,9 @@ fn with_called(
     let mut within = contexts.clone();
     within.set("matrix", leg.matrix.clone());
     within.set("strategy", leg.strategy());
-    within.set("inputs", given(&called, call, &within));
+    within.set("inputs", given_to(&called, call, &within));
     within.set("matrix", Value::Null);
-    match jobs(&called, &within, &calls.below(&call.uses)) {
+    match jobs(&called, &within, &calls.below(name)) {
         Ok(nested) => Ok(nested
             .into_iter()
             .map(|nested| Preview {
@@ -229,24 +194,11 @@ fn with_called(
             let first = problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
             if problems.iter().any(|problem| problem.rule == Rule::WorkflowCall) {
                 let message = format!("`{}` is wrong: {first}", call.uses);
-                return Err(Problem::invalid(call.span, message).of(Rule::WorkflowCall));
+                return Err(vec![Problem::invalid(call.span, message).of(Rule::WorkflowCall)]);
             }
             own.runs = false;
             own.reason = Some(format!("`{}` cannot be planned: {first}", call.uses));
             Ok(vec![own])
         }
     }
-}
-
-/// Returns the inputs that a called workflow gets.
-fn given(workflow: &Workflow, call: &Call, contexts: &Contexts) -> Value {
-    let mut values = Object::new();
-    for input in
-        workflow.interface().map(|interface| interface.inputs.as_slice()).unwrap_or_default()
-    {
-        let given = call.with.iter().find(|(name, _)| name.eq_ignore_ascii_case(&input.name));
-        let given = given.and_then(|(_, argument)| argument.get(contexts).ok());
-        values.insert(input.name.as_str(), value_of(input, given, contexts));
-    }
-    values.into()
 }

@@ -113,10 +113,6 @@ jobs:
     ci.yml:23:9: key `parallel` of a step is not supported yet
     ci.yml:25:14: an `env` that is one expression is not supported yet
     ci.yml:28:9: a status function with parameters is not supported yet
-    ci.yml:29:11: context `needs` in `name` of a job is not supported yet
-    ci.yml:30:15: a matrix that is computed from `needs` is not supported yet
-    ci.yml:34:5: a job that calls a workflow is not supported yet
-    ci.yml:37:15: a `strategy` that is one expression is not supported yet
     ci.yml:38:21: a `defaults.run` that is one expression is not supported yet
     ci.yml:39:11: a key that is computed is not supported yet
     ci.yml:40:47: a `with` that is one expression is not supported yet

@@ -95,6 +95,10 @@ impl Repository {
         };
         Self { top: file.ancestors().skip(1).find(is_top).map(Path::to_owned) }
     }
+
+    pub(super) fn at(top: &Path) -> Self {
+        Self { top: Some(top.to_owned()) }
+    }
 }
 
 impl Files for Repository {

@@ -1,9 +1,6 @@
 //! `muster plan`: what of workflow files would run for an event, and why the rest would not.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use anyhow::bail;
 use muster_core::change::skip_mark;
@@ -11,7 +8,8 @@ use muster_workflow::diagnostic::Problem;
 use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, is_event, judge};
-use muster_workflow::{Called, Files as _, Found, Preview, check, payload, preview, read};
+use muster_workflow::uses::Uses;
+use muster_workflow::{Files as _, Preview, Text, Workflows, check, payload, preview, read};
 use serde_json::{Value as Json, json};
 
 use super::lint::{Repository, ours, problems, text, workflows_in};
@@ -137,43 +135,6 @@ pub(super) fn payload_in(file: &Path) -> anyhow::Result<Json> {
     Ok(payload)
 }
 
-/// The workflows of a repository, as those that are called; each is read once.
-struct Neighbours {
-    repository: Repository,
-    found: RefCell<HashMap<String, Found>>,
-}
-
-impl Neighbours {
-    fn of(file: &Path) -> Self {
-        Self { repository: Repository::of(file), found: RefCell::default() }
-    }
-
-    fn read(&self, uses: &str) -> Found {
-        let path = uses.strip_prefix("./").or_else(|| uses.strip_prefix("$/"));
-        let Some(source) = path.and_then(|path| self.repository.read(path)) else {
-            return Found::NotHere;
-        };
-        match read(&source) {
-            Ok(workflow) => Found::Workflow(Rc::new(workflow)),
-            Err(problems) => Found::Wrong(problems.first().map_or(String::new(), |first| {
-                let (line, _) = first.span.line_and_column(&source);
-                format!("line {line}: {}", first.message)
-            })),
-        }
-    }
-}
-
-impl Called for Neighbours {
-    fn find(&self, uses: &str) -> Found {
-        if let Some(found) = self.found.borrow().get(uses) {
-            return found.clone();
-        }
-        let found = self.read(uses);
-        self.found.borrow_mut().insert(uses.to_owned(), found.clone());
-        found
-    }
-}
-
 type Wrong = (String, Vec<Problem>);
 
 fn judge_file(
@@ -208,7 +169,16 @@ fn judge_file(
     }
     let mut contexts = contexts.clone();
     contexts.extend("github", "workflow", judged.name.as_str());
-    match preview(&workflow, &contexts, &Neighbours::of(file)) {
+    // Others of its repository are here, those of other repositories are not looked for.
+    let repository = Repository::of(file);
+    let workflows = Workflows::gather(workflow, &mut |uses| {
+        let text = match uses {
+            Uses::Local(path) => path.strip_prefix("./").and_then(|path| repository.read(path)),
+            _ => None,
+        };
+        text.map_or(Text::NotHere, Text::Here)
+    });
+    match preview(&workflows, &contexts) {
         Ok(jobs) => {
             judged.jobs = jobs;
             Ok(Ok(judged))

@@ -1,5 +1,6 @@
 //! The repositories of actions, by git: each commit is fetched once and kept.
 
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,12 +27,18 @@ const NOT_THERE: &str = "not our ref";
 #[derive(Debug)]
 pub(crate) struct Actions<'s> {
     source: &'s ActionSource,
+    unreachable: Option<&'s RefCell<Option<String>>>,
 }
 
 impl<'s> Actions<'s> {
     /// Uses what a job is told of actions.
     pub(crate) fn new(source: &'s ActionSource) -> Self {
-        Self { source }
+        Self { source, unreachable: None }
+    }
+
+    /// Notes there why a repository could not be had, where that may be otherwise at another time.
+    pub(crate) fn telling(self, unreachable: &'s RefCell<Option<String>>) -> Self {
+        Self { unreachable: Some(unreachable), ..self }
     }
 
     /// Returns what is given in the place of a repository at a ref.
@@ -84,7 +91,12 @@ impl Fetch for Actions<'_> {
             // git has several lines for it.
             let why = error.to_string();
             let why: Vec<&str> = why.split_whitespace().collect();
-            format!("cannot get `{name}@{git_ref}` from {}: {}", self.source.from, why.join(" "))
+            let from = &self.source.from;
+            let why = format!("cannot get `{name}@{git_ref}` from {from}: {}", why.join(" "));
+            if let (Missing::Git(_), Some(note)) = (&error, self.unreachable) {
+                *note.borrow_mut() = Some(why.clone());
+            }
+            why
         })
     }
 }

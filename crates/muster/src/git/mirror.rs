@@ -303,6 +303,15 @@ impl Mirror {
         Ok(entries.collect())
     }
 
+    /// Reads a file of a commit as text; `None` where there is none.
+    pub(crate) fn file(&self, sha: &Sha, path: &str) -> Result<Option<String>, GitError> {
+        let listed = self.list(sha, &[path])?;
+        let is_it =
+            |(mode, _, at): &&(String, String, String)| mode.starts_with("100") && at == path;
+        let Some((_, object, _)) = listed.iter().find(is_it) else { return Ok(None) };
+        Ok(self.read(std::slice::from_ref(object))?.pop().flatten())
+    }
+
     /// Reads blobs as text; `None` for one that is too large or no UTF-8.
     pub(crate) fn read(&self, objects: &[String]) -> Result<Vec<Option<String>>, GitError> {
         if objects.is_empty() {

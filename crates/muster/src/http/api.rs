@@ -291,7 +291,7 @@ pub(super) async fn run(
 ) -> Result<Json<Value>, Problem> {
     let run = find(&shared, number).await?;
     let mut jobs = Vec::new();
-    for row in shared.store.jobs_of(&run.id, run.attempt).await? {
+    for row in shared.store.shown_jobs_of(&run.id, run.attempt).await? {
         let steps = shared.store.steps_of(&row.ran_as).await?;
         let annotations = shared.store.annotations_of(&row.ran_as).await?;
         jobs.push(job_json(&shared, &row, &steps, &annotations));

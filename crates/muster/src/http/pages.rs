@@ -61,7 +61,7 @@ pub(super) async fn run(
 ) -> Result<Html<String>, Problem> {
     let run = shared.store.run(number).await?;
     let run = run.ok_or_else(|| Problem::not_found(format!("run {number}")))?;
-    let jobs = shared.store.jobs_of(&run.id, run.attempt).await?;
+    let jobs = shared.store.shown_jobs_of(&run.id, run.attempt).await?;
     let unserved = serde_json::from_str(&run.unserved).map_err(anyhow::Error::from)?;
     Ok(Html(RunPage { run, jobs, unserved }.render()?))
 }

@@ -12,18 +12,19 @@ use anyhow::Context as _;
 use muster_core::concurrency::turns;
 use muster_core::id::Attempt;
 use muster_core::labels::Labels;
-use muster_core::run::{Conclusion, Job, JobState, Reason, Report, fairest, moved};
+use muster_core::run::{Conclusion, Ground, JobState, Reason, Report, fairest, moved};
 use muster_runner::spec::{JobConclusion, JobResult};
 use muster_sys::clock;
-use muster_workflow::read;
-use muster_workflow::workflow::Workflow;
+use muster_workflow::{Workflows, read};
 
 use super::start::{self, Start};
 use super::supervisor::Supervisor;
 use super::{Shared, Step};
+use crate::called;
 use crate::data::NO_ROOM;
 use crate::machine;
-use crate::store::jobs::Taken;
+use crate::store::jobs::{Moved, Taken};
+use crate::store::new_id;
 use crate::store::runs::{ActiveRun, Order};
 
 pub(super) struct Drive {
@@ -39,7 +40,7 @@ pub(super) struct Drive {
 /// A run in motion.
 struct Live {
     active: ActiveRun,
-    workflow: Workflow,
+    workflows: Workflows,
 }
 
 impl Drive {
@@ -107,7 +108,8 @@ impl Drive {
                 return self.save_all(&active).await;
             }
             let Some(workflow) = workflow else { return Ok(()) };
-            self.runs.insert(order.id.clone(), Live { active, workflow });
+            let workflows = called::again(workflow, &active.called);
+            self.runs.insert(order.id.clone(), Live { active, workflows });
         }
         if let Some(live) = self.runs.get_mut(&order.id)
             && live.active.run.cancel.is_none()
@@ -119,7 +121,9 @@ impl Drive {
 
     /// Stores all jobs of a run that is over.
     async fn save_all(&self, active: &ActiveRun) -> anyhow::Result<()> {
-        let jobs = active.job_ids.iter().cloned().zip(active.run.jobs.iter().cloned()).collect();
+        let jobs = active.job_ids.iter().zip(&active.run.jobs);
+        let jobs = jobs.map(|(id, job)| Moved { id: id.clone(), job: job.clone(), added: None });
+        let jobs = jobs.collect();
         let (conclusion, now) = (active.run.concluded, clock::now_ms());
         self.shared.store.save_moves(active, jobs, conclusion, Vec::new(), now).await?;
         self.shared.wake.drive.notify_one();
@@ -252,7 +256,8 @@ impl Drive {
     async fn step_run(&mut self, run_id: &str, taken: Vec<Taken>) -> anyhow::Result<()> {
         let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
         let contexts = live.active.contexts();
-        let effects = live.active.run.step(&live.workflow, &contexts);
+        let ground = Ground { workflows: &live.workflows, contexts: &contexts };
+        let effects = live.active.run.step(ground);
         let mut moved = moved(&effects);
         // What was reported has moved too.
         for taken in taken.iter().filter(|taken| taken.ended.is_some()) {
@@ -273,19 +278,23 @@ impl Drive {
     }
 
     async fn save(
-        &self,
+        &mut self,
         run_id: &str,
         moved: &[usize],
         conclusion: Option<Conclusion>,
         taken: Vec<Taken>,
     ) -> anyhow::Result<()> {
-        let Some(live) = self.runs.get(run_id) else { return Ok(()) };
-        let jobs: Vec<(String, Job)> = moved
-            .iter()
-            .map(|place| {
-                (live.active.job_ids[*place].clone(), live.active.run.jobs[*place].clone())
-            })
-            .collect();
+        let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
+        let ActiveRun { job_ids, run, .. } = &mut live.active;
+        let stored = job_ids.len();
+        // When they cannot be written, the run is forgotten with its new ids.
+        job_ids.resize_with(run.jobs.len(), new_id);
+        let jobs = moved.iter().map(|place| Moved {
+            id: job_ids[*place].clone(),
+            job: run.jobs[*place].clone(),
+            added: (*place >= stored).then_some(*place),
+        });
+        let jobs = jobs.collect();
         self.shared
             .store
             .save_moves(&live.active, jobs, conclusion, taken, clock::now_ms())
@@ -335,8 +344,8 @@ impl Drive {
     async fn start(&mut self, run_id: &str, place: usize) -> anyhow::Result<()> {
         let pinned = self.shared.store.actions_of(run_id).await?;
         let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
-        let Live { active, workflow } = live;
-        let prepared = Start::prepare(&self.shared, active, workflow, place, &self.labels, pinned);
+        let Live { active, workflows } = live;
+        let prepared = Start::prepare(&self.shared, active, workflows, place, &self.labels, pinned);
         let job = &mut live.active.run.jobs[place];
         let JobState::Queued { attempt } = job.state else { return Ok(()) };
         match prepared {

@@ -1,5 +1,6 @@
 //! From an event to its outcome: runs, or the reason why there are none.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +18,14 @@ use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, judge, unserved};
 use muster_workflow::workflow::Workflow;
-use muster_workflow::{cibuild, plan, read};
+use muster_workflow::{Workflows, cibuild, read};
 
 use serde_json::Value as Json;
 
 use super::lanes::Lanes;
 use super::{AFTER_FAILURE, Shared, Step};
-use crate::git::{GitError, Merge, Mirror, Remote};
+use crate::called::{gather, plan_all};
+use crate::git::{Actions, GitError, Merge, Mirror, Remote};
 use crate::store::events::{Decision, FileVerdict, LONGEST_WAIT_MS, PendingEvent};
 use crate::store::repositories::Repository;
 use crate::store::runs::NewRun;
@@ -47,6 +49,8 @@ struct Planner {
 const MAX_FAILURES: i64 = 440;
 /// How often a commit may be missing: what a webhook tells of can be there a moment later.
 const MAX_MISSING: i64 = 4;
+/// How often the repository of a workflow that is called may be out of reach: for about four minutes.
+const MAX_LOOKS: i64 = 8;
 
 /// A change at a commit that can be tested.
 struct Subject {
@@ -301,6 +305,8 @@ impl Planner {
             return Ok(first(&workflow.unsupported));
         }
         let About { event, repository, subject, .. } = about;
+        let workflows = self.with_called(event, &subject.tested, workflow).await?;
+        let workflow = workflows.root();
         let numbers = self.shared.store.allot_run(&event.repository, path).await?;
         let name = workflow.name.clone().unwrap_or_else(|| path.to_owned());
         let (server_url, api_url, repository_url) = self.addresses(repository);
@@ -320,11 +326,11 @@ impl Planner {
         let github = github_context(&event.change, &facts);
         let mut contexts = Contexts::new();
         contexts.set("github", &github);
-        let jobs = match plan(&workflow, &contexts) {
+        let jobs = match plan_all(&workflows, &contexts) {
             Ok(jobs) => jobs,
             Err(problems) => return Ok(first(&problems)),
         };
-        let group = match group_of(&event.change, path, &workflow, &contexts) {
+        let group = match group_of(&event.change, path, workflow, &contexts) {
             Ok(group) => group,
             Err(error) => return Ok(Judged::Refused(format!("`concurrency`: {error}"))),
         };
@@ -338,9 +344,10 @@ impl Planner {
             numbers,
             path: one_line(path),
             workflow_name: one_line(&name),
-            title: one_line(&title(&workflow, &contexts, plain_title)),
-            unserved: unserved(&workflow).into_iter().map(str::to_owned).collect(),
+            title: one_line(&title(workflow, &contexts, plain_title)),
+            unserved: unserved(workflow).into_iter().map(str::to_owned).collect(),
             source: text,
+            called: workflows.texts().map(|(n, t)| (n.to_owned(), t.to_owned())).collect(),
             github,
             event_name: event.change.event_name(),
             git_ref: event.change.full_ref(),
@@ -355,6 +362,35 @@ impl Planner {
             late: about.late,
             run: Run::new(&jobs),
         })))
+    }
+
+    /// Reads the workflows that one calls: of the commit that is tested, and of other repositories.
+    ///
+    /// # Errors
+    ///
+    /// When one of another repository cannot be had now; it is tried again a few times.
+    async fn with_called(
+        &self,
+        event: &PendingEvent,
+        tested: &Sha,
+        workflow: Workflow,
+    ) -> anyhow::Result<Workflows> {
+        if workflow.jobs.iter().all(|job| job.call.is_none()) {
+            return Ok(Workflows::alone(workflow));
+        }
+        let mirror = Mirror::open(self.shared.data.mirror(&event.repository))?;
+        let source = self.shared.config.actions.source(self.shared.data.actions(), Vec::new());
+        let (tested, may_wait) = (tested.clone(), event.failures < MAX_LOOKS);
+        let gathered = tokio::task::spawn_blocking(move || {
+            let own = |path: &str| mirror.file(&tested, path).map_err(|error| error.to_string());
+            let unreachable = RefCell::new(None);
+            let workflows = gather(workflow, own, Actions::new(&source).telling(&unreachable));
+            (workflows, unreachable.take())
+        });
+        match gathered.await? {
+            (_, Some(why)) if may_wait => anyhow::bail!("{why}"),
+            (workflows, _) => Ok(workflows),
+        }
     }
 
     /// Returns where the code host, its API and the repository are, for people and programs.

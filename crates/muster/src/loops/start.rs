@@ -8,13 +8,12 @@ use std::process::Child;
 
 use anyhow::Context as _;
 use muster_core::labels::Labels;
-use muster_core::run::{JobState, Reason};
+use muster_core::run::{Assignment, Ground, JobState, Reason};
 use muster_core::trust::Trust;
 use muster_runner::spec::{Isolation, JobSpec, Kit, Secrets, Source};
 use muster_sys::process::{OWN_PROGRAM, Program};
+use muster_workflow::Workflows;
 use muster_workflow::expr::Value;
-use muster_workflow::plan;
-use muster_workflow::workflow::Workflow;
 use rustix::fs::{FileType, FlockOperation, Mode, flock, mknodat};
 
 use super::Shared;
@@ -52,7 +51,7 @@ impl Start {
     pub(super) fn prepare(
         shared: &Shared,
         active: &ActiveRun,
-        workflow: &Workflow,
+        workflows: &Workflows,
         place: usize,
         labels: &Labels,
         pinned: Vec<(String, String)>,
@@ -62,19 +61,13 @@ impl Start {
             return Err(Reason::new("state", "it is not queued"));
         };
         labels.serve(&job.labels)?;
-        let mut contexts = active.contexts();
-        let planned = plan(workflow, &contexts).ok().and_then(|jobs| jobs.into_iter().nth(place));
-        let (Some(planned), Some(definition)) = (planned, workflow.job(&job.id)) else {
-            return Err(Reason::new("plan", "its workflow file cannot be planned any more"));
-        };
-        let needs = active.run.needs_context(place);
-        contexts.set("needs", needs.clone());
-        contexts.set("matrix", planned.matrix.clone());
-        contexts.set("strategy", planned.strategy());
-        let continue_on_error = definition.continue_on_error.get(&contexts);
-        let continue_on_error = continue_on_error.map_err(|error| {
-            Reason::new("continue-on-error", format!("`continue-on-error`: {error}"))
-        })?;
+        let ground = Ground { workflows, contexts: &active.contexts() };
+        let Assignment { file, contexts, continue_on_error, .. } =
+            active.run.assignment(place, ground)?;
+        let context = |name: &str| contexts.get(name).unwrap_or(&Value::Null).to_json();
+        let called = workflows.text(&file).map(|text| (text.to_owned(), file.clone()));
+        let (workflow, workflow_path) =
+            called.unwrap_or_else(|| (active.source.clone(), active.path.clone()));
         let job_id = active.job_ids[place].clone();
         let attempt = i64::from(attempt.0);
         let folder = shared.data.job(&job_id, attempt);
@@ -86,16 +79,16 @@ impl Start {
         let mut environment = machine::servers_environment(&folder.join("home"));
         environment.push((TRACKING_VARIABLE.to_owned(), tracking_id(&job_id, attempt)));
         let spec = JobSpec {
-            workflow: active.source.clone(),
-            workflow_path: active.path.clone(),
+            workflow,
+            workflow_path,
             job: job.id.clone(),
             name: job.name.clone(),
             github,
-            matrix: planned.matrix.to_json(),
-            strategy: planned.strategy().to_json(),
-            needs: needs.to_json(),
-            vars: Value::Null.to_json(),
-            inputs: Value::Null.to_json(),
+            matrix: context("matrix"),
+            strategy: context("strategy"),
+            needs: context("needs"),
+            vars: context("vars"),
+            inputs: context("inputs"),
             secrets: Secrets::default(),
             environment,
             env: Vec::new(),

@@ -1,6 +1,6 @@
 //! Jobs, their attempts and steps.
 
-use muster_core::run::{Job, JobState};
+use muster_core::run::{Job, JobState, Work, in_order};
 use muster_runner::spec::{Annotation, StepEvent};
 use sqlx::{AnyConnection, FromRow};
 
@@ -39,6 +39,15 @@ impl JobRow {
             (None, _) => String::new(),
         }
     }
+}
+
+/// A job that has moved.
+#[derive(Debug, Clone)]
+pub(crate) struct Moved {
+    pub(crate) id: String,
+    pub(crate) job: Job,
+    /// The place of one that is new.
+    pub(crate) added: Option<usize>,
 }
 
 /// What was taken over from the spool of an attempt.
@@ -138,6 +147,7 @@ fn parse(row: Row) -> Result<JobRow, StoreError> {
 /// Makes a job. One that is `carried` over from an earlier attempt of the run keeps its times.
 pub(super) async fn insert(
     db: &mut AnyConnection,
+    id: &str,
     run_id: &str,
     run_attempt: i64,
     place: usize,
@@ -150,7 +160,7 @@ pub(super) async fn insert(
          carried_from, queued_at, started_at, finished_at, environment, environment_url) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
-    .bind(new_id())
+    .bind(id)
     .bind(number)
     .bind(run_id)
     .bind(run_attempt)
@@ -179,14 +189,16 @@ pub(super) async fn update(
     let at = |there: bool| if there { Some(now) } else { None };
     sqlx::query(
         "UPDATE jobs SET job = $2, status = $3, queued_at = COALESCE(queued_at, $4), \
-         started_at = COALESCE(started_at, $5), finished_at = COALESCE(finished_at, $6) WHERE id = $1",
+         started_at = COALESCE(started_at, $5), finished_at = COALESCE(finished_at, $6), name = $7 \
+         WHERE id = $1",
     )
     .bind(id)
     .bind(text(job)?)
     .bind(status(job))
     .bind(at(matches!(job.state, JobState::Queued { .. })))
-    .bind(at(matches!(job.state, JobState::Running { .. })))
+    .bind(at(matches!(job.state, JobState::Running { .. } | JobState::Calling { .. })))
     .bind(at(matches!(job.state, JobState::Finished { .. })))
+    .bind(job.name.as_str())
     .execute(&mut *db)
     .await?;
     if let JobState::Running { attempt, .. } = &job.state {
@@ -298,12 +310,13 @@ fn status(job: &Job) -> &'static str {
         JobState::Waiting => "waiting",
         JobState::Queued { .. } => "queued",
         JobState::Running { .. } => "running",
+        JobState::Calling { .. } => "calling",
         JobState::Finished { .. } => "finished",
     }
 }
 
 impl Store {
-    /// Returns the jobs of an attempt of a run, in the order of the plan.
+    /// Returns the jobs of an attempt of a run, by their places.
     pub(crate) async fn jobs_of(
         &self,
         run_id: &str,
@@ -311,6 +324,21 @@ impl Store {
     ) -> Result<Vec<JobRow>, StoreError> {
         let rows = of_run(run_id, run_attempt).fetch_all(self.reads()).await?;
         rows.into_iter().map(parse).collect()
+    }
+
+    /// Returns the jobs of an attempt of a run that people see, in the order of their files and matrices.
+    pub(crate) async fn shown_jobs_of(
+        &self,
+        run_id: &str,
+        run_attempt: i64,
+    ) -> Result<Vec<JobRow>, StoreError> {
+        let rows = self.jobs_of(run_id, run_attempt).await?;
+        let jobs: Vec<Job> = rows.iter().map(|row| row.job.clone()).collect();
+        let mut rows: Vec<Option<JobRow>> = rows.into_iter().map(Some).collect();
+        // Also those for which others will stand, as long as these are not there.
+        let is_seen = |place: &usize| jobs[*place].is_shown() || jobs[*place].work != Work::Called;
+        let places = in_order(&jobs).into_iter().filter(is_seen);
+        Ok(places.filter_map(|place| rows[place].take()).collect())
     }
 
     /// Returns the job with this number, and its run.

@@ -346,6 +346,6 @@ fn due(longest: i64) -> String {
 }
 
 /// Makes an id that sorts by time.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }

@@ -2,7 +2,7 @@
 
 use muster_core::concurrency::{Arrival, Group, Member, Newcomer, arrive};
 use muster_core::id::{EventId, RepoId, RunId, Sha};
-use muster_core::run::{Conclusion, Job, Reason, Run};
+use muster_core::run::{Conclusion, Reason, Run};
 use muster_core::trust::Trust;
 use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
@@ -29,6 +29,8 @@ pub(crate) struct NewRun {
     pub(crate) workflow_name: String,
     pub(crate) title: String,
     pub(crate) source: String,
+    /// The workflows that it calls: names and texts.
+    pub(crate) called: Vec<(String, String)>,
     pub(crate) github: Json,
     pub(crate) event_name: &'static str,
     pub(crate) git_ref: String,
@@ -61,8 +63,10 @@ pub(crate) struct ActiveRun {
     pub(crate) trust: Trust,
     pub(crate) path: String,
     pub(crate) source: String,
+    /// The workflows that it calls: names and texts.
+    pub(crate) called: Vec<(String, String)>,
     pub(crate) github: Json,
-    /// The ids of the jobs, in the order of the plan.
+    /// The ids of the jobs that are stored, by their places.
     pub(crate) job_ids: Vec<String>,
     pub(crate) run: Run,
 }
@@ -173,13 +177,15 @@ pub(super) async fn insert(
         arrival.cancelled.map(|reason| (reason.code, reason.text)).unzip();
     let unserved =
         serde_json::to_string(&new.unserved).map_err(StoreError::unreadable("events"))?;
+    let called =
+        serde_json::to_string(&new.called).map_err(StoreError::unreadable("called workflows"))?;
     sqlx::query(
         "INSERT INTO runs (id, number, repository_id, workflow_id, event_id, run_number, attempt, \
          path, workflow_name, title, source, github, event_name, ref, sha, unserved, created_at, \
          concurrency_group, held, tested_sha, pull_request, trust, shadow, base_sha, \
-         cancel_code, cancel_text) \
+         cancel_code, cancel_text, called) \
          VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-         $19, $20, $21, $22, $23, $24, $25)",
+         $19, $20, $21, $22, $23, $24, $25, $26)",
     )
     .bind(id.as_str())
     .bind(new.numbers.number)
@@ -206,10 +212,11 @@ pub(super) async fn insert(
     .bind(new.base.as_ref().map(Sha::as_str))
     .bind(cancel_code)
     .bind(cancel_text)
+    .bind(called)
     .execute(&mut *db)
     .await?;
     for (place, job) in new.run.jobs.iter().enumerate() {
-        jobs::insert(db, &id, 1, place, job, None).await?;
+        jobs::insert(db, &new_id(), &id, 1, place, job, None).await?;
     }
     Ok(())
 }
@@ -310,18 +317,16 @@ impl Store {
 
     /// Returns an active run with its current jobs.
     pub(crate) async fn active_run(&self, id: &str) -> Result<Option<ActiveRun>, StoreError> {
-        type Row = (String, i64, i64, String, String, String, String, String, String);
+        type Row = (String, i64, i64, String, String, String, String, String, String, String);
         let row: Option<Row> = sqlx::query_as(
-            "SELECT repository_id, number, attempt, sha, tested_sha, trust, path, source, github \
+            "SELECT repository_id, number, attempt, sha, tested_sha, trust, path, source, called, github \
              FROM runs WHERE id = $1 AND conclusion IS NULL",
         )
         .bind(id)
         .fetch_optional(self.reads())
         .await?;
-        let Some((repository, number, attempt, sha, tested, trust, path, source, github)) = row
-        else {
-            return Ok(None);
-        };
+        let Some(row) = row else { return Ok(None) };
+        let (repository, number, attempt, sha, tested, trust, path, source, called, github) = row;
         let (job_ids, jobs) =
             self.jobs_of(id, attempt).await?.into_iter().map(|row| (row.id, row.job)).unzip();
         Ok(Some(ActiveRun {
@@ -334,9 +339,11 @@ impl Store {
             trust: serde_json::from_value(trust.into()).map_err(StoreError::unreadable("trust"))?,
             path,
             source,
+            called: serde_json::from_str(&called)
+                .map_err(StoreError::unreadable("called workflows"))?,
             github: serde_json::from_str(&github).map_err(StoreError::unreadable("context"))?,
             job_ids,
-            run: Run { jobs, cancel: None, concluded: None },
+            run: Run::of(jobs),
         }))
     }
 
@@ -344,20 +351,25 @@ impl Store {
     pub(crate) async fn save_moves(
         &self,
         run: &ActiveRun,
-        moved: Vec<(String, Job)>,
+        moved: Vec<jobs::Moved>,
         conclusion: Option<Conclusion>,
         taken: Vec<jobs::Taken>,
         now: i64,
     ) -> Result<(), StoreError> {
         let (id, repository, sha) = (run.id.clone(), run.repository.clone(), run.sha.clone());
+        let attempt = run.attempt;
         self.write(move |db| {
             Box::pin(async move {
                 for taken in taken {
                     jobs::take(db, taken, now).await?;
                 }
                 let any_moved = !moved.is_empty();
-                for (job_id, job) in moved {
-                    jobs::update(db, &job_id, &job, now).await?;
+                for jobs::Moved { id: job, job: moved, added } in moved {
+                    if let Some(place) = added {
+                        let run = id.as_str();
+                        jobs::insert(db, &job, run, attempt, place, &moved, None).await?;
+                    }
+                    jobs::update(db, &job, &moved, now).await?;
                 }
                 if let Some(conclusion) = conclusion {
                     sqlx::query("UPDATE runs SET conclusion = $2, concluded_at = $3 WHERE id = $1")
@@ -423,10 +435,10 @@ let row: Option<RerunRow> = sqlx::query_as(
                 }
                 let rows = jobs::rows(db, &id, attempt).await?;
                 let jobs = rows.iter().map(|row| row.job.clone()).collect();
-                let mut run = Run { jobs, cancel: None, concluded: None };
-                if run.again(failed_only) == 0 {
+                let mut run = Run::of(jobs);
+                let Some(places) = run.again(failed_only) else {
                     return Err(StoreError::Refused(format!("run {number} has no job that is not green")));
-                }
+                };
                 let attempt = attempt + 1;
                 let repository = RepoId::new(repository);
                 // A re-run takes its turn like any other, and ends nobody that runs.
@@ -438,9 +450,9 @@ let row: Option<RerunRow> = sqlx::query_as(
                     }
                     None => false,
                 };
-                for (place, (job, row)) in run.jobs.iter().zip(&rows).enumerate() {
-                    let carried = if job.state.conclusion().is_some() { Some(row) } else { None };
-                    jobs::insert(db, &id, attempt, place, job, carried).await?;
+                for (place, (job, before)) in run.jobs.iter().zip(places).enumerate() {
+                    let carried = job.state.conclusion().map(|_| &rows[before]);
+                    jobs::insert(db, &new_id(), &id, attempt, place, job, carried).await?;
                 }
                 sqlx::query(
                     "UPDATE runs SET attempt = $2, conclusion = NULL, concluded_at = NULL, \

@@ -114,7 +114,8 @@ impl Postgres {
         // In a session of its own: what ends a test program from its terminal leaves the keeper to its work.
         let keeper = Program::new("setsid").args(["sh", "-c", KEEPER, "keeper", &socket]);
         let keeper = keeper.args(postgres).args(options).dir(Path::new("/"));
-        keeper.detach(OwnedFd::from(end).into(), log).unwrap();
+        let mut keeper = keeper.detach(OwnedFd::from(end).into(), log).unwrap();
+        std::thread::spawn(move || panic!("PostgreSQL has lost its keeper: {:?}", keeper.wait()));
         let start = clock::monotonic();
         while !server.is_ready() {
             assert!(start.elapsed() < LIMIT, "PostgreSQL does not start");

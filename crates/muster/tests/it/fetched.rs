@@ -18,21 +18,21 @@ on_both! {
 }
 
 /// A code host that is a folder, and what was kept of it.
-struct Hub {
+pub(crate) struct Hub {
     folder: TempDir,
 }
 
 impl Hub {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn at(&self) -> PathBuf {
+    pub(crate) fn at(&self) -> PathBuf {
         self.folder.path().join("hub")
     }
 
     /// Commits files to a repository of the host.
-    fn push(&self, name: &str, files: &[(&str, &str)]) -> String {
+    pub(crate) fn push(&self, name: &str, files: &[(&str, &str)]) -> String {
         let tree = self.at().join(name);
         let is_new = !tree.exists();
         fs::create_dir_all(&tree).unwrap();
@@ -49,12 +49,12 @@ impl Hub {
         git_in(&tree, &["rev-parse", "HEAD"])
     }
 
-    fn tag(&self, name: &str, args: &[&str]) {
+    pub(crate) fn tag(&self, name: &str, args: &[&str]) {
         git_in(&self.at().join(name), &[&["tag"], args].concat());
     }
 
     /// Runs what is in a scene in each isolation; the first run fetches, the second finds all here.
-    fn told(&self, scene: &Scene, more: &[&str]) -> String {
+    pub(crate) fn told(&self, scene: &Scene, more: &[&str]) -> String {
         self.told_with(scene, more, &path_with_node())
     }
 

@@ -4,6 +4,7 @@
 
 mod actions;
 mod backup;
+mod called;
 mod commands;
 mod crash;
 mod database;

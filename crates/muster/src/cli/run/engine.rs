@@ -1,5 +1,6 @@
 //! Driving runs in this process's memory: one supervisor a job, all told through one channel.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use muster_core::id::Attempt;
 use muster_core::labels::Labels;
-use muster_core::run::{Conclusion, Effect, JobState, Reason};
+use muster_core::run::{Assignment, Conclusion, Effect, Ground, JobState, Legs, Reason, Work};
 use muster_core::trust::Trust;
 use muster_runner::ISOLATION;
 use muster_runner::spec::{
@@ -51,7 +52,7 @@ pub(super) struct Tally {
 }
 
 /// Which job of which run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Place {
     run: usize,
     job: usize,
@@ -81,7 +82,8 @@ struct Supervisor {
 struct Driver<'e> {
     engine: &'e Engine,
     planned: Vec<Planned>,
-    took: Vec<Vec<Option<i64>>>,
+    /// How long each job ran, in milliseconds.
+    took: HashMap<Place, i64>,
     /// What the jobs of each run have told about the code.
     annotations: Vec<Vec<(usize, Annotation)>>,
     queue: Vec<Place>,
@@ -109,20 +111,23 @@ impl Engine {
         });
         // What a killed supervisor leaves behind comes to us.
         tree::adopt_orphans().context("cannot adopt what the jobs leave behind")?;
-        let jobs: usize = planned.iter().map(|planned| planned.jobs.len()).sum();
-        let took = planned.iter().map(|planned| vec![None; planned.jobs.len()]).collect();
+        let is_many = |entry: &Planned| {
+            entry.run.jobs.iter().any(|job| job.work == Work::Call || job.legs == Legs::Open)
+        };
+        let jobs: usize = planned.iter().map(|planned| planned.run.jobs.len()).sum();
+        let prefixed = jobs > 1 || planned.iter().any(is_many);
         for entry in &planned {
-            screen.workflow(&entry.file.path, entry.workflow.name.as_deref());
+            screen.workflow(&entry.file.path, entry.workflows.root().name.as_deref());
         }
         let mut driver = Driver {
             engine: self,
             annotations: planned.iter().map(|_| Vec::new()).collect(),
             planned,
-            took,
+            took: HashMap::new(),
             queue: Vec::new(),
             running: Vec::new(),
             sender,
-            prefixed: jobs > 1,
+            prefixed,
             isolation: String::new(),
         };
         driver.drive(&receiver, screen)
@@ -155,8 +160,8 @@ impl Driver<'_> {
             }
         }
         let mut tally = Tally::default();
-        let told = self.took.iter().zip(&self.annotations);
-        for (entry, (took, annotations)) in self.planned.iter().zip(told) {
+        for (place, (entry, annotations)) in self.planned.iter().zip(&self.annotations).enumerate()
+        {
             let conclusion = entry.run.conclusion();
             match conclusion {
                 Some(Conclusion::Success | Conclusion::Skipped) => {}
@@ -170,7 +175,7 @@ impl Driver<'_> {
                 entry.file.path,
                 conclusion.map_or("unfinished", Conclusion::as_str)
             ));
-            screen.verdicts(&entry.run, took);
+            screen.verdicts(&entry.run, |job| self.took.get(&Place { run: place, job }).copied());
             screen.annotations(&entry.run, annotations);
         }
         Ok(tally)
@@ -178,8 +183,8 @@ impl Driver<'_> {
 
     /// Lets the engine take the moves of a run that can be taken now.
     fn step(&mut self, run: usize) {
-        let Planned { run: state, workflow, contexts, .. } = &mut self.planned[run];
-        for effect in state.step(workflow, contexts) {
+        let Planned { run: state, workflows, contexts, .. } = &mut self.planned[run];
+        for effect in state.step(Ground { workflows, contexts }) {
             match effect {
                 Effect::Queue(job) => self.queue.push(Place { run, job }),
                 Effect::Stop(job, reason) => {
@@ -188,7 +193,7 @@ impl Driver<'_> {
                         order(supervisor, &reason.text);
                     }
                 }
-                Effect::Finished(_) | Effect::Concluded(_) => {}
+                Effect::Planned(_) | Effect::Finished(_) | Effect::Concluded(_) => {}
             }
         }
     }
@@ -221,27 +226,30 @@ impl Driver<'_> {
             anyhow::bail!("{reason}");
         }
         let prefix = if self.prefixed { format!("{} ", job.name) } else { String::new() };
-        let needs = entry.run.needs_context(place.job);
-        let planned = &entry.jobs[place.job];
-        let definition = entry.workflow.job(&planned.id).context("the job is not in its file")?;
-        let mut contexts = entry.contexts.clone();
-        contexts.set("needs", needs.clone());
-        contexts.set("matrix", planned.matrix.clone());
-        contexts.set("strategy", planned.strategy());
-        entry.run.jobs[place.job].continue_on_error =
-            definition.continue_on_error.get(&contexts).context("`continue-on-error`")?;
+        let ground = Ground { workflows: &entry.workflows, contexts: &entry.contexts };
+        let secrets = entry.run.secrets(place.job, ground, &self.engine.secrets.0);
+        let secrets = Secrets(secrets.map_err(|reason| anyhow::anyhow!(reason.text))?);
+        let assignment = entry.run.assignment(place.job, ground);
+        let Assignment { file, contexts, continue_on_error, .. } =
+            assignment.map_err(|reason| anyhow::anyhow!(reason.text))?;
+        let (workflow, workflow_path) = match entry.workflows.text(&file) {
+            Some(text) => (text.to_owned(), file),
+            None => (entry.file.text.clone(), entry.file.path.clone()),
+        };
+        entry.run.jobs[place.job].continue_on_error = continue_on_error;
+        let job = &entry.run.jobs[place.job];
         let folder = self.engine.folder.join(format!("{}-{}", place.run, place.job));
         fs::create_dir(&folder).context("cannot make the job's folder")?;
         let context = |name: &str| contexts.get(name).map_or(serde_json::json!({}), Value::to_json);
         let spec = JobSpec {
-            workflow: entry.file.text.clone(),
-            workflow_path: entry.file.path.clone(),
-            job: planned.id.clone(),
-            name: planned.name.clone(),
+            workflow,
+            workflow_path,
+            job: job.id.clone(),
+            name: job.name.clone(),
             github: entry.github.clone(),
-            matrix: planned.matrix.to_json(),
-            strategy: planned.strategy().to_json(),
-            needs: needs.to_json(),
+            matrix: context("matrix"),
+            strategy: context("strategy"),
+            needs: context("needs"),
             vars: context("vars"),
             inputs: context("inputs"),
             secrets: Secrets::default(),
@@ -269,7 +277,7 @@ impl Driver<'_> {
         fs::write(&path, serde_json::to_vec(&spec)?).context("cannot write the job")?;
         let mut talk = Program::new(OWN_PROGRAM).arg("supervise").arg(&path).converse()?;
         // By a pipe: a file, or its command line, could be read by others.
-        let secrets = serde_json::to_string(&self.engine.secrets)?;
+        let secrets = serde_json::to_string(&secrets)?;
         talk.input.write_all(format!("secrets {secrets}\n").as_bytes())?;
         entry.run.start(place.job, Attempt::FIRST)?;
         let sender = self.sender.clone();
@@ -355,7 +363,7 @@ impl Driver<'_> {
     fn ended(&mut self, place: Place) {
         let Some(at) = self.running.iter().position(|s| s.place == place) else { return };
         let mut supervisor = self.running.remove(at);
-        self.took[place.run][place.job] = Some(clock::now_ms() - supervisor.started);
+        self.took.insert(place, clock::now_ms() - supervisor.started);
         // Its exit code says nothing that the result does not.
         drop(supervisor.child.wait());
         let result = supervisor.result.unwrap_or_else(|| {

@@ -20,16 +20,17 @@ use muster_runner::spec::{ActionSource, Source};
 use muster_sys::files;
 use muster_workflow::expr::{Contexts, Object, Value};
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, is_event, judge, unserved};
-use muster_workflow::workflow::Workflow;
-use muster_workflow::{diagnostic, inputs, payload, plan, read};
+use muster_workflow::{Files as _, Workflows, diagnostic, inputs, payload, read};
 
 use self::engine::Engine;
 use self::find::WorkflowFile;
 use self::screen::Screen;
+use super::lint::Repository;
 use super::plan::payload_in;
 use super::{CANNOT_RUN, GREEN, RED, complain};
+use crate::called::{gather, plan_all};
 use crate::config::{IsolationConfig, NativeConfig, SandboxConfig};
-use crate::git::{self, Head, WorkTree};
+use crate::git::{self, Actions, Head, WorkTree};
 use crate::machine;
 
 #[derive(Debug, clap::Args)]
@@ -128,11 +129,10 @@ fn action_folder(text: &str) -> Result<(String, PathBuf), String> {
 /// A workflow that will run.
 struct Planned {
     file: WorkflowFile,
-    workflow: Workflow,
+    workflows: Workflows,
     contexts: Contexts,
     github: serde_json::Value,
     run: Run,
-    jobs: Vec<muster_workflow::PlannedJob>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
@@ -153,7 +153,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut source = snapshot(&tree, &head, scratch.path(), arguments.in_place)?;
     let happening = happening(&tree, head, &source, arguments)?;
     source.git_ref = happening.change.full_ref();
-    let (planned, refused) = plan_all(&tree, files, arguments, &happening, &mut screen)?;
+    let actions = ActionSource {
+        folder: machine::callers_cache("actions"),
+        from: arguments.actions_from.clone(),
+        given: arguments.action_dir.clone(),
+        native: arguments.native.into(),
+        pinned: Vec::new(),
+    };
+    let (planned, refused) =
+        plan_files(&tree, files, arguments, &happening, &actions, &mut screen)?;
     let nothing = planned.is_empty();
     let engine = Engine {
         folder: scratch.path().to_owned(),
@@ -165,13 +173,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         sandbox: SandboxConfig { network: !arguments.no_network, ..SandboxConfig::default() },
         secrets,
         env: arguments.env.clone(),
-        actions: ActionSource {
-            folder: machine::callers_cache("actions"),
-            from: arguments.actions_from.clone(),
-            given: arguments.action_dir.clone(),
-            native: arguments.native.into(),
-            pinned: Vec::new(),
-        },
+        actions,
     };
     let red = engine.run(planned, &mut screen)?;
     let (any_red, any_unable) = (red.red > 0, red.unable > 0 || refused > 0);
@@ -231,11 +233,12 @@ fn snapshot(
 
 /// Plans every workflow that the event starts; says why the others do not run, and how many of
 /// them are refused.
-fn plan_all(
+fn plan_files(
     tree: &WorkTree,
     files: Vec<WorkflowFile>,
     arguments: &Arguments,
     happening: &Happening,
+    actions: &ActionSource,
     screen: &mut Screen,
 ) -> anyhow::Result<(Vec<Planned>, usize)> {
     let sha = happening.change.sha().context("the snapshot is no commit")?;
@@ -275,7 +278,9 @@ fn plan_all(
                 never.join(", ")
             ));
         }
-        let mut entry = match plan_one(tree, file, workflow, happening, sha, arguments)? {
+        let own = Repository::at(&tree.top);
+        let workflows = gather(workflow, |path| Ok(own.read(path)), Actions::new(actions));
+        let mut entry = match plan_one(tree, file, workflows, happening, sha, arguments)? {
             Ok(entry) => entry,
             Err((file, problems)) => {
                 refused += 1;
@@ -283,9 +288,6 @@ fn plan_all(
                 continue;
             }
         };
-        if !arguments.matrix.is_empty() {
-            select_legs(&mut entry, &arguments.matrix);
-        }
         if let Some(job) = &arguments.job {
             if !select(&mut entry, job) {
                 continue;
@@ -303,7 +305,7 @@ fn plan_all(
 fn plan_one(
     tree: &WorkTree,
     file: WorkflowFile,
-    workflow: Workflow,
+    workflows: Workflows,
     happening: &Happening,
     sha: &Sha,
     arguments: &Arguments,
@@ -327,7 +329,7 @@ fn plan_one(
         server_url: "https://github.com",
         api_url: "https://api.github.com",
         payload: payload.clone(),
-        workflow: workflow.name.as_deref().unwrap_or(&file.path),
+        workflow: workflows.root().name.as_deref().unwrap_or(&file.path),
         workflow_path: &file.path,
         run_id: 1,
         run_number: 1,
@@ -343,7 +345,7 @@ fn plan_one(
     let mut contexts = Contexts::new();
     contexts.set("github", &github);
     contexts.set("vars", arguments.var.iter().cloned().collect::<Object>());
-    match inputs(&workflow, &arguments.input, &contexts) {
+    match inputs(workflows.root(), &arguments.input, &contexts) {
         Ok(inputs) => {
             if let Value::Object(filled) = &inputs {
                 // The payload has texts; `inputs` alone has types.
@@ -355,28 +357,13 @@ fn plan_one(
         }
         Err(wrong) => anyhow::bail!("{}: {}", file.path, wrong.join("; ")),
     }
-    Ok(match plan(&workflow, &contexts) {
+    Ok(match plan_all(&workflows, &contexts) {
         Ok(jobs) => {
-            let run = Run::new(&jobs);
-            Ok(Planned { file, workflow, contexts, github, run, jobs })
+            let run = Run::choosing(jobs, arguments.matrix.clone());
+            Ok(Planned { file, workflows, contexts, github, run })
         }
         Err(problems) => Err((file, problems)),
     })
-}
-
-/// Leaves only the legs that have these values; a job without such a key in its matrix stays.
-fn select_legs(planned: &mut Planned, wanted: &[(String, String)]) {
-    let fits = |job: &muster_workflow::PlannedJob| {
-        let Value::Object(matrix) = &job.matrix else { return true };
-        wanted
-            .iter()
-            .all(|(name, value)| matrix.get(name).is_none_or(|has| has.to_string() == *value))
-    };
-    let keep: Vec<bool> = planned.jobs.iter().map(fits).collect();
-    let mut place = keep.iter();
-    planned.jobs.retain(|_| place.next().copied().unwrap_or(true));
-    let mut place = keep.iter();
-    planned.run.jobs.retain(|_| place.next().copied().unwrap_or(true));
 }
 
 /// Leaves only the job `id` and what it needs; returns false where there is no such job.
@@ -385,14 +372,13 @@ fn select(planned: &mut Planned, id: &str) -> bool {
     let mut next = 0;
     while let Some(id) = wanted.get(next).cloned() {
         next += 1;
-        if let Some(job) = planned.workflow.job(&id) {
+        if let Some(job) = planned.workflows.root().job(&id) {
             wanted.extend(
                 job.needs.iter().filter(|need| !wanted.contains(need)).cloned().collect::<Vec<_>>(),
             );
         }
     }
     let keep = |id: &str| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(id));
-    planned.jobs.retain(|job| keep(&job.id));
     planned.run.jobs.retain(|job| keep(&job.id));
     planned.run.jobs.iter().any(|job| job.id.eq_ignore_ascii_case(id))
 }

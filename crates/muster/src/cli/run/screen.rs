@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use muster_core::run::{Conclusion, JobState, Run};
+use muster_core::run::{Conclusion, JobState, Run, in_order};
 use muster_runner::marks;
 use muster_runner::spec::{Annotation, Level, StepConclusion, StepEvent};
 use muster_workflow::text::one_line;
@@ -132,9 +132,13 @@ impl Screen {
     }
 
     /// Shows the verdict on each job of a run.
-    pub(super) fn verdicts(&mut self, run: &Run, took: &[Option<i64>]) {
-        let width = run.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or(0);
-        for (job, took) in run.jobs.iter().zip(took) {
+    pub(super) fn verdicts(&mut self, run: &Run, took: impl Fn(usize) -> Option<i64>) {
+        let mut places = in_order(&run.jobs);
+        places.retain(|place| run.jobs[*place].is_shown());
+        let names = places.iter().map(|place| run.jobs[*place].name.chars().count());
+        let width = names.max().unwrap_or(0);
+        for place in places {
+            let (job, took) = (&run.jobs[place], took(place));
             let state = job.state.as_str();
             let paint = match &job.state {
                 JobState::Finished { conclusion, .. } => match conclusion {

@@ -1,0 +1,188 @@
+//! Where a job stands: the file that it is of, and what its expressions see.
+
+use std::sync::Arc;
+
+use muster_workflow::expr::{Contexts, Object, Value};
+use muster_workflow::workflow::{self, Call, CallSecrets, Workflow};
+use muster_workflow::{Found, PlannedJob, Workflows, given_to, legs};
+
+use super::{Reason, Run, needs};
+
+/// The secret that each workflow has, whether its caller gives it any or none.
+const TOKEN: &str = "GITHUB_TOKEN";
+
+/// The files of a run, and what the expressions of its own file see.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground<'a> {
+    /// The files.
+    pub workflows: &'a Workflows,
+    /// The contexts, but for what the run itself knows, such as `needs`.
+    pub contexts: &'a Contexts,
+}
+
+/// What is to be known of a job to run it.
+#[derive(Debug)]
+pub struct Assignment {
+    /// The name of the file that it is of; empty for the run's own.
+    pub file: String,
+    /// Which leg it is of which job.
+    pub leg: PlannedJob,
+    /// What its expressions see, but for secrets.
+    pub contexts: Contexts,
+    /// Whether its failure leaves the run green.
+    pub continue_on_error: bool,
+}
+
+/// The jobs of one file: the run's own, or one that a job calls.
+pub(super) struct Scope {
+    pub(super) workflow: Arc<Workflow>,
+    /// Its name; empty for the run's own file.
+    pub(super) file: String,
+    /// What its expressions see, but for what is of one job.
+    pub(super) contexts: Contexts,
+}
+
+impl Scope {
+    pub(super) fn job(&self, id: &str) -> Result<&workflow::Job, Reason> {
+        let lacks = || Reason::new("plan", format!("its workflow file has no job `{id}` any more"));
+        self.workflow.job(id).ok_or_else(lacks)
+    }
+}
+
+impl Run {
+    /// Returns what is to be known to run the job at `place`.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be run: what it reads has no value.
+    pub fn assignment(&self, place: usize, ground: Ground<'_>) -> Result<Assignment, Reason> {
+        let scope = self.scope(self.jobs[place].within, ground)?;
+        let (leg, contexts) = self.leg(place, &scope)?;
+        let definition = scope.job(&self.jobs[place].id)?;
+        let continue_on_error = definition.continue_on_error.get(&contexts).map_err(|error| {
+            Reason::new("continue-on-error", format!("`continue-on-error`: {error}"))
+        })?;
+        Ok(Assignment { file: scope.file, leg, contexts, continue_on_error })
+    }
+
+    /// Returns what of the run's secrets the job at `place` may see: each call says what it gives on.
+    ///
+    /// # Errors
+    ///
+    /// When an expression that gives one has no value.
+    pub fn secrets(
+        &self,
+        place: usize,
+        ground: Ground<'_>,
+        all: &[(String, String)],
+    ) -> Result<Vec<(String, String)>, Reason> {
+        let Some(caller) = self.jobs[place].within else { return Ok(all.to_vec()) };
+        let of_caller = self.secrets(caller, ground, all)?;
+        let scope = self.scope(self.jobs[caller].within, ground)?;
+        let given = match &call(&scope, &self.jobs[caller].id)?.secrets {
+            CallSecrets::Inherit => return Ok(of_caller),
+            CallSecrets::Given(given) => given,
+        };
+        let (_, mut contexts) = self.leg(caller, &scope)?;
+        contexts.set("secrets", of_caller.iter().cloned().collect::<Object>());
+        let is_token = |name: &String| name.eq_ignore_ascii_case(TOKEN);
+        let mut secrets: Vec<_> =
+            of_caller.iter().filter(|(name, _)| is_token(name)).cloned().collect();
+        for (name, template) in given.iter().filter(|(name, _)| !is_token(name)) {
+            let value = template.text(&contexts).map_err(|error| {
+                Reason::new("secrets", format!("secret `{name}` has no value: {error}"))
+            })?;
+            // One that is not there is as one that is empty.
+            if !value.is_empty() {
+                secrets.push((name.clone(), value));
+            }
+        }
+        Ok(secrets)
+    }
+
+    /// Finds the jobs that the job at `within` calls; without one, those of the run's own file.
+    pub(super) fn scope(&self, within: Option<usize>, ground: Ground<'_>) -> Result<Scope, Reason> {
+        let Some(caller) = within else {
+            let (workflow, contexts) = (ground.workflows.root().clone(), ground.contexts.clone());
+            return Ok(Scope { workflow, file: String::new(), contexts });
+        };
+        let outer = self.scope(self.jobs[caller].within, ground)?;
+        self.scope_of_call(caller, &outer, ground)
+    }
+
+    /// Goes into the workflow that the job at `caller` calls, which stands in `outer`.
+    pub(super) fn scope_of_call(
+        &self,
+        caller: usize,
+        outer: &Scope,
+        ground: Ground<'_>,
+    ) -> Result<Scope, Reason> {
+        let call = call(outer, &self.jobs[caller].id)?;
+        let (file, workflow) = match ground.workflows.find(&outer.file, &call.uses) {
+            (file, Found::Workflow(workflow)) => (file, workflow),
+            (_, Found::Wrong(why)) => {
+                return Err(Reason::new("call", format!("`{}` {why}", call.uses)));
+            }
+            (_, Found::NotHere) => {
+                return Err(Reason::new("call", format!("`{}` is not here", call.uses)));
+            }
+        };
+        let (_, contexts) = self.leg(caller, outer)?;
+        let inputs = given_to(&workflow, call, &contexts);
+        let mut contexts = outer.contexts.clone();
+        contexts.set("inputs", inputs);
+        Ok(Scope { workflow, file, contexts })
+    }
+
+    /// Returns which leg of which job stands at `place`, and what its expressions see.
+    fn leg(&self, place: usize, scope: &Scope) -> Result<(PlannedJob, Contexts), Reason> {
+        let job = &self.jobs[place];
+        let mut contexts = scope.contexts.clone();
+        contexts.set("needs", self.needs_context(place));
+        let legs = legs(scope.job(&job.id)?, &contexts)
+            .map_err(|problem| Reason::new("plan", problem.message))?;
+        let gone = || Reason::new("plan", "its matrix has no such leg any more");
+        let leg = legs.into_iter().nth(job.leg).ok_or_else(gone)?;
+        contexts.set("matrix", leg.matrix.clone());
+        contexts.set("strategy", leg.strategy());
+        Ok((leg, contexts))
+    }
+
+    /// Returns the outputs of the workflow that the job at `caller` has called.
+    pub(super) fn outputs_of_call(
+        &self,
+        caller: usize,
+        ground: Ground<'_>,
+    ) -> Result<Vec<(String, String)>, Reason> {
+        let Scope { workflow, mut contexts, .. } = self.scope(Some(caller), ground)?;
+        let ids = workflow.jobs.iter().map(|job| job.id.as_str());
+        contexts.set("jobs", needs::results(self, Some(caller), ids));
+        let outputs =
+            workflow.interface().map(|interface| interface.outputs.as_slice()).unwrap_or_default();
+        let outputs = outputs.iter().map(|(name, template)| {
+            let value = template.text(&contexts).map_err(|error| {
+                Reason::new("outputs", format!("output `{name}` has no value: {error}"))
+            })?;
+            Ok((name.clone(), value))
+        });
+        outputs.collect()
+    }
+
+    /// Returns the `needs` context of the job at `place`.
+    fn needs_context(&self, place: usize) -> Value {
+        let job = &self.jobs[place];
+        needs::results(self, job.within, job.needs.iter().map(String::as_str))
+    }
+
+    /// Returns what expressions of the job at `place` see of what came before.
+    pub(super) fn with_needs(&self, place: usize, scope: &Scope) -> Contexts {
+        let mut contexts = scope.contexts.clone();
+        contexts.set("needs", self.needs_context(place));
+        contexts
+    }
+}
+
+fn call<'s>(scope: &'s Scope, id: &str) -> Result<&'s Call, Reason> {
+    let no_call = || Reason::new("plan", format!("job `{id}` does not call a workflow any more"));
+    scope.job(id)?.call.as_ref().ok_or_else(no_call)
+}
