@@ -40,6 +40,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    muster_testkit::provide_tls();
     let done = match Command::parse() {
         Command::Check => check::run(),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -108,7 +108,7 @@ impl FakeGitHub {
         let serve = axum::serve(listener, router).into_future();
         drop(runtime.handle().spawn(serve));
         let folder = tempfile::tempdir().unwrap();
-        Self { inner, address, folder, runtime, http: reqwest::Client::new() }
+        Self { inner, address, folder, runtime, http: crate::http_client().build().unwrap() }
     }
 
     /// Returns the lines of configuration for a server beside it.

@@ -80,7 +80,7 @@ fn send(github: &FakeGitHub, call: &Call) -> u16 {
             headers.push((name, (*value).to_owned()));
         }
     }
-    let client = reqwest::Client::new();
+    let client = crate::http_client().build().unwrap();
     let mut request = client.request(call.method.clone(), github.api() + &call.path);
     for (name, value) in headers {
         request = request.header(name, value);

@@ -184,7 +184,7 @@ impl Bench {
     fn get(&self, path: &str) -> anyhow::Result<Value> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let request = reqwest::Client::new().get(format!("{}{path}", self.url));
+            let request = muster_testkit::http_client().build()?.get(format!("{}{path}", self.url));
             Ok(request.bearer_auth(&self.token).send().await?.error_for_status()?.json().await?)
         })
     }
@@ -194,8 +194,10 @@ impl Bench {
         let before = self.stored()?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let sender =
-            Sender { http: reqwest::Client::new(), url: format!("{}/webhooks/github", self.url) };
+        let sender = Sender {
+            http: muster_testkit::http_client().build()?,
+            url: format!("{}/webhooks/github", self.url),
+        };
         let sender = Arc::new(sender);
         let offered = RATE * SECONDS;
         let mut times = runtime.block_on(open_loop(Arc::clone(&sender), offered));
@@ -239,7 +241,7 @@ impl Bench {
         while std::fs::metadata(&database)?.len() < 1 << 30 {
             round += 1;
             let sender = Sender {
-                http: reqwest::Client::new(),
+                http: muster_testkit::http_client().build()?,
                 url: format!("{}/webhooks/github", self.url),
             };
             let (taken, _) =

@@ -111,6 +111,8 @@ enum Command {
 
 /// Does what the command line says and returns the exit code.
 pub(crate) fn main() -> ExitCode {
+    // Fails where it was done before, which is as well.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let done = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

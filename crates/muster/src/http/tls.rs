@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use axum::serve::Listener;
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
@@ -124,7 +124,7 @@ fn load(files: &TlsConfig) -> anyhow::Result<Arc<ServerConfig>> {
         .and_then(Iterator::collect)
         .with_context(|| at(&files.certificate))?;
     let key = PrivateKeyDer::from_pem_file(&files.key).with_context(|| at(&files.key))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)

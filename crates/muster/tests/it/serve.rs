@@ -225,8 +225,10 @@ struct Http {
 impl Http {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client =
-            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let client = muster_testkit::http_client()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
         Self { runtime, client }
     }
 
@@ -493,7 +495,7 @@ fn a_certificate_from_files_is_served(database: Database) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let health = |pem: &[u8]| {
         let certificate = reqwest::Certificate::from_pem(pem).unwrap();
-        let client = reqwest::Client::builder().tls_certs_only([certificate]).build().unwrap();
+        let client = muster_testkit::http_client().tls_certs_only([certificate]).build().unwrap();
         let url = format!("{}/healthz", server.url);
         runtime
             .block_on(async { client.get(url).send().await.map(|answer| answer.status().as_u16()) })

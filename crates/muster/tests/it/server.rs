@@ -229,7 +229,8 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let url = format!("{}{path}", self.url);
         runtime.block_on(async {
-            let request = reqwest::Client::new().get(url).bearer_auth(&self.token);
+            let request =
+                muster_testkit::http_client().build().unwrap().get(url).bearer_auth(&self.token);
             request.send().await.unwrap().text().await.unwrap()
         })
     }
