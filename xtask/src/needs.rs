@@ -38,12 +38,18 @@ const NODE: &str = if cfg!(target_arch = "aarch64") {
 };
 
 /// Packages of the npm registry that tests read, or drive a browser or run actions with.
-const NPM_PACKAGES: [&str; 7] = [
+const NPM_PACKAGES: [&str; 13] = [
+    "@actions/artifact@6.2.1",
+    "@actions/cache@6.3.0",
+    "@actions/core@3.0.1",
     "@actions/expressions@0.3.61",
+    "@actions/github@9.1.1",
+    "@actions/tool-cache@4.0.0",
     "@actions/workflow-parser@0.3.61",
     "@octokit/openapi@23.0.2",
     "@octokit/webhooks-examples@7.6.1",
     "axe-core@4.14.1",
+    "esbuild@0.28.2",
     NODE,
     "playwright-core@1.56.1",
 ];

@@ -4,6 +4,7 @@
 //! asks the time or knows the environment; the loops of the server and `muster run` call the same
 //! functions.
 
+pub mod cache;
 pub mod change;
 pub mod concurrency;
 pub mod id;

@@ -98,7 +98,8 @@ impl JobContexts {
         github.insert("workspace", text(&places.workspace));
         github.insert("event_path", text(&places.event));
         github.insert("job", spec.job.as_str());
-        let token = spec.secrets.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(TOKEN));
+        let token =
+            spec.private.secrets.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(TOKEN));
         github.insert("token", token.map(|(_, value)| value.as_str()).unwrap_or_default());
         let mut runner = Object::from_iter([
             ("name", spec.runner.clone()),
@@ -125,7 +126,7 @@ impl JobContexts {
         ] {
             contexts.set(name, json);
         }
-        contexts.set("secrets", spec.secrets.0.iter().cloned().collect::<Object>());
+        contexts.set("secrets", spec.private.secrets.0.iter().cloned().collect::<Object>());
         let mut this = Self {
             contexts,
             github,

@@ -30,9 +30,9 @@ pub struct JobSpec {
     /// The `inputs` context.
     #[serde(default)]
     pub inputs: Json,
-    /// The `secrets` context. It is never written with the rest: the supervisor gets it by its orders.
+    /// What is never written with the rest: the supervisor gets it by its orders.
     #[serde(skip)]
-    pub secrets: Secrets,
+    pub private: Private,
     /// Variables that every step has, and the context `env`, unless the workflow sets them.
     #[serde(default)]
     pub env: Vec<(String, String)>,
@@ -60,6 +60,31 @@ pub struct JobSpec {
     pub runner: String,
     /// After so many seconds without output the job is ended; `None` is never.
     pub idle_timeout_s: Option<u64>,
+}
+
+/// What of a job nobody else may see: its first order.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Private {
+    /// The `secrets` context.
+    pub secrets: Secrets,
+    /// The services for actions, where the job can reach them.
+    #[serde(default)]
+    pub services: Option<ServiceAccess>,
+}
+
+/// The services for actions, such as artifacts and caches.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceAccess {
+    /// Where they are, with a slash at the end.
+    pub url: String,
+    /// What the job shows them.
+    pub token: String,
+}
+
+impl fmt::Debug for ServiceAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
 }
 
 /// Names and values that nobody may see. Shown, they are a count.
@@ -131,6 +156,16 @@ pub enum Isolation {
         /// What the other user gets where there is no sandbox.
         guest: Option<Lodging>,
     },
+}
+
+impl Isolation {
+    /// Returns whether what listens on this machine for itself alone is within reach of the steps.
+    pub fn reaches_machine(&self) -> bool {
+        match self {
+            Self::None { .. } => true,
+            Self::Sandbox(cage) | Self::Auto { cage, .. } => cage.network,
+        }
+    }
 }
 
 /// What of this machine a job can work with that does not run as the runner does.

@@ -70,9 +70,6 @@ static LACKS: &[Lack] = &[
     lack(&[JOBS, ANY, STEPS, ANY, keys::USES], Action, "an action"),
 ];
 
-/// Actions that fail without a service that muster does not have yet.
-const SERVED: [&str; 2] = ["actions/upload-artifact", "actions/download-artifact"];
-
 /// The action that muster does itself.
 const CHECKOUT: &str = "actions/checkout";
 
@@ -119,7 +116,7 @@ fn find(token: &Token, path: &[&str], lack: &Lack, problems: &mut Vec<Problem>) 
             let applies = uses.is_some_and(|uses| match uses {
                 Uses::Docker(_) | Uses::OwnRepository(_) => true,
                 Uses::Local(_) => false,
-                Uses::Repository { .. } => SERVED.iter().any(|action| uses.is(action)),
+                Uses::Repository { .. } => false,
             });
             (applies, value.span, format!("action `{}`", value.text().unwrap_or_default()))
         }

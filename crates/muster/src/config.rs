@@ -156,6 +156,12 @@ pub(crate) struct RetentionConfig {
     pub(crate) mirror_days: i64,
     /// MiB of all mirrors together, above which those that were idle longest are removed.
     pub(crate) mirror_mib: u64,
+    /// Days after which an artifact is removed, unless its action asks for fewer.
+    pub(crate) artifact_days: u64,
+    /// Days after which a cache that nobody has used is removed.
+    pub(crate) cache_days: u64,
+    /// MiB of all caches of a repository, above which those that were used least are removed.
+    pub(crate) cache_mib: u64,
     /// Days after which a webhook is forgotten; code hosts send again for three.
     pub(crate) delivery_days: i64,
     /// Days after which a commit that nobody has approved waits no more.
@@ -169,6 +175,9 @@ impl Default for RetentionConfig {
             log_mib: 10 << 10,
             mirror_days: 90,
             mirror_mib: 50 << 10,
+            artifact_days: 90,
+            cache_days: 7,
+            cache_mib: 10 << 10,
             delivery_days: 30,
             waiting_days: 30,
         }

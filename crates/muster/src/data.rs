@@ -20,6 +20,10 @@ const FREE_AT_MOST: u64 = 1 << 30;
 pub(crate) const NO_ROOM: &str =
     "the disk of the data folder has less than 2 % free (of a large one, less than 1 GiB)";
 
+/// What nobody else on this machine may look into.
+const CLOSED: [&str; 9] =
+    ["actions", "artifacts", "backups", "caches", "jobs", "keys", "logs", "mirrors", "uploads"];
+
 /// A server that was killed while it started a program still has its lock until that program has begun: it is
 /// given up by the kernel so soon.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -67,12 +71,12 @@ impl Data {
         fs::create_dir_all(folder).map_err(unusable)?;
         // Steps and supervisors run elsewhere; what is below must not depend on where we started.
         let folder = folder.canonicalize().map_err(unusable)?;
-        for below in ["actions", "backups", "jobs", "keys", "logs", "mirrors", "nudge", "tools"] {
+        for below in CLOSED.iter().chain(&["nudge", "tools"]) {
             fs::create_dir_all(folder.join(below)).map_err(unusable)?;
         }
         // Who else is on this machine may nudge, and see nothing. Jobs get what is theirs by mounts.
         set_mode(&folder, 0o711).map_err(unusable)?;
-        for below in ["actions", "backups", "jobs", "keys", "logs", "mirrors"] {
+        for below in CLOSED {
             set_mode(&folder.join(below), 0o700).map_err(unusable)?;
         }
         let lock = OpenOptions::new()
@@ -155,6 +159,31 @@ impl Data {
     /// Returns the folder that keeps the repositories of actions.
     pub(crate) fn actions(&self) -> PathBuf {
         self.folder.join("actions")
+    }
+
+    /// Returns the folder of what jobs have left for people.
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.folder.join("artifacts")
+    }
+
+    /// Returns the folder of what jobs have left for later jobs.
+    pub(crate) fn caches(&self) -> PathBuf {
+        self.folder.join("caches")
+    }
+
+    /// Returns the folder of what jobs have not uploaded to the end.
+    pub(crate) fn uploads(&self) -> PathBuf {
+        self.folder.join("uploads")
+    }
+
+    /// Returns the file of the key that signs what jobs show to the services for actions.
+    pub(crate) fn services_key(&self) -> PathBuf {
+        self.folder.join("keys/services")
+    }
+
+    /// Returns the file that says at which port the services for actions are.
+    pub(crate) fn services_port(&self) -> PathBuf {
+        self.folder.join("services-port")
     }
 
     /// Returns the folder of all mirrors.

@@ -16,6 +16,7 @@ mod machine;
 mod natives;
 mod notices;
 mod server;
+mod services;
 mod store;
 mod task;
 mod token;

@@ -18,11 +18,9 @@ macro_rules! native {
 }
 
 /// The repositories that are there, and their files.
-const NATIVES: [(&str, &[NativeFile]); 7] = [
-    native!("Swatinem/rust-cache": "action.yml"),
+const NATIVES: [(&str, &[NativeFile]); 5] = [
     native!("actions-rs/cargo": "action.yml"),
     native!("actions-rs/toolchain": "action.yml"; "rust.sh"),
-    native!("actions/cache": "action.yml", "restore/action.yml", "save/action.yml"),
     native!("dtolnay/rust-toolchain": "action.yml"; "rust.sh"),
     native!("hecrj/setup-rust-action": "action.yml"; "rust.sh"),
     native!("taiki-e/install-action": "action.yml"),

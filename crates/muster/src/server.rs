@@ -15,9 +15,10 @@ use crate::forge::GitHub;
 use crate::http::{IN_FLIGHT_KIB, TlsListener};
 use crate::loops::{Loops, Shared, Wake};
 use crate::notices::Channels;
+use crate::services::{Key, Places, Services};
 use crate::store::Store;
 use crate::task::Errands;
-use crate::{git, http, machine, task};
+use crate::{git, http, machine, services, task};
 
 /// A server that ends waits so long for the answers that it still owes.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -47,6 +48,18 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
+fn open_services(
+    data: &Data,
+    config: &Config,
+    listener: &TcpListener,
+    store: &Store,
+) -> std::io::Result<Arc<Services>> {
+    let places =
+        Places { artifacts: &data.artifacts(), caches: &data.caches(), uploads: &data.uploads() };
+    let key = Key::kept(&data.services_key())?;
+    Services::open(&places, (&config.retention).into(), key, listener, Some(store.clone()))
+}
+
 impl Server {
     /// Starts a server that listens on `listener`.
     pub(crate) async fn start(config: Config, listener: TcpListener) -> anyhow::Result<Self> {
@@ -69,12 +82,18 @@ impl Server {
         };
         let notices = Channels::open(&config.notices, &config.public_url)?;
         let inbox_room = Semaphore::new(IN_FLIGHT_KIB);
+        let services_listener = services::bind(&data.services_port())
+            .await
+            .context("cannot listen for the services for actions")?;
+        let services = open_services(&data, &config, &services_listener, &store)
+            .context("cannot open the services for actions")?;
         let (grown, _) = broadcast::channel(NOTICES);
         let shared = Arc::new(Shared {
             store,
             data,
             config,
             github,
+            services,
             notices,
             cageless,
             inbox_room,
@@ -86,9 +105,16 @@ impl Server {
         let loops = Loops::start(&shared).context("cannot start the loops")?;
         let (stop, mut stopped) = watch::channel(false);
         let router = http::router(Arc::clone(&shared));
+        let mut services_stopped = stopped.clone();
         let until = async move {
             drop(stopped.wait_for(|stopped| *stopped).await);
         };
+        let until_too = async move {
+            drop(services_stopped.wait_for(|stopped| *stopped).await);
+        };
+        let services = shared.services.router();
+        // It ends with the process; a client that was cut off tries again.
+        drop(task::spawn("services", http::serve(services_listener, services, until_too)));
         let http = match shared.config.tls.clone() {
             Some(files) => {
                 let listener = TlsListener::start(listener, files)?;

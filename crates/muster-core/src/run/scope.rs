@@ -31,6 +31,8 @@ pub struct Assignment {
     pub contexts: Contexts,
     /// Whether its failure leaves the run green.
     pub continue_on_error: bool,
+    /// Whether any of its steps uses an action other than `actions/checkout`.
+    pub uses_actions: bool,
 }
 
 /// The jobs of one file: the run's own, or one that a job calls.
@@ -62,7 +64,12 @@ impl Run {
         let continue_on_error = definition.continue_on_error.get(&contexts).map_err(|error| {
             Reason::new("continue-on-error", format!("`continue-on-error`: {error}"))
         })?;
-        Ok(Assignment { file: scope.file, leg, contexts, continue_on_error })
+        let uses = |step: &workflow::Step| match &step.action {
+            workflow::Action::Uses { uses, .. } => !uses.is("actions/checkout"),
+            _ => false,
+        };
+        let uses_actions = definition.steps.iter().any(uses);
+        Ok(Assignment { file: scope.file, leg, contexts, continue_on_error, uses_actions })
     }
 
     /// Returns what of the run's secrets the job at `place` may see: each call says what it gives on.

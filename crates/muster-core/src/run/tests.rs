@@ -443,16 +443,16 @@ fn a_matrix_of_what_others_said_is_made_when_they_have() {
         [legs("[]").said(), legs("7").said(), legs(&format!("[{}]", many.join(","))).said()];
     assert_snapshot!(wrong.join("\n"), @"
     a queued
-    of  failure: job `b`: `matrix` has no vector and no `include`
-    c skipped: it needs `of `, which ended as failure
+    b failure: job `b`: `matrix` has no vector and no `include`
+    c skipped: it needs `b`, which ended as failure
     run failure
     a queued
-    of  failure: job `b`: `include` of the matrix must be a list, this is a number
-    c skipped: it needs `of `, which ended as failure
+    b failure: job `b`: `include` of the matrix must be a list, this is a number
+    c skipped: it needs `b`, which ended as failure
     run failure
     a queued
-    of  failure: job `b`: the matrix has more than 256 legs
-    c skipped: it needs `of `, which ended as failure
+    b failure: job `b`: the matrix has more than 256 legs
+    c skipped: it needs `b`, which ended as failure
     run failure
     ");
 }

@@ -16,7 +16,7 @@ use crate::actions::{MAX_MANIFEST, Origin, manifest, no_action};
 use crate::contexts::Inside;
 use crate::files::CommandFiles;
 use crate::log::Allows;
-use crate::spec::{Level, StepConclusion, StepEvent};
+use crate::spec::{Level, ServiceAccess, StepConclusion, StepEvent};
 
 /// GitHub's bound on composite actions within each other.
 const MAX_DEPTH: usize = 10;
@@ -276,7 +276,7 @@ impl RunningJob<'_> {
         };
         let kept = self.states.get(&script.key).cloned().unwrap_or_default().into_iter();
         let kept = kept.map(|(name, value)| (format!("STATE_{name}"), value));
-        let env: Vec<_> = script.env.iter().cloned().chain(kept).collect();
+        let env: Vec<_> = script.env.iter().cloned().chain(kept).chain(self.services()).collect();
         let variables = self.variables(&env, &files);
         let allows = Allows::of(&variables);
         let node = match self.find_node(script.node, &variables) {
@@ -291,6 +291,18 @@ impl RunningJob<'_> {
         let state = std::mem::take(&mut done.state);
         self.states.entry(script.key.clone()).or_default().extend(state);
         done
+    }
+
+    /// Returns the variables by which GitHub's clients find the services for actions.
+    fn services(&self) -> Vec<(String, String)> {
+        let Some(ServiceAccess { url, token }) = &self.spec.private.services else {
+            return Vec::new();
+        };
+        let urls = ["ACTIONS_RUNTIME_URL", "ACTIONS_RESULTS_URL", "ACTIONS_CACHE_URL"];
+        let mut variables = urls.map(|name| (name.to_owned(), url.clone())).to_vec();
+        variables.push(("ACTIONS_RUNTIME_TOKEN".to_owned(), token.clone()));
+        variables.push(("ACTIONS_CACHE_SERVICE_V2".to_owned(), "True".to_owned()));
+        variables
     }
 
     /// Finds the Node.js that an action asks for, or a newer one: the machine's, else one that a step has put into PATH.

@@ -175,7 +175,8 @@ impl<'a> RunningJob<'a> {
         let started = clock::now_ms();
         let name = "Set up job".to_owned();
         let is_debug = is_debug(spec);
-        let secrets = spec.secrets.0.iter().map(|(_, value)| value.as_str());
+        let secrets = spec.private.secrets.0.iter().map(|(_, value)| value.as_str());
+        let secrets = secrets.chain(spec.private.services.iter().map(|of| of.token.as_str()));
         let mut log = Log::new(listener, secrets, is_debug).map_err(|error| error.to_string())?;
         log.step(StepEvent::Started { step: 0, name: name.clone(), at: started });
         let ground = Ground::prepare(spec)?;
@@ -618,7 +619,8 @@ impl<'a> RunningJob<'a> {
 
 /// Returns whether somebody looks for a fault of the workflow, by GitHub's name for that.
 fn is_debug(spec: &JobSpec) -> bool {
-    let secret = spec.secrets.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(STEP_DEBUG));
+    let secret =
+        spec.private.secrets.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(STEP_DEBUG));
     let asked = secret.map(|(_, value)| value.as_str());
     asked.or_else(|| spec.vars.get(STEP_DEBUG)?.as_str()) == Some("true")
 }

@@ -50,7 +50,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the workflows of this work tree here and now, uncommitted changes included.
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Show muster at work: a small project, a server, a red verdict and a green one.
     Demo(demo::Arguments),
     /// Write a configuration, make the admin token, or install the hook in a local repository.

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use muster_runner::spec::{JobSpec, Secrets};
+use muster_runner::spec::{JobSpec, Private};
 use muster_runner::{Cancel, spool};
 use muster_sys::{signal, tree};
 
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let at = || format!("cannot read the job from {}", arguments.spec.display());
     let text = fs::read(&arguments.spec).with_context(at)?;
     let mut spec: JobSpec = serde_json::from_slice(&text).with_context(at)?;
-    spec.secrets = secrets().context("cannot read the job's secrets")?;
+    spec.private = private().context("cannot read the job's secrets")?;
     tree::adopt_orphans().context("cannot adopt what the job leaves behind")?;
     let cancel = Cancel::new().context("cannot prepare for a cancellation")?;
     let on_signal = cancel.clone();
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 }
 
 /// Reads the first order.
-fn secrets() -> anyhow::Result<Secrets> {
+fn private() -> anyhow::Result<Private> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let text = line.strip_prefix("secrets ").context("the first order is not `secrets`")?;

@@ -298,6 +298,27 @@ pub(super) async fn run(
     }
     let mut json = run_json(&shared, &run);
     json["jobs"] = jobs.into();
+    let artifacts = shared.services.artifacts_of(&run.id).await?.into_iter().map(|artifact| {
+        let mut url = shared.config.public_url.parse::<reqwest::Url>().ok();
+        if let Some(Ok(mut path)) = url.as_mut().map(reqwest::Url::path_segments_mut) {
+            path.pop_if_empty().extend([
+                "runs",
+                &run.number.to_string(),
+                "artifacts",
+                &artifact.name,
+            ]);
+        }
+        json!({
+            "id": artifact.id,
+            "name": artifact.name,
+            "size": artifact.size,
+            "digest": artifact.digest,
+            "created_at": artifact.created_at,
+            "expires_at": artifact.expires_at,
+            "url": url.map(String::from),
+        })
+    });
+    json["artifacts"] = artifacts.collect();
     Ok(Json(json))
 }
 

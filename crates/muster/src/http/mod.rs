@@ -41,6 +41,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let closed = Router::new()
         .route("/", get(pages::home))
         .route("/runs/{number}", get(pages::run))
+        .route("/runs/{number}/artifacts/{name}", get(pages::artifact))
         .route("/jobs/{number}", get(pages::job))
         .route("/commits/{sha}", get(pages::commit))
         .route("/deliveries", get(pages::deliveries))

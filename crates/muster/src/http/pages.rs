@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::response::Html;
+use axum::response::{Html, Response};
 
 use super::api::{CommitFacts, find_commit, find_job};
 use super::error::Problem;
 use crate::data::NO_ROOM;
 use crate::logs::{self, Line};
 use crate::loops::Shared;
+use crate::services::Artifact;
 use crate::store::Page;
 use crate::store::deliveries::DeliveryRow;
 use crate::store::jobs::{AnnotationRow, JobRow, StepRow};
@@ -51,6 +52,7 @@ pub(super) async fn home(State(shared): State<Arc<Shared>>) -> Result<Html<Strin
 struct RunPage {
     run: RunRow,
     jobs: Vec<JobRow>,
+    artifacts: Vec<Artifact>,
     unserved: Vec<String>,
 }
 
@@ -62,8 +64,20 @@ pub(super) async fn run(
     let run = shared.store.run(number).await?;
     let run = run.ok_or_else(|| Problem::not_found(format!("run {number}")))?;
     let jobs = shared.store.shown_jobs_of(&run.id, run.attempt).await?;
+    let artifacts = shared.services.artifacts_of(&run.id).await?;
     let unserved = serde_json::from_str(&run.unserved).map_err(anyhow::Error::from)?;
-    Ok(Html(RunPage { run, jobs, unserved }.render()?))
+    Ok(Html(RunPage { run, jobs, artifacts, unserved }.render()?))
+}
+
+/// `GET /runs/NUMBER/artifacts/NAME`: its file.
+pub(super) async fn artifact(
+    State(shared): State<Arc<Shared>>,
+    Path((number, name)): Path<(i64, String)>,
+) -> Result<Response, Problem> {
+    let run = shared.store.run(number).await?;
+    let run = run.ok_or_else(|| Problem::not_found(format!("run {number}")))?;
+    let found = shared.services.artifact(&run.id, &name).await?;
+    found.ok_or_else(|| Problem::not_found(format!("artifact `{name}` of run {number}")))
 }
 
 #[derive(Template)]

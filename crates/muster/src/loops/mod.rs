@@ -34,6 +34,7 @@ use crate::data::Data;
 use crate::forge::GitHub;
 use crate::git::Remote;
 use crate::notices::Channels;
+use crate::services::Services;
 use crate::store::Store;
 use crate::store::repositories::Repository;
 use crate::task::{self, Errands};
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) data: Data,
     pub(crate) config: Config,
     pub(crate) github: Option<GitHub>,
+    /// What actions use.
+    pub(crate) services: Arc<Services>,
     /// Who is told when the verdict on a default branch changes.
     pub(crate) notices: Channels,
     /// Why there is no sandbox for the code of strangers, where there is none.

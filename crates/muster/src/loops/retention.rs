@@ -216,6 +216,7 @@ impl Step for Retention {
         if store.expire_waiting(ago(keep.waiting_days), text, now).await? > 0 {
             self.shared.wake.deliver.notify_one();
         }
+        self.shared.services.tidy(now).await?;
         // In portions, for webhooks that come meanwhile want to be stored.
         while store.forget_deliveries(ago(keep.delivery_days), PORTION).await? > 0 {}
         Ok(EVERY)

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use anyhow::Context as _;
+use muster_core::cache::scopes;
 use muster_core::labels::Labels;
 use muster_core::run::{Assignment, Ground, JobState, Reason};
 use muster_core::trust::Trust;
-use muster_runner::spec::{Isolation, JobSpec, Kit, Secrets, Source};
+use muster_runner::spec::{Isolation, JobSpec, Kit, Private, Secrets, Source};
+use muster_sys::clock;
 use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_workflow::Workflows;
 use muster_workflow::expr::Value;
@@ -19,6 +21,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, flock, mknodat};
 use super::Shared;
 use crate::config::IsolationConfig;
 use crate::machine::{self, Host};
+use crate::services::Bearer;
 use crate::store::runs::ActiveRun;
 
 /// The variable by which the processes of a job are found, as GitHub's runner has it.
@@ -78,6 +81,11 @@ impl Start {
         github["run_attempt"] = active.attempt.to_string().into();
         let mut environment = machine::servers_environment(&folder.join("home"));
         environment.push((TRACKING_VARIABLE.to_owned(), tracking_id(&job_id, attempt)));
+        let isolation = isolation(shared, active.trust, &job_id, attempt);
+        let services = isolation.reaches_machine().then(|| {
+            let bearer = bearer(active, &job_id, attempt);
+            shared.services.access(&bearer, clock::now_ms())
+        });
         let spec = JobSpec {
             workflow,
             workflow_path,
@@ -89,7 +97,7 @@ impl Start {
             needs: context("needs"),
             vars: context("vars"),
             inputs: context("inputs"),
-            secrets: Secrets::default(),
+            private: Private { secrets: Secrets::default(), services },
             environment,
             env: Vec::new(),
             actions: shared.config.actions.source(shared.data.actions(), pinned),
@@ -103,7 +111,7 @@ impl Start {
             },
             in_place: None,
             tool_cache: shared.data.tools(),
-            isolation: isolation(shared, active.trust, &job_id, attempt),
+            isolation,
             guarded: active.trust < Trust::Member,
             disk: machine::disk(&shared.config.sandbox),
             runner: machine::name(),
@@ -130,8 +138,8 @@ impl Start {
             .context("the job's log is in use")?;
         let nudge = shared.data.nudges().join(format!("job-{}", self.job_id));
         let mut control = control(folder).context("cannot make the job's control pipe")?;
-        let secrets = serde_json::to_string(&self.spec.secrets)?;
-        control.write_all(format!("secrets {secrets}\n").as_bytes())?;
+        let private = serde_json::to_string(&self.spec.private)?;
+        control.write_all(format!("secrets {private}\n").as_bytes())?;
         let child = Program::new(OWN_PROGRAM)
             .arg("supervise")
             .arg("--nudge")
@@ -140,6 +148,23 @@ impl Start {
             .detach(control, spool)?;
         let spool = open_log(&log)?;
         Ok((child, spool))
+    }
+}
+
+/// Returns for whom a job speaks to the services for actions.
+fn bearer(active: &ActiveRun, job_id: &str, attempt: i64) -> Bearer {
+    let text = |pointer: &str| active.github.pointer(pointer).and_then(|value| value.as_str());
+    let base = text("/base_ref").filter(|base| !base.is_empty());
+    let base = base.map(|base| format!("refs/heads/{base}"));
+    let default_branch = text("/event/repository/default_branch").unwrap_or("main");
+    let own = text("/ref").unwrap_or_default();
+    Bearer {
+        run: active.id.to_string(),
+        run_attempt: active.attempt,
+        job: job_id.to_owned(),
+        attempt,
+        repository: active.repository.to_string(),
+        caches: scopes(own, base.as_deref(), default_branch, active.trust),
     }
 }
 

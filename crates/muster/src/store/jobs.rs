@@ -372,6 +372,15 @@ impl Store {
         Ok(query.fetch_all(self.reads()).await?)
     }
 
+    /// Returns whether an attempt of a job is running, as far as is known.
+    pub(crate) async fn is_running(&self, job_id: &str, attempt: i64) -> Result<bool, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM attempts WHERE job_id = $1 AND attempt = $2 AND status = 'running'",
+        );
+        let count: i64 = query.bind(job_id).bind(attempt).fetch_one(self.reads()).await?;
+        Ok(count > 0)
+    }
+
     /// Returns the attempts of a job, as numbers, and whether each is running.
     pub(crate) async fn attempts_of(&self, job_id: &str) -> Result<Vec<(i64, bool)>, StoreError> {
         let rows: Vec<(i64, String)> = sqlx::query_as(

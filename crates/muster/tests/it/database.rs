@@ -111,8 +111,7 @@ impl Postgres {
         let options =
             ["-D", &text(&data), "-k", &socket, "-h", "", "-F", "-c", "max_connections=400"];
         let postgres = server.command("postgres");
-        // In a session of its own: what ends a test program from its terminal leaves the keeper to its work.
-        let keeper = Program::new("setsid").args(["sh", "-c", KEEPER, "keeper", &socket]);
+        let keeper = Program::new("sh").args(["-c", KEEPER, "keeper", &socket]);
         let keeper = keeper.args(postgres).args(options).dir(Path::new("/"));
         let mut keeper = keeper.detach(OwnedFd::from(end).into(), log).unwrap();
         std::thread::spawn(move || panic!("PostgreSQL has lost its keeper: {:?}", keeper.wait()));

@@ -451,10 +451,6 @@ esac"#,
 - {uses: actions-rs/toolchain@v1, with: {toolchain: beta, override: true}}
 - {uses: actions-rs/cargo@v1, with: {command: test, args: --all -- 'two words'}}
 - {uses: taiki-e/install-action@cargo-hack}
-- {id: cache, uses: actions/cache@v4, with: {path: x, key: y}}
-- {uses: actions/cache/restore@v4, with: {path: x, key: y, fail-on-cache-miss: true}, continue-on-error: true}
-- {uses: Swatinem/rust-cache@v2}
-- run: echo "[${{ steps.cache.outputs.cache-hit }}]"
 "#,
     );
     let told = hub.told_with(&scene, &[], &path);
@@ -500,27 +496,9 @@ esac"#,
     │ [--locked]
     │ [cargo-hack]
     ✓ Run taiki-e/install-action@cargo-hack [time]
-    ▸ Run actions/cache@v4
-    │ Notice: muster keeps no caches yet, nothing is restored or saved
-    ✓ Run actions/cache@v4 [time]
-    ▸ Run actions/cache/restore@v4
-    │ Notice: muster keeps no caches yet, nothing is restored or saved
-    │ Error: Failed to restore cache entry. Exiting as fail-on-cache-miss is set. Input key: y
-    │ Error: the step ended with exit code 1
-    ✓ Run actions/cache/restore@v4 (failed, may fail) [time]
-    ▸ Run Swatinem/rust-cache@v2
-    │ Notice: muster keeps no caches yet, nothing is restored or saved
-    ✓ Run Swatinem/rust-cache@v2 [time]
-    ▸ Run echo "[false]"
-    │ [false]
-    ✓ Run echo "[false]" [time]
     .github/workflows/ci.yml: success
       test  success  [time]
       error  test: 'toolchain' is a required input
-      notice  test: muster keeps no caches yet, nothing is restored or saved
-      notice  test: muster keeps no caches yet, nothing is restored or saved
-      error  test: Failed to restore cache entry. Exiting as fail-on-cache-miss is set. Input key: y
-      notice  test: muster keeps no caches yet, nothing is restored or saved
     exit 0
     "#);
     // Who names a commit wants that code, and so does who wants none of muster's.

@@ -30,5 +30,6 @@ mod scene;
 mod serve;
 mod server;
 mod service;
+mod services;
 mod torture;
 mod upgrade;

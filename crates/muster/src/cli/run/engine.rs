@@ -15,7 +15,8 @@ use muster_core::run::{Assignment, Conclusion, Effect, Ground, JobState, Legs, R
 use muster_core::trust::Trust;
 use muster_runner::ISOLATION;
 use muster_runner::spec::{
-    ActionSource, Annotation, JobConclusion, JobResult, JobSpec, Secrets, Source, StepEvent,
+    ActionSource, Annotation, JobConclusion, JobResult, JobSpec, Private, Secrets, Source,
+    StepEvent,
 };
 use muster_runner::spool::Record;
 use muster_sys::process::{OWN_PROGRAM, Program};
@@ -24,6 +25,7 @@ use muster_workflow::expr::Value;
 
 use super::Planned;
 use super::screen::Screen;
+use super::services::LocalServices;
 use crate::config::{IsolationConfig, SandboxConfig};
 use crate::machine::{self, Host};
 
@@ -42,6 +44,10 @@ pub(super) struct Engine {
     pub(super) secrets: Secrets,
     pub(super) actions: ActionSource,
     pub(super) env: Vec<(String, String)>,
+    /// What tells its caches from those of other repositories.
+    pub(super) repository: String,
+    /// Where its artifacts are left.
+    pub(super) artifacts: Option<PathBuf>,
 }
 
 /// How many workflows did not end green.
@@ -53,9 +59,9 @@ pub(super) struct Tally {
 
 /// Which job of which run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Place {
-    run: usize,
-    job: usize,
+pub(super) struct Place {
+    pub(super) run: usize,
+    pub(super) job: usize,
 }
 
 enum Message {
@@ -90,6 +96,7 @@ struct Driver<'e> {
     running: Vec<Supervisor>,
     sender: SyncSender<Message>,
     prefixed: bool,
+    services: LocalServices,
     /// What stands between the steps and this machine, as it was last said.
     isolation: String,
 }
@@ -128,6 +135,7 @@ impl Engine {
             running: Vec::new(),
             sender,
             prefixed,
+            services: LocalServices::new(&self.folder, &self.repository),
             isolation: String::new(),
         };
         driver.drive(&receiver, screen)
@@ -177,6 +185,11 @@ impl Driver<'_> {
             ));
             screen.verdicts(&entry.run, |job| self.took.get(&Place { run: place, job }).copied());
             screen.annotations(&entry.run, annotations);
+            if let Some(folder) = &self.engine.artifacts {
+                for file in self.services.export(place, folder)? {
+                    screen.line(&format!("  artifact {}", file.display()));
+                }
+            }
         }
         Ok(tally)
     }
@@ -230,7 +243,7 @@ impl Driver<'_> {
         let secrets = entry.run.secrets(place.job, ground, &self.engine.secrets.0);
         let secrets = Secrets(secrets.map_err(|reason| anyhow::anyhow!(reason.text))?);
         let assignment = entry.run.assignment(place.job, ground);
-        let Assignment { file, contexts, continue_on_error, .. } =
+        let Assignment { file, contexts, continue_on_error, uses_actions, .. } =
             assignment.map_err(|reason| anyhow::anyhow!(reason.text))?;
         let (workflow, workflow_path) = match entry.workflows.text(&file) {
             Some(text) => (text.to_owned(), file),
@@ -252,7 +265,7 @@ impl Driver<'_> {
             needs: context("needs"),
             vars: context("vars"),
             inputs: context("inputs"),
-            secrets: Secrets::default(),
+            private: Private::default(),
             environment: machine::callers_environment(),
             env: self.engine.env.clone(),
             actions: self.engine.actions.clone(),
@@ -273,12 +286,17 @@ impl Driver<'_> {
             runner: machine::name(),
             idle_timeout_s: None,
         };
+        let services = if uses_actions && spec.isolation.reaches_machine() {
+            Some(self.services.access(place, &spec.github)?)
+        } else {
+            None
+        };
         let path = folder.join("job.json");
         fs::write(&path, serde_json::to_vec(&spec)?).context("cannot write the job")?;
         let mut talk = Program::new(OWN_PROGRAM).arg("supervise").arg(&path).converse()?;
         // By a pipe: a file, or its command line, could be read by others.
-        let secrets = serde_json::to_string(&secrets)?;
-        talk.input.write_all(format!("secrets {secrets}\n").as_bytes())?;
+        let private = serde_json::to_string(&Private { secrets, services })?;
+        talk.input.write_all(format!("secrets {private}\n").as_bytes())?;
         entry.run.start(place.job, Attempt::FIRST)?;
         let sender = self.sender.clone();
         let mut output = BufReader::with_capacity(256 * 1024, talk.output);

@@ -7,6 +7,7 @@ mod engine;
 mod find;
 mod screen;
 mod secrets;
+mod services;
 
 use std::path::{Path, PathBuf};
 
@@ -88,6 +89,9 @@ pub(crate) struct Arguments {
     /// Run only legs of matrices that have this value.
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     matrix: Vec<(String, String)>,
+    /// Leave the artifacts of the run in this folder; without it they go with the run.
+    #[arg(long, value_name = "FOLDER")]
+    artifacts: Option<PathBuf>,
     /// Run in the work tree itself instead of in an empty workspace.
     #[arg(long)]
     in_place: bool,
@@ -173,6 +177,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         sandbox: SandboxConfig { network: !arguments.no_network, ..SandboxConfig::default() },
         secrets,
         env: arguments.env.clone(),
+        repository: sha_of(&tree.top),
+        artifacts: arguments.artifacts.clone(),
         actions,
     };
     let red = engine.run(planned, &mut screen)?;
@@ -187,6 +193,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     } else {
         GREEN
     })
+}
+
+/// Names a work tree, as a part of paths.
+fn sha_of(top: &Path) -> String {
+    crate::token::hash(&top.to_string_lossy())[..32].to_owned()
 }
 
 /// The folder of a run. What jobs have closed or nested in it goes with it.

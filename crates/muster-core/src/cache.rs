@@ -1,0 +1,70 @@
+//! Whose caches a run may read, and where it keeps its own.
+//!
+//! Follows GitHub's
+//! [rules](https://docs.github.com/en/actions/reference/workflows-and-actions/dependency-caching#restrictions-for-accessing-a-cache):
+//! those of its own ref, of the branch that a pull request is to be merged into, and of the default branch. Beside that,
+//! nothing that a less trusted run wrote is read by a more trusted one (law I10).
+
+use serde::{Deserialize, Serialize};
+
+use crate::trust::Trust;
+
+/// The caches of one repository that a run sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scopes {
+    /// Where it keeps what it makes.
+    pub write: String,
+    /// Where it looks, the first first.
+    pub read: Vec<String>,
+}
+
+/// Returns the caches of a run for a ref, which may be to be merged into another.
+pub fn scopes(own: &str, base: Option<&str>, default_branch: &str, trust: Trust) -> Scopes {
+    let default = format!("refs/heads/{default_branch}");
+    let mut refs = vec![own];
+    for more in base.into_iter().chain([default.as_str()]) {
+        if !refs.contains(&more) {
+            refs.push(more);
+        }
+    }
+    let levels = [Trust::Stranger, Trust::Approved, Trust::Member];
+    let levels: Vec<Trust> = levels.into_iter().filter(|level| *level >= trust).collect();
+    let read = refs.iter().flat_map(|name| levels.iter().map(|level| scope(*level, name)));
+    Scopes { write: scope(trust, own), read: read.collect() }
+}
+
+/// Names the caches that runs of one trust have made for a ref. No ref has a colon.
+fn scope(trust: Trust, name: &str) -> String {
+    format!("{}:{name}", trust.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_read_from_those_who_are_trusted_as_much_or_more() {
+        let pull = "refs/pull/5/merge";
+        let of = |own, base, trust| scopes(own, base, "main", trust);
+        let member = of("refs/heads/topic", None, Trust::Member);
+        assert_eq!(member.write, "member:refs/heads/topic");
+        assert_eq!(member.read, ["member:refs/heads/topic", "member:refs/heads/main"]);
+        let approved = of(pull, Some("refs/heads/next"), Trust::Approved);
+        assert_eq!(approved.write, "approved:refs/pull/5/merge");
+        assert_eq!(
+            approved.read,
+            [
+                "approved:refs/pull/5/merge",
+                "member:refs/pull/5/merge",
+                "approved:refs/heads/next",
+                "member:refs/heads/next",
+                "approved:refs/heads/main",
+                "member:refs/heads/main",
+            ]
+        );
+        // What an approved stranger wrote for the same pull request is not for a member's run of it.
+        let of_member = of(pull, Some("refs/heads/main"), Trust::Member);
+        assert!(of_member.read.iter().all(|scope| scope.starts_with("member:")));
+        assert_eq!(of_member.read.len(), 2, "a base that is the default branch is one");
+    }
+}

@@ -1,0 +1,364 @@
+//! Artifacts: what jobs of a run leave for each other and for people, under a name each.
+//!
+//! GitHub's `ArtifactService`, as
+//! [`@actions/artifact`](https://github.com/actions/toolkit/tree/main/packages/artifact/src/generated) calls it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Json;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use chrono::{DateTime, SecondsFormat, Utc};
+use muster_sys::clock;
+use object_store::path::Path as Place;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use super::blobs::{answer, place};
+use super::error::Refusal;
+use super::uploads::name_of;
+use super::{Bearer, Services};
+
+/// What no name of an artifact has: they are names of files on all systems.
+const NOT_IN_NAMES: [char; 11] = ['"', ':', '<', '>', '|', '*', '?', '\r', '\n', '\\', '/'];
+/// The longest name, in bytes.
+const MAX_NAME: usize = 255;
+/// How many artifacts a run has at most.
+const MAX_ARTIFACTS: usize = 1_000;
+
+/// An artifact that is complete.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Artifact {
+    /// A number of its own; a later artifact has a greater one.
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    /// Bytes, as they are kept.
+    pub(crate) size: u64,
+    /// `sha256:` and sixty-four digits.
+    pub(crate) digest: String,
+    /// What kind of file it is.
+    pub(crate) mime_type: String,
+    /// The attempt of the run that it is of.
+    pub(crate) run_attempt: i64,
+    /// The job that made it, and in which attempt of its own.
+    pub(crate) job: String,
+    job_attempt: i64,
+    /// Milliseconds since 1970.
+    pub(crate) created_at: i64,
+    pub(crate) expires_at: i64,
+    /// The object that holds it.
+    blob: String,
+}
+
+impl Artifact {
+    /// Returns the name of its file: a zip, where it is one.
+    pub(crate) fn file_name(&self) -> String {
+        if self.mime_type == ZIP { format!("{}.zip", self.name) } else { self.name.clone() }
+    }
+}
+
+const ZIP: &str = "application/zip";
+
+/// What an upload that was begun is to become.
+#[derive(Debug, Serialize, Deserialize)]
+struct Begun {
+    mime_type: String,
+    expires_at: i64,
+}
+
+/// What the methods are called with: none takes all.
+#[derive(Debug, Deserialize)]
+pub(super) struct Call {
+    workflow_run_backend_id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    expires_at: Option<String>,
+    #[serde(default)]
+    mime_type: Option<String>,
+    #[serde(default)]
+    size: Option<Value>,
+    #[serde(default)]
+    hash: Option<String>,
+    #[serde(default)]
+    name_filter: Option<String>,
+    #[serde(default)]
+    id_filter: Option<Value>,
+}
+
+/// `POST /twirp/github.actions.results.api.v1.ArtifactService/METHOD`
+pub(super) async fn call(
+    State(services): State<Arc<Services>>,
+    UrlPath(method): UrlPath<String>,
+    headers: HeaderMap,
+    Json(call): Json<Call>,
+) -> Result<Json<Value>, Refusal> {
+    let bearer = services.bearer(&headers).await?;
+    if call.workflow_run_backend_id != bearer.run {
+        return Err(Refusal::forbidden("it is the token of a job of another run"));
+    }
+    let services = &services;
+    match method.as_str() {
+        "CreateArtifact" => create(services, &bearer, &call).await,
+        "FinalizeArtifact" => finalize(services, &bearer, &call).await,
+        "ListArtifacts" => list(services, &bearer, &call).await,
+        "GetSignedArtifactURL" => signed(services, &bearer, &call).await,
+        "DeleteArtifact" => delete(services, &bearer, &call).await,
+        other => Err(Refusal::not_found(format!("there is no method `{other}`"))),
+    }
+    .map(Json)
+}
+
+/// Returns where an artifact of an attempt of a run is described.
+fn described(run: &str, run_attempt: i64, name: &str) -> Place {
+    Place::from_iter([run, &format!("{}.json", name_of(&[&run_attempt.to_string(), name]))])
+}
+
+/// Names the upload of an artifact: one of each name in a job.
+fn upload(bearer: &Bearer, name: &str) -> String {
+    name_of(&[&bearer.run, &bearer.job, &bearer.attempt.to_string(), name])
+}
+
+/// Finds an artifact by its name, of the last attempt that has one.
+async fn find(services: &Services, run: &str, name: &str) -> anyhow::Result<Option<Artifact>> {
+    let all = all(services, run).await?;
+    Ok(all.into_iter().filter(|known| known.name == name).max_by_key(|known| known.id))
+}
+
+async fn must_find(services: &Services, run: &str, name: &str) -> Result<Artifact, Refusal> {
+    let found = find(services, run, name).await?;
+    found.ok_or_else(|| Refusal::not_found(format!("there is no artifact `{name}` in this run")))
+}
+
+async fn all(services: &Services, run: &str) -> anyhow::Result<Vec<Artifact>> {
+    let all = services.artifacts.all(&Place::from(run)).await?;
+    Ok(all.into_iter().map(|(_, artifact)| artifact).collect())
+}
+
+async fn create(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
+    let name = &call.name;
+    if name.is_empty()
+        || name.len() > MAX_NAME
+        || name.contains(NOT_IN_NAMES)
+        || name == "."
+        || name == ".."
+    {
+        return Err(Refusal::invalid(format!("`{name}` is no name of an artifact")));
+    }
+    let there = all(services, &bearer.run).await?;
+    let is_it = |known: &&Artifact| known.name == *name && known.run_attempt == bearer.run_attempt;
+    match there.iter().find(is_it) {
+        // Its own attempt before this one was lost after it had uploaded.
+        Some(known) if known.job == bearer.job && known.job_attempt < bearer.attempt => {
+            remove(services, &bearer.run, known).await?;
+        }
+        Some(_) => return Err(exists(name)),
+        None => {}
+    }
+    if there.len() >= MAX_ARTIFACTS {
+        return Err(Refusal::too_large(format!("the run has {MAX_ARTIFACTS} artifacts")));
+    }
+    let now = clock::now_ms();
+    let longest = i64::try_from(services.bounds.artifacts_for.as_millis()).unwrap_or(i64::MAX);
+    let asked = call.expires_at.as_deref();
+    let asked = asked.and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+    let longest = now.saturating_add(longest);
+    let expires_at = asked.map_or(longest, |at| at.timestamp_millis().min(longest));
+    let mime_type = call.mime_type.clone().unwrap_or_else(|| ZIP.to_owned());
+    let id = upload(bearer, name);
+    services.uploads.begin(&id, &Begun { mime_type, expires_at })?;
+    let sig = services.key.signature("upload", &id);
+    Ok(
+        json!({ "ok": true, "signed_upload_url": format!("{}uploads/{id}?sig={sig}", services.url) }),
+    )
+}
+
+fn exists(name: &str) -> Refusal {
+    Refusal::exists(format!("an artifact with the name `{name}` already exists in this run"))
+}
+
+async fn finalize(
+    services: &Arc<Services>,
+    bearer: &Bearer,
+    call: &Call,
+) -> Result<Value, Refusal> {
+    let upload = upload(bearer, &call.name);
+    let Some(begun) = services.uploads.about::<Begun>(&upload)? else {
+        return Err(Refusal::not_found(format!("artifact `{}` was not begun", call.name)));
+    };
+    let (its, id) = (Arc::clone(services), upload.clone());
+    let complete = tokio::task::spawn_blocking(move || its.uploads.complete(&id));
+    let complete = complete.await.map_err(anyhow::Error::from)??;
+    if call
+        .size
+        .as_ref()
+        .and_then(number)
+        .is_some_and(|size| size != i64::try_from(complete.size).unwrap_or(-1))
+    {
+        return Err(Refusal::invalid("it has another size than what was uploaded"));
+    }
+    if call.hash.as_ref().is_some_and(|hash| *hash != complete.digest) {
+        return Err(Refusal::invalid("it has another hash than what was uploaded"));
+    }
+    let now = clock::now_ms();
+    let id = services.next_number(now);
+    let blob = uuid::Uuid::new_v4().simple().to_string();
+    let artifact = Artifact {
+        id,
+        name: call.name.clone(),
+        size: complete.size,
+        digest: complete.digest,
+        mime_type: begun.mime_type,
+        run_attempt: bearer.run_attempt,
+        job: bearer.job.clone(),
+        job_attempt: bearer.attempt,
+        created_at: now,
+        expires_at: begun.expires_at,
+        blob: blob.clone(),
+    };
+    let at = place(&bearer.run, &blob);
+    services.artifacts.bring(&at, &complete.file).await?;
+    let described = described(&bearer.run, bearer.run_attempt, &call.name);
+    if !services.artifacts.describe(&described, &artifact).await? {
+        services.artifacts.remove(&at).await?;
+        return Err(exists(&call.name));
+    }
+    services.uploads.end(&upload);
+    Ok(json!({ "ok": true, "artifact_id": id.to_string() }))
+}
+
+/// Reads a number that may be written as a text, as 64 bits are in Twirp.
+fn number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
+}
+
+async fn list(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
+    let id = call.id_filter.as_ref().and_then(number);
+    let artifacts = all(services, &bearer.run).await?.into_iter().filter(|artifact| {
+        call.name_filter.as_ref().is_none_or(|name| *name == artifact.name)
+            && id.is_none_or(|id| id == artifact.id)
+    });
+    let artifacts = artifacts.map(|artifact| {
+        let created: DateTime<Utc> =
+            DateTime::from_timestamp_millis(artifact.created_at).unwrap_or_default();
+        json!({
+            "workflow_run_backend_id": bearer.run,
+            "workflow_job_run_backend_id": artifact.job,
+            "database_id": artifact.id.to_string(),
+            "name": artifact.name,
+            "size": artifact.size.to_string(),
+            "created_at": created.to_rfc3339_opts(SecondsFormat::Millis, true),
+            "digest": artifact.digest,
+        })
+    });
+    Ok(json!({ "artifacts": artifacts.collect::<Vec<_>>() }))
+}
+
+async fn signed(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
+    let artifact = must_find(services, &bearer.run, &call.name).await?;
+    let what = format!("{}/{}", bearer.run, artifact.blob);
+    let sig = services.key.signature("artifact", &what);
+    let mut query = form_urlencoded(&[
+        ("sig", &sig),
+        ("name", &artifact.file_name()),
+        ("kind", &artifact.mime_type),
+    ]);
+    query.insert(0, '?');
+    Ok(json!({ "signed_url": format!("{}artifacts/{what}{query}", services.url) }))
+}
+
+fn form_urlencoded(pairs: &[(&str, &str)]) -> String {
+    let mut url = reqwest::Url::parse("http://localhost").ok();
+    if let Some(url) = &mut url {
+        url.query_pairs_mut().extend_pairs(pairs);
+    }
+    url.as_ref().and_then(|url| url.query()).unwrap_or_default().to_owned()
+}
+
+async fn delete(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
+    let artifact = must_find(services, &bearer.run, &call.name).await?;
+    remove(services, &bearer.run, &artifact).await?;
+    Ok(json!({ "ok": true, "artifact_id": artifact.id.to_string() }))
+}
+
+/// Removes an artifact: first what says that it is there.
+async fn remove(services: &Services, run: &str, artifact: &Artifact) -> anyhow::Result<()> {
+    let described = described(run, artifact.run_attempt, &artifact.name);
+    services.artifacts.remove(&described).await?;
+    services.artifacts.remove(&place(run, &artifact.blob)).await
+}
+
+/// Returns the artifacts of a run, by name; of several attempts the last.
+pub(super) async fn of_run(services: &Services, run: &str) -> anyhow::Result<Vec<Artifact>> {
+    let mut artifacts = all(services, run).await?;
+    artifacts.sort_by(|one, other| (&one.name, other.id).cmp(&(&other.name, one.id)));
+    artifacts.dedup_by(|later, first| later.name == first.name);
+    Ok(artifacts)
+}
+
+/// Returns an artifact to be read.
+pub(super) async fn read(
+    services: &Services,
+    run: &str,
+    name: &str,
+) -> anyhow::Result<Option<Response>> {
+    let Some(artifact) = find(services, run, name).await? else { return Ok(None) };
+    let (file, kind) = (artifact.file_name(), &artifact.mime_type);
+    answer(&services.artifacts, &place(run, &artifact.blob), Some(&file), Some(kind)).await
+}
+
+/// Writes the artifacts of a run to a folder. Their names lead nowhere else.
+pub(super) async fn export(
+    services: &Services,
+    run: &str,
+    to: &Path,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for artifact in of_run(services, run).await? {
+        let found = services.artifacts.read(&place(run, &artifact.blob)).await?;
+        let found = found.with_context(|| format!("artifact `{}` is gone", artifact.name))?;
+        let path = to.join(artifact.file_name());
+        let mut file = tokio::fs::File::create(&path)
+            .await
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        let mut stream = found.into_stream();
+        while let Some(piece) = futures_util::StreamExt::next(&mut stream).await {
+            file.write_all(&piece?).await?;
+        }
+        file.flush().await?;
+        files.push(path);
+    }
+    Ok(files)
+}
+
+/// Removes the artifacts whose time is over.
+pub(super) async fn tidy(services: &Services, now_ms: i64) -> anyhow::Result<()> {
+    let all: Vec<(Place, Artifact)> = services.artifacts.all(&Place::default()).await?;
+    for (at, artifact) in all.into_iter().filter(|(_, artifact)| artifact.expires_at <= now_ms) {
+        let run = at.parts().next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
+        remove(services, &run, &artifact).await?;
+    }
+    Ok(())
+}
+
+impl Services {
+    /// Returns for whom a call speaks.
+    pub(super) async fn bearer(&self, headers: &HeaderMap) -> Result<Bearer, Refusal> {
+        let header = headers.get(axum::http::header::AUTHORIZATION);
+        let token = header.and_then(|value| value.to_str().ok()?.split_once(' '));
+        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let bearer = token.and_then(|(_, token)| self.key.bearer(token.trim(), clock::now_ms()));
+        let bearer = bearer.ok_or_else(Refusal::unauthenticated)?;
+        if let Some(store) = &self.store {
+            let runs = store.is_running(&bearer.job, bearer.attempt).await;
+            if !runs.map_err(anyhow::Error::from)? {
+                return Err(Refusal::unauthenticated());
+            }
+        }
+        Ok(bearer)
+    }
+}

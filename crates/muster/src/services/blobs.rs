@@ -1,0 +1,182 @@
+//! What is large: written as clients of Azure's [block blobs](https://learn.microsoft.com/en-us/rest/api/storageservices/put-block)
+//! write, and read as a whole. The signature in an address is all that is asked for.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::TryStreamExt as _;
+use object_store::path::Path as Place;
+use serde::Deserialize;
+
+use super::Services;
+use super::error::Refusal;
+use super::keep::Keep;
+
+/// The longest list of blocks, in bytes.
+const MAX_LIST: usize = 8 << 20;
+
+/// What stands in the query of an upload.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    sig: String,
+    comp: Option<String>,
+    blockid: Option<String>,
+}
+
+/// What stands in the query of a download.
+#[derive(Debug, Deserialize)]
+pub(super) struct Signed {
+    sig: String,
+    /// What it is called, and of which kind it is, where that is known.
+    name: Option<String>,
+    kind: Option<String>,
+}
+
+/// `PUT /uploads/ID`: a block (`comp=block`), the list of blocks (`comp=blocklist`), or all of it.
+pub(super) async fn write(
+    State(services): State<Arc<Services>>,
+    Path(id): Path<String>,
+    Query(asked): Query<Asked>,
+    body: Body,
+) -> Result<Response, Refusal> {
+    if !services.key.has_signed("upload", &id, &asked.sig) {
+        return Err(Refusal::forbidden("the address of the upload is not signed"));
+    }
+    match asked.comp.as_deref() {
+        Some("block") => {
+            services.uploads.block(&id, &asked.blockid.unwrap_or_default(), body).await?;
+        }
+        Some("blocklist") => {
+            let list = axum::body::to_bytes(body, MAX_LIST).await;
+            let list = list.map_err(|_| Refusal::invalid("the list of blocks was cut off"))?;
+            let blocks = blocks(&String::from_utf8_lossy(&list));
+            let its = Arc::clone(&services);
+            tokio::task::spawn_blocking(move || its.uploads.commit(&id, &blocks))
+                .await
+                .map_err(anyhow::Error::from)??;
+        }
+        None => services.uploads.whole(&id, body).await?,
+        Some(other) => return Err(Refusal::invalid(format!("`comp={other}` is not known here"))),
+    }
+    let mut headers = HeaderMap::new();
+    // Azure's client wants them; nobody compares them.
+    for (name, value) in [
+        ("etag", "\"0x1\""),
+        ("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("x-ms-request-server-encrypted", "false"),
+        ("x-ms-version", "2021-12-02"),
+    ] {
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+    Ok((StatusCode::CREATED, headers).into_response())
+}
+
+/// Reads the names of blocks, in order, from a
+/// [block list](https://learn.microsoft.com/en-us/rest/api/storageservices/put-block-list). They are Base64: nothing in
+/// them is escaped.
+fn blocks(list: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut rest = list;
+    while let Some((_, after)) = rest.split_once('<') {
+        let Some((tag, after)) = after.split_once('>') else { break };
+        rest = after;
+        if matches!(tag, "Latest" | "Uncommitted" | "Committed") {
+            let Some((block, after)) = after.split_once("</") else { break };
+            blocks.push(block.trim().to_owned());
+            rest = after;
+        }
+    }
+    blocks
+}
+
+/// `GET /artifacts/RUN/BLOB`
+pub(super) async fn read_artifact(
+    State(services): State<Arc<Services>>,
+    Path((run, blob)): Path<(String, String)>,
+    Query(signed): Query<Signed>,
+) -> Result<Response, Refusal> {
+    read(&services, &services.artifacts, "artifact", &run, &blob, &signed).await
+}
+
+/// `GET /caches/REPOSITORY/BLOB`
+pub(super) async fn read_cache(
+    State(services): State<Arc<Services>>,
+    Path((repository, blob)): Path<(String, String)>,
+    Query(signed): Query<Signed>,
+) -> Result<Response, Refusal> {
+    read(&services, &services.caches, "cache", &repository, &blob, &signed).await
+}
+
+async fn read(
+    services: &Services,
+    keep: &Keep,
+    kind: &str,
+    of: &str,
+    blob: &str,
+    signed: &Signed,
+) -> Result<Response, Refusal> {
+    if !services.key.has_signed(kind, &format!("{of}/{blob}"), &signed.sig) {
+        return Err(Refusal::forbidden("the address of the download is not signed"));
+    }
+    let place = place(of, blob);
+    let found = answer(keep, &place, signed.name.as_deref(), signed.kind.as_deref());
+    found.await?.ok_or_else(|| Refusal::not_found("it is not there any more"))
+}
+
+/// Returns where a blob of a run or repository lies.
+pub(super) fn place(of: &str, blob: &str) -> Place {
+    Place::from_iter([of, "blobs", blob])
+}
+
+/// Returns an object as an answer; `None` where it is not.
+pub(super) async fn answer(
+    keep: &Keep,
+    place: &Place,
+    name: Option<&str>,
+    kind: Option<&str>,
+) -> anyhow::Result<Option<Response>> {
+    let Some(found) = keep.read(place).await? else { return Ok(None) };
+    let mut answer = Response::builder()
+        .header(header::CONTENT_LENGTH, found.meta.size)
+        .header(header::CONTENT_TYPE, kind.unwrap_or("application/octet-stream"));
+    if let Some(name) = name {
+        let name: String = name.bytes().fold(String::new(), |mut escaped, byte| {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+                escaped.push(char::from(byte));
+            } else {
+                // Writing to a string cannot fail.
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+            escaped
+        });
+        let disposition = format!("attachment; filename*=UTF-8''{name}");
+        answer = answer.header(header::CONTENT_DISPOSITION, disposition);
+    }
+    let body = Body::from_stream(found.into_stream().map_err(std::io::Error::other));
+    Ok(Some(answer.body(body)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_list_of_blocks_is_read_in_order() {
+        let list = "<?xml version=\"1.0\"?><BlockList><Latest>YQ==</Latest>\n<Uncommitted> Yg== </Uncommitted><Latest>YQ==</Latest></BlockList>";
+        assert_eq!(blocks(list), ["YQ==", "Yg==", "YQ=="]);
+        assert_eq!(blocks("<BlockList/>"), Vec::<String>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn no_list_of_blocks_makes_it_panic(list in "(<Latest>|</|>|<|[a-z=]|é){0,40}") {
+            blocks(&list);
+        }
+    }
+}

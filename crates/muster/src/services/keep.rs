@@ -1,0 +1,131 @@
+//! Complete things, each described by one object and held by another.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures_util::TryStreamExt as _;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Place;
+use object_store::{
+    Error, GetResult, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+    WriteMultipart,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncReadExt as _;
+
+/// How much is read at once, in bytes, and how many such pieces may be on their way.
+const PIECE: usize = 1 << 20;
+const ON_THEIR_WAY: usize = 4;
+
+/// An object store.
+#[derive(Debug, Clone)]
+pub(super) struct Keep(Arc<dyn ObjectStore>);
+
+impl Keep {
+    /// Opens the one in a folder, which is made.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(io::Error::other)?;
+        // What was answered is there after a power cut.
+        Ok(Self(Arc::new(store.with_fsync(true).with_automatic_cleanup(true))))
+    }
+
+    /// Brings a file into the store.
+    pub(super) async fn bring(&self, place: &Place, file: &Path) -> anyhow::Result<()> {
+        let mut file = tokio::fs::File::open(file).await.context("what was uploaded is gone")?;
+        let mut writer = WriteMultipart::new(self.0.put_multipart(place).await?);
+        let mut piece = vec![0; PIECE];
+        loop {
+            let count = file.read(&mut piece).await?;
+            if count == 0 {
+                break;
+            }
+            writer.wait_for_capacity(ON_THEIR_WAY).await?;
+            writer.write(&piece[..count]);
+        }
+        writer.finish().await?;
+        Ok(())
+    }
+
+    /// Puts a description where there is none; `false` where there is one.
+    pub(super) async fn describe<T: Serialize>(
+        &self,
+        place: &Place,
+        what: &T,
+    ) -> anyhow::Result<bool> {
+        match self.put(place, what, PutMode::Create).await {
+            Ok(()) => Ok(true),
+            Err(Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Puts a description in the place of the one that is there.
+    pub(super) async fn describe_anew<T: Serialize>(
+        &self,
+        place: &Place,
+        what: &T,
+    ) -> anyhow::Result<()> {
+        Ok(self.put(place, what, PutMode::Overwrite).await?)
+    }
+
+    async fn put<T: Serialize>(&self, place: &Place, what: &T, mode: PutMode) -> Result<(), Error> {
+        let json = serde_json::to_vec(what).unwrap_or_default();
+        let options = PutOptions { mode, ..PutOptions::default() };
+        self.0.put_opts(place, PutPayload::from(json), options).await?;
+        Ok(())
+    }
+
+    /// Reads a description; `None` where there is none.
+    pub(super) async fn described<T: DeserializeOwned>(
+        &self,
+        place: &Place,
+    ) -> anyhow::Result<Option<T>> {
+        let json = match self.0.get(place).await {
+            Ok(found) => found.bytes().await?,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let what = serde_json::from_slice(&json);
+        Ok(Some(what.with_context(|| format!("{place} is no description"))?))
+    }
+
+    /// Reads all descriptions below a place.
+    pub(super) async fn all<T: DeserializeOwned>(
+        &self,
+        below: &Place,
+    ) -> anyhow::Result<Vec<(Place, T)>> {
+        let listed: Vec<_> = self.0.list(Some(below)).try_collect().await?;
+        let mut all = Vec::new();
+        for object in listed {
+            // One that is removed meanwhile is not there.
+            if object.location.extension() == Some("json")
+                && let Some(what) = self.described(&object.location).await?
+            {
+                all.push((object.location, what));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Returns an object to be read; `None` where there is none.
+    pub(super) async fn read(&self, place: &Place) -> anyhow::Result<Option<GetResult>> {
+        match self.0.get(place).await {
+            Ok(found) => Ok(Some(found)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes an object; one that is not there is as well.
+    pub(super) async fn remove(&self, place: &Place) -> anyhow::Result<()> {
+        match self.0.delete(place).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

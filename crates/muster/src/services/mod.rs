@@ -1,0 +1,225 @@
+//! The services that actions use: artifacts and caches, as GitHub's own clients speak to them.
+//!
+//! One router for `muster run` and `muster serve`, on an address of its own that only this machine reaches. A job shows
+//! its token with each call; what it uploads and downloads goes by addresses that are signed. What is complete lies in
+//! an object store, an object that describes it beside the one that holds it, and is there as a whole or not at all.
+
+mod artifacts;
+mod blobs;
+mod caches;
+mod error;
+mod keep;
+#[cfg(test)]
+mod tests;
+mod token;
+mod uploads;
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post, put};
+use muster_core::cache::Scopes;
+use muster_runner::spec::ServiceAccess;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+pub(crate) use artifacts::Artifact;
+pub(crate) use token::Key;
+
+use self::error::Refusal;
+use self::keep::Keep;
+use self::uploads::Uploads;
+use crate::config::RetentionConfig;
+use crate::store::Store;
+
+/// How long a token is good for: no job takes longer.
+const TOKEN_LASTS: Duration = Duration::from_secs(35 * 24 * 3600);
+/// The largest artifact or cache, in bytes.
+const LARGEST: u64 = 10 << 30;
+/// The largest call but for uploads, in bytes.
+const MAX_CALL: usize = 1 << 20;
+
+/// For whom a token speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bearer {
+    /// The run whose artifacts it shares.
+    pub(crate) run: String,
+    /// Which attempt of the run.
+    pub(crate) run_attempt: i64,
+    /// Its job, and which attempt of it.
+    pub(crate) job: String,
+    pub(crate) attempt: i64,
+    /// The repository whose caches it sees, and which of them.
+    pub(crate) repository: String,
+    pub(crate) caches: Scopes,
+}
+
+/// Where the services keep what they are given.
+#[derive(Debug)]
+pub(crate) struct Places<'p> {
+    pub(crate) artifacts: &'p Path,
+    pub(crate) caches: &'p Path,
+    /// What is not complete yet.
+    pub(crate) uploads: &'p Path,
+}
+
+/// How much is kept, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The largest artifact or cache, in bytes.
+    pub(crate) largest: u64,
+    /// All caches of a repository, in bytes: the least used go first.
+    pub(crate) caches: u64,
+    /// Artifacts, where their action asks for no shorter time.
+    pub(crate) artifacts_for: Duration,
+    /// Caches that nobody uses.
+    pub(crate) caches_for: Duration,
+}
+
+impl From<&RetentionConfig> for Bounds {
+    fn from(config: &RetentionConfig) -> Self {
+        let days = |days: u64| Duration::from_secs(days.saturating_mul(24 * 3600));
+        Self {
+            largest: LARGEST,
+            caches: config.cache_mib << 20,
+            artifacts_for: days(config.artifact_days),
+            caches_for: days(config.cache_days),
+        }
+    }
+}
+
+/// Listens where jobs of this machine reach the services: at the port that a file names, so that jobs which outlive a
+/// server find the next one, or at another, which is noted there.
+pub(crate) async fn bind(port_file: &Path) -> io::Result<TcpListener> {
+    let noted = fs::read_to_string(port_file).ok().and_then(|port| port.trim().parse().ok());
+    let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = match TcpListener::bind(local(noted.unwrap_or(0))).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(
+                port = noted,
+                %error,
+                "the services for actions move to another port: jobs that run already do not find them"
+            );
+            TcpListener::bind(local(0)).await?
+        }
+    };
+    let port = listener.local_addr()?.port();
+    if noted != Some(port) {
+        fs::write(port_file, format!("{port}\n"))?;
+    }
+    Ok(listener)
+}
+
+/// The services, running.
+#[derive(Debug)]
+pub(crate) struct Services {
+    artifacts: Keep,
+    caches: Keep,
+    uploads: Uploads,
+    bounds: Bounds,
+    key: Key,
+    /// Where jobs of this machine reach them, with a slash at the end.
+    url: String,
+    /// The last number that an artifact or cache has got.
+    last_number: AtomicI64,
+    /// Knows which jobs run; without one all that have a token do.
+    store: Option<Store>,
+}
+
+impl Services {
+    /// Opens the services that answer at the address of `listener`.
+    ///
+    /// # Errors
+    ///
+    /// When a folder of theirs cannot be made or used.
+    pub(crate) fn open(
+        places: &Places<'_>,
+        bounds: Bounds,
+        key: Key,
+        listener: &TcpListener,
+        store: Option<Store>,
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            artifacts: Keep::open(places.artifacts)?,
+            caches: Keep::open(places.caches)?,
+            uploads: Uploads::open(places.uploads.to_owned(), bounds.largest)?,
+            bounds,
+            key,
+            url: format!("http://{}/", listener.local_addr()?),
+            last_number: AtomicI64::new(0),
+            store,
+        }))
+    }
+
+    /// Returns what a job is given to use the services.
+    pub(crate) fn access(&self, bearer: &Bearer, now_ms: i64) -> ServiceAccess {
+        let token = self.key.token(bearer, now_ms, TOKEN_LASTS);
+        ServiceAccess { url: self.url.clone(), token }
+    }
+
+    /// Returns all routes.
+    pub(crate) fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route(
+                "/twirp/github.actions.results.api.v1.ArtifactService/{method}",
+                post(artifacts::call),
+            )
+            .route("/twirp/github.actions.results.api.v1.CacheService/{method}", post(caches::call))
+            .route("/_apis/artifactcache/cache", get(caches::v1::find))
+            .route("/_apis/artifactcache/caches", post(caches::v1::reserve))
+            .route(
+                "/_apis/artifactcache/caches/{id}",
+                post(caches::v1::commit).patch(caches::v1::write),
+            )
+            .layer(DefaultBodyLimit::max(MAX_CALL))
+            .route("/uploads/{id}", put(blobs::write).layer(DefaultBodyLimit::disable()))
+            .route("/artifacts/{run}/{blob}", get(blobs::read_artifact))
+            .route("/caches/{repository}/{blob}", get(blobs::read_cache))
+            .fallback(|| async { Refusal::not_found("there is no such service") })
+            .with_state(Arc::clone(self))
+    }
+
+    /// Returns a number for what is complete: a later one is greater, also after a restart, and JavaScript can still
+    /// hold it.
+    fn next_number(&self, now_ms: i64) -> i64 {
+        let of_time = now_ms.saturating_mul(4_096);
+        let next = |last: i64| Some(of_time.max(last + 1));
+        let last = self.last_number.try_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        of_time.max(last.unwrap_or(0) + 1)
+    }
+
+    /// Removes what is too old, and what uploads that came to no end have left.
+    pub(crate) async fn tidy(&self, now_ms: i64) -> anyhow::Result<()> {
+        artifacts::tidy(self, now_ms).await?;
+        caches::tidy(self, now_ms).await?;
+        self.uploads.tidy(now_ms)?;
+        Ok(())
+    }
+
+    /// Returns the artifacts of a run, by name.
+    pub(crate) async fn artifacts_of(&self, run: &str) -> anyhow::Result<Vec<Artifact>> {
+        artifacts::of_run(self, run).await
+    }
+
+    /// Writes the artifacts of a run to a folder, and returns their files.
+    pub(crate) async fn export(&self, run: &str, to: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        artifacts::export(self, run, to).await
+    }
+
+    /// Returns an artifact of a run to be read, by its name.
+    pub(crate) async fn artifact(
+        &self,
+        run: &str,
+        name: &str,
+    ) -> anyhow::Result<Option<axum::response::Response>> {
+        artifacts::read(self, run, name).await
+    }
+}

@@ -1,0 +1,261 @@
+//! Uploads that are not complete: a folder each, with the pieces that have come.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::body::Body;
+use futures_util::StreamExt as _;
+use muster_sys::files::remove_tree;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+
+use super::error::Refusal;
+use crate::data::has_room;
+
+/// What nobody has written to for so long is given up.
+const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
+/// How many pieces an upload has at most, as at Azure, and how long the name of one is.
+const MAX_BLOCKS: usize = 50_000;
+const MAX_BLOCK_NAME: usize = 100;
+
+/// The folder of all uploads.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    folder: PathBuf,
+    /// The most bytes of one.
+    largest: u64,
+}
+
+/// An upload that has all its bytes.
+#[derive(Debug)]
+pub(super) struct Complete {
+    pub(super) file: PathBuf,
+    pub(super) size: u64,
+    /// `sha256:` and sixty-four digits.
+    pub(super) digest: String,
+}
+
+impl Uploads {
+    pub(super) fn open(folder: PathBuf, largest: u64) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        Ok(Self { folder, largest })
+    }
+
+    /// Begins an upload; what it had before, if it is begun again, is gone.
+    pub(super) fn begin<T: Serialize>(&self, id: &str, about: &T) -> Result<(), Refusal> {
+        self.check_room()?;
+        let folder = self.folder(id)?;
+        if folder.exists() {
+            remove_tree(&folder)?;
+        }
+        fs::create_dir_all(folder.join("blocks"))?;
+        let json = serde_json::to_vec(about).unwrap_or_default();
+        Ok(fs::write(folder.join("about.json"), json)?)
+    }
+
+    /// Returns what an upload is of; `None` where there is none.
+    pub(super) fn about<T: DeserializeOwned>(&self, id: &str) -> Result<Option<T>, Refusal> {
+        match fs::read(self.folder(id)?.join("about.json")) {
+            Ok(json) => Ok(serde_json::from_slice(&json).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes one piece of an upload; written again, it is the later.
+    pub(super) async fn block(&self, id: &str, block: &str, body: Body) -> Result<(), Refusal> {
+        if block.is_empty() || block.len() > MAX_BLOCK_NAME {
+            return Err(Refusal::invalid("`blockid` has no name of a block"));
+        }
+        let folder = self.known(id)?.join("blocks");
+        let used = used(&folder)?;
+        self.receive(&folder.join(hex(block.as_bytes())), used, body).await
+    }
+
+    /// Writes all of an upload.
+    pub(super) async fn whole(&self, id: &str, body: Body) -> Result<(), Refusal> {
+        self.receive(&self.known(id)?.join("blob"), 0, body).await
+    }
+
+    /// Puts an upload together from its pieces, in this order.
+    pub(super) fn commit(&self, id: &str, blocks: &[String]) -> Result<(), Refusal> {
+        let folder = self.known(id)?;
+        if blocks.len() > MAX_BLOCKS {
+            return Err(Refusal::too_large(format!("more than {MAX_BLOCKS} blocks")));
+        }
+        self.check_room()?;
+        let part = folder.join("part");
+        let mut whole = File::create(&part)?;
+        let mut size = 0;
+        for block in blocks {
+            let path = folder.join("blocks").join(hex(block.as_bytes()));
+            let mut piece = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(Refusal::invalid(format!("block `{block}` was not uploaded")));
+                }
+                opened => opened?,
+            };
+            // One block may be named again and again.
+            size += piece.metadata()?.len();
+            self.check_size(size)?;
+            io::copy(&mut piece, &mut whole)?;
+        }
+        fs::rename(part, folder.join("blob"))?;
+        remove_tree(&folder.join("blocks"))?;
+        Ok(fs::create_dir(folder.join("blocks"))?)
+    }
+
+    /// Writes a part of an upload at a place of it.
+    pub(super) async fn part(&self, id: &str, from: u64, body: Body) -> Result<(), Refusal> {
+        self.check_room()?;
+        let path = self.known(id)?.join("blob");
+        let mut options = tokio::fs::OpenOptions::new();
+        let mut file = options.create(true).truncate(false).write(true).open(path).await?;
+        tokio::io::AsyncSeekExt::seek(&mut file, SeekFrom::Start(from)).await?;
+        self.pour(&mut file, from, body).await
+    }
+
+    /// Returns an upload that was put together.
+    pub(super) fn complete(&self, id: &str) -> Result<Complete, Refusal> {
+        let file = self.known(id)?.join("blob");
+        let mut opened = match File::open(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Refusal::invalid("nothing was uploaded"));
+            }
+            opened => opened?,
+        };
+        let (mut hash, mut piece, mut size) = (Sha256::new(), vec![0; 1 << 16], 0);
+        loop {
+            let count = opened.read(&mut piece)?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&piece[..count]);
+            size += count as u64;
+        }
+        let digest = format!("sha256:{}", hex(&hash.finalize()));
+        Ok(Complete { file, size, digest })
+    }
+
+    /// Forgets an upload that has come to its end.
+    pub(super) fn end(&self, id: &str) {
+        // What stays is given up later.
+        drop(self.folder(id).map(|folder| remove_tree(&folder)));
+    }
+
+    /// Removes uploads that nobody goes on with.
+    pub(super) fn tidy(&self, now_ms: i64) -> io::Result<()> {
+        let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
+        for entry in fs::read_dir(&self.folder)? {
+            let folder = entry?.path();
+            let latest = [folder.clone(), folder.join("blocks"), folder.join("blob")]
+                .iter()
+                .filter_map(|path| fs::metadata(path).and_then(|about| about.modified()).ok())
+                .max();
+            let age = latest.and_then(|latest| now.duration_since(latest).ok());
+            if age.is_some_and(|age| age > GIVEN_UP) {
+                remove_tree(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn folder(&self, id: &str) -> Result<PathBuf, Refusal> {
+        let is_plain = !id.is_empty() && id.len() <= 64;
+        if is_plain && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            Ok(self.folder.join(id))
+        } else {
+            Err(Refusal::not_found("there is no such upload"))
+        }
+    }
+
+    /// Returns the folder of an upload that was begun.
+    fn known(&self, id: &str) -> Result<PathBuf, Refusal> {
+        let folder = self.folder(id)?;
+        if folder.join("about.json").is_file() {
+            Ok(folder)
+        } else {
+            Err(Refusal::not_found("there is no such upload"))
+        }
+    }
+
+    async fn receive(&self, path: &Path, used: u64, body: Body) -> Result<(), Refusal> {
+        self.check_room()?;
+        // A connection that breaks leaves nothing that looks whole.
+        let part = path.with_extension(format!("part-{}", uuid::Uuid::new_v4().simple()));
+        let mut file = tokio::fs::File::create(&part).await?;
+        let poured = self.pour(&mut file, used, body).await;
+        if let Err(refusal) = poured {
+            drop(tokio::fs::remove_file(&part).await);
+            return Err(refusal);
+        }
+        Ok(tokio::fs::rename(part, path).await?)
+    }
+
+    /// Writes what comes, as long as the upload may have it, which has `used` bytes already.
+    async fn pour(
+        &self,
+        file: &mut tokio::fs::File,
+        mut used: u64,
+        body: Body,
+    ) -> Result<(), Refusal> {
+        let mut stream = body.into_data_stream();
+        while let Some(piece) = stream.next().await {
+            let piece = piece.map_err(|_| Refusal::invalid("it was cut off"))?;
+            used += piece.len() as u64;
+            self.check_size(used)?;
+            file.write_all(&piece).await?;
+        }
+        Ok(file.flush().await?)
+    }
+
+    fn check_size(&self, size: u64) -> Result<(), Refusal> {
+        if size > self.largest {
+            let most = self.largest >> 20;
+            return Err(Refusal::too_large(format!("it is larger than {most} MiB")));
+        }
+        Ok(())
+    }
+
+    fn check_room(&self) -> Result<(), Refusal> {
+        if has_room(&self.folder) {
+            Ok(())
+        } else {
+            Err(Refusal::unavailable("the disk of the server is full"))
+        }
+    }
+}
+
+/// Returns how much the pieces in a folder take.
+fn used(folder: &Path) -> io::Result<u64> {
+    let mut used = 0;
+    for entry in fs::read_dir(folder)? {
+        // One that is renamed meanwhile is counted the next time.
+        used += entry?.metadata().map_or(0, |about| about.len());
+    }
+    Ok(used)
+}
+
+/// Writes bytes as digits, for names of files.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Returns the name of what texts name together.
+pub(super) fn name_of(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex(&hash.finalize()[..16])
+}
