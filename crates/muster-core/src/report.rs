@@ -127,7 +127,9 @@ pub struct EventFact {
 pub struct Facts {
     /// The jobs that bear on it and have their names.
     pub jobs: Vec<JobFact>,
-    /// How many jobs others are still to stand for: what they will be called is not known yet.
+    /// The jobs for which others stand, or will.
+    pub hidden: Vec<JobFact>,
+    /// How many of them others are still to stand for: what these will be called is not known yet.
     pub unnamed: usize,
     /// Workflow files that were refused, with the first problem of each.
     pub refused: Vec<(String, String)>,
@@ -159,18 +161,23 @@ impl Facts {
             !job.is_shown() && job.work != Work::Called && job.state.conclusion().is_none()
         };
         let unnamed = last_runs.clone().flat_map(|run| run.jobs.iter().filter(waits)).count();
-        let jobs = last_runs.flat_map(|run| {
-            run.jobs.iter().filter(|job| job.is_shown()).map(|job| JobFact {
-                name: job.name.clone(),
-                run: run.number,
-                state: job.state.clone(),
-                continue_on_error: job.continue_on_error,
-                held: run.held,
-                shadow: run.shadow,
+        let facts = last_runs.flat_map(|run| {
+            run.jobs.iter().map(|job| {
+                let fact = JobFact {
+                    name: job.name.clone(),
+                    run: run.number,
+                    state: job.state.clone(),
+                    continue_on_error: job.continue_on_error,
+                    held: run.held,
+                    shadow: run.shadow,
+                };
+                (job.is_shown(), fact)
             })
         });
+        let (jobs, hidden): (Vec<_>, Vec<_>) = facts.partition(|(is_shown, _)| *is_shown);
+        let of = |facts: Vec<(bool, JobFact)>| facts.into_iter().map(|(_, fact)| fact).collect();
         let events = last.iter().map(|event| event.outcome.clone()).collect();
-        Self { jobs: jobs.collect(), unnamed, refused, events }
+        Self { jobs: of(jobs), hidden: of(hidden), unnamed, refused, events }
     }
 }
 
@@ -178,13 +185,22 @@ impl Facts {
 /// nothing bears any more. Stored together with what changed them.
 pub fn changes(stored: &[Status], facts: &Facts) -> Vec<Status> {
     let now = statuses(facts);
+    let is_in = |statuses: &[Status], context: &str| statuses.iter().any(|s| s.context == context);
+    // An earlier attempt said something of a job for which others stand in this one: it says how it goes.
+    let mut hidden: Vec<Status> = Vec::new();
+    for status in facts.hidden.iter().map(of_job) {
+        let is_told = is_in(stored, &status.context) && !is_in(&now, &status.context);
+        if is_told && !is_in(&hidden, &status.context) {
+            hidden.push(status);
+        }
+    }
     // A newer run of the commit has other names.
     let gone = stored
         .iter()
         .filter(|old| old.state == State::Pending)
-        .filter(|old| now.iter().all(|new| new.context != old.context))
+        .filter(|old| !is_in(&now, &old.context) && !is_in(&hidden, &old.context))
         .map(|old| Status::superseded(old.context.clone()));
-    let changed = now.iter().filter(|new| !stored.contains(new)).cloned();
+    let changed = now.iter().chain(&hidden).filter(|new| !stored.contains(new)).cloned();
     changed.chain(gone).collect()
 }
 
@@ -352,6 +368,39 @@ mod tests {
     }
 
     /// A pull request that was closed before anything else was heard of it.
+    #[test]
+    fn a_job_that_was_cancelled_before_it_called_turns_green_with_what_it_calls() {
+        use muster_workflow::expr::Contexts;
+        use muster_workflow::{Workflows, plan, read};
+        let text = "on: push\njobs:\n  call: {uses: ./.github/workflows/a.yml}\n";
+        let workflows = Workflows::alone(read(text).unwrap());
+        let planned = plan(workflows.root(), &Contexts::new()).unwrap();
+        let of = |work: Work, state: JobState| {
+            let job = Job { work, state, ..Job::new(&planned[0]) };
+            let (git_ref, path) = ("refs/heads/main".to_owned(), "ci.yml".to_owned());
+            let run =
+                RunFact { number: 1, git_ref, path, held: false, shadow: false, jobs: vec![job] };
+            Facts::of(Vec::new(), vec![run])
+        };
+        let mut stored: Vec<Status> = Vec::new();
+        let mut told = |facts: &Facts| {
+            let changes = changes(&stored, facts);
+            for change in changes {
+                stored.retain(|known| known.context != change.context);
+                stored.push(change);
+            }
+            let call = stored.iter().find(|status| status.context == "call");
+            call.map(|status| (status.state, status.description.clone()))
+        };
+        assert_eq!(told(&of(Work::Call, JobState::Waiting)), None);
+        let cancelled = JobState::finished(Conclusion::Cancelled, None);
+        assert_eq!(told(&of(Work::Call, cancelled)).unwrap().0, State::Error);
+        let calling = JobState::Calling { stopping: None };
+        assert_eq!(told(&of(Work::Called, calling)).unwrap().0, State::Pending);
+        let green = JobState::finished(Conclusion::Success, None);
+        assert_eq!(told(&of(Work::Called, green)).unwrap().0, State::Success);
+    }
+
     #[test]
     fn what_nothing_was_said_of_is_not_green() {
         let closed = Outcome::Ignored(Reason::new(NO_VERDICT, "closing starts nothing"));

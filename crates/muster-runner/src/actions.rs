@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use muster_workflow::Template;
 use muster_workflow::manifest::{Manifest, Runs};
 use muster_workflow::uses::Uses;
 use muster_workflow::workflow::{Action, Step};
@@ -14,8 +15,9 @@ use crate::ground::{Ground, read_beneath};
 pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
 /// The most repositories of actions that a job uses.
 const MAX_REPOSITORIES: usize = 100;
-/// The action that muster does itself, whoever asks for it.
-pub(crate) const CHECKOUT: &str = "actions/checkout";
+/// The action that muster does itself, whoever asks for it with no more than these inputs.
+const CHECKOUT: &str = "actions/checkout";
+const CHECKOUT_INPUTS: [&str; 5] = ["ref", "path", "fetch-depth", "persist-credentials", "token"];
 
 /// Gets repositories of actions. It stands at the edge: a job knows no network.
 pub trait Fetch {
@@ -154,10 +156,20 @@ fn folder(name: &str, git_ref: &str) -> PathBuf {
     Path::new(name).join(git_ref)
 }
 
+/// Returns whether muster itself does what a step uses: a checkout of the run's own repository. Of any other
+/// repository, and whatever else its action can do, that action does.
+pub(crate) fn is_own_checkout(uses: &Uses, with: &[(String, Template)]) -> bool {
+    let is_known =
+        |name: &str| CHECKOUT_INPUTS.iter().any(|known| known.eq_ignore_ascii_case(name));
+    uses.is(CHECKOUT) && with.iter().all(|(name, _)| is_known(name))
+}
+
 /// Returns what steps use that is to be fetched.
 fn uses(steps: &[Step]) -> Vec<Uses> {
     let uses = steps.iter().filter_map(|step| match &step.action {
-        Action::Uses { uses: uses @ Uses::Repository { .. }, .. } if !uses.is(CHECKOUT) => {
+        Action::Uses { uses: uses @ Uses::Repository { .. }, with }
+            if !is_own_checkout(uses, with) =>
+        {
             Some(uses.clone())
         }
         _ => None,
@@ -165,8 +177,12 @@ fn uses(steps: &[Step]) -> Vec<Uses> {
     uses.collect()
 }
 
-/// Checks that the name of an action leads nowhere but to it.
-fn check(uses: &Uses) -> Result<(), String> {
+/// Checks that the name of an action, or of a file in its repository, leads nowhere but to it: it becomes a path.
+///
+/// # Errors
+///
+/// A sentence, where it would.
+pub fn check(uses: &Uses) -> Result<(), String> {
     let Uses::Repository { owner, name, path, git_ref } = uses else { return Ok(()) };
     let is_plain = |part: &str| {
         let chars = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
@@ -180,7 +196,7 @@ fn check(uses: &Uses) -> Result<(), String> {
     if is_plain(owner) && is_plain(name) && is_below(git_ref) && path_is_below {
         Ok(())
     } else {
-        Err(format!("`{uses}` is no action"))
+        Err(format!("`{uses}` names nothing of a repository"))
     }
 }
 

@@ -9,6 +9,8 @@ use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use muster_sys::process::{ProcessError, Program};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,23 @@ pub struct Inputs {
     pub path: String,
     /// How many commits of the history; 0 is all, empty is one.
     pub fetch_depth: String,
+    /// What later steps show to the code host, where they are to.
+    pub credentials: Option<Credentials>,
+}
+
+/// What git shows to a code host.
+#[derive(Serialize, Deserialize)]
+pub struct Credentials {
+    /// The host.
+    pub url: String,
+    /// An access token.
+    pub token: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "credentials for {}", self.url)
+    }
 }
 
 /// What to check out, and where to.
@@ -99,7 +118,7 @@ pub fn checkout(order: &CheckoutOrder) -> Result<CheckedOut, CheckoutError> {
     empty(&folder).map_err(prepare)?;
     git(&["init", "--quiet", "--template=", "."], &folder)?;
     let dot_git = folder.join(".git");
-    lay_out(source, &dot_git).map_err(prepare)?;
+    lay_out(source, inputs.credentials.as_ref(), &dot_git).map_err(prepare)?;
     if depth > 0 {
         let boundary = boundary(&folder, &target.sha, depth)?;
         fs::write(dot_git.join("shallow"), boundary.join("\n") + "\n").map_err(prepare)?;
@@ -165,8 +184,9 @@ fn resolve(source: &Source, wanted: &str) -> Result<CheckedOut, CheckoutError> {
     Err(CheckoutError::NoRef(wanted.to_owned()))
 }
 
-/// Lends the source's objects to the new repository and names its origin.
-fn lay_out(source: &Source, dot_git: &Path) -> io::Result<()> {
+/// Lends the source's objects to the new repository, names its origin, and leaves there what opens it, as GitHub's action
+/// does.
+fn lay_out(source: &Source, credentials: Option<&Credentials>, dot_git: &Path) -> io::Result<()> {
     let mut alternates = String::new();
     for objects in source.extra_objects.iter().chain([&source.git_dir.join("objects")]) {
         alternates.push_str(&objects.to_string_lossy());
@@ -179,7 +199,14 @@ fn lay_out(source: &Source, dot_git: &Path) -> io::Result<()> {
         config,
         "[remote \"origin\"]\n\turl = {}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n[gc]\n\tauto = 0",
         quoted(&source.url)
-    )
+    )?;
+    if let Some(Credentials { url, token }) = credentials {
+        let login = BASE64_STANDARD.encode(format!("x-access-token:{token}"));
+        let host = quoted(&format!("{}/", url.trim_end_matches('/')));
+        let header = quoted(&format!("AUTHORIZATION: basic {login}"));
+        writeln!(config, "[http {host}]\n\textraheader = {header}")?;
+    }
+    Ok(())
 }
 
 /// Quotes a value for a git configuration file.

@@ -2,6 +2,7 @@
 
 use crate::events;
 use crate::expr::{Contexts, Object, Value};
+use crate::text::cut;
 use crate::words::nearest;
 use crate::workflow::{Call, Details, Input, InputKind, Workflow};
 
@@ -105,16 +106,63 @@ fn refusal(input: &Input, given: Option<&Value>) -> Option<String> {
     }
 }
 
+/// How many bytes the texts that a call gives, or gets back, may have together.
+pub const MAX_GIVEN: usize = 1 << 20;
+
 /// Returns the inputs that a called workflow gets, of what the calling job sees.
-pub fn given_to(called: &Workflow, call: &Call, contexts: &Contexts) -> Value {
+///
+/// # Errors
+///
+/// A sentence: an input that has no value, or one of another kind, or more than [`MAX_GIVEN`] bytes together.
+pub fn given_to(called: &Workflow, call: &Call, contexts: &Contexts) -> Result<Value, String> {
+    given(called, call, contexts, false)
+}
+
+/// Returns the inputs as far as they are known: what has no value yet is as if it was not given.
+pub(crate) fn given_so_far(
+    called: &Workflow,
+    call: &Call,
+    contexts: &Contexts,
+) -> Result<Value, String> {
+    given(called, call, contexts, true)
+}
+
+fn given(
+    called: &Workflow,
+    call: &Call,
+    contexts: &Contexts,
+    is_early: bool,
+) -> Result<Value, String> {
     let asked = called.interface().map(|interface| interface.inputs.as_slice()).unwrap_or_default();
-    let value = |input: &Input| {
+    let (mut values, mut bytes) = (Object::new(), 0);
+    for input in asked {
         let given = call.with.iter().find(|(name, _)| name.eq_ignore_ascii_case(&input.name));
-        let given = given.and_then(|(_, argument)| argument.get(contexts).ok());
-        value_of(input, given, contexts)
-    };
-    let values = asked.iter().map(|input| (input.name.as_str(), value(input)));
-    values.collect::<Object>().into()
+        let value = given.map(|(_, argument)| argument.get(contexts)).transpose();
+        let value = match value {
+            Ok(value) => value,
+            Err(_) if is_early => None,
+            Err(error) => return Err(format!("input `{}` has no value: {error}", input.name)),
+        };
+        if let (Some(value), false) = (&value, is_early)
+            && !input.kind.fits(value)
+        {
+            let (name, kind) = (&input.name, input.kind.name());
+            return Err(format!(
+                "input `{name}` must be a {kind}, this is `{}`",
+                cut(&value.to_string(), 100)
+            ));
+        }
+        let value = value_of(input, value, contexts);
+        bytes += match &value {
+            Value::String(text) => text.len(),
+            _ => 0,
+        };
+        if bytes > MAX_GIVEN {
+            return Err(format!("the inputs of `{}` have more than {MAX_GIVEN} bytes", call.uses));
+        }
+        values.insert(input.name.as_str(), value);
+    }
+    Ok(values.into())
 }
 
 /// Returns the inputs that people fill in.

@@ -40,10 +40,9 @@ pub mod workflow;
 mod yaml;
 
 pub use called::{Found, Text, Workflows};
-pub use inputs::{given_to, inputs};
+pub use inputs::{MAX_GIVEN, given_to, inputs};
 pub use lint::{Files, lint};
 pub use plan::{MAX_JOBS, PlannedJob, legs, plan};
 pub use preview::{Preview, preview};
 pub use read::{check, read};
-pub use support::CHECKOUT_INPUTS;
 pub use template::{Condition, Template};

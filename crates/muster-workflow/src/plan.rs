@@ -96,7 +96,7 @@ pub fn legs(job: &Job, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> 
 }
 
 /// Returns true for a job whose legs, names or labels are known only when the jobs have ended that it needs.
-fn waits(job: &Job) -> bool {
+pub(crate) fn waits(job: &Job) -> bool {
     job.strategy.as_ref().is_some_and(Strategy::waits)
         || job.name.iter().chain(&job.runs_on).any(|template| template.reads_context("needs"))
 }

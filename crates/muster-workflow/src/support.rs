@@ -70,21 +70,12 @@ static LACKS: &[Lack] = &[
     lack(&[JOBS, ANY, STEPS, ANY, keys::USES], Action, "an action"),
 ];
 
-/// The action that muster does itself.
-const CHECKOUT: &str = "actions/checkout";
-
-/// The inputs of `actions/checkout` that muster has.
-pub const CHECKOUT_INPUTS: [&str; 4] = ["ref", "path", "fetch-depth", "persist-credentials"];
-
 /// Returns what of a workflow muster cannot run, each at its place.
 pub(crate) fn lacks(root: &Token) -> Vec<Problem> {
     let mut problems = Vec::new();
     for lack in LACKS {
         find(root, lack.path, lack, &mut problems);
     }
-    let steps = root.get(JOBS).map(Token::pairs).unwrap_or_default().iter();
-    let steps = steps.flat_map(|job| job.value.get(STEPS).map(Token::items).unwrap_or_default());
-    steps.for_each(|step| checkout(step, &mut problems));
     computed(root, false, &mut problems);
     problems.sort_by_key(|problem| problem.span.start);
     problems
@@ -123,20 +114,6 @@ fn find(token: &Token, path: &[&str], lack: &Lack, problems: &mut Vec<Problem>) 
     };
     if applies {
         problems.push(Problem::unsupported(span, what));
-    }
-}
-
-fn checkout(step: &Token, problems: &mut Vec<Problem>) {
-    let uses = step.get(keys::USES).and_then(Token::text).and_then(Uses::read);
-    if !uses.is_some_and(|uses| uses.is(CHECKOUT)) {
-        return;
-    }
-    for pair in step.get(keys::WITH).map(Token::pairs).unwrap_or_default() {
-        let name = pair.key.text().unwrap_or_default();
-        if !CHECKOUT_INPUTS.contains(&name) {
-            let what = format!("input `{name}` of {CHECKOUT}");
-            problems.push(Problem::unsupported(pair.key.span, what));
-        }
     }
 }
 

@@ -131,6 +131,19 @@ impl InputKind {
         }
     }
 
+    /// Returns true for a value that was computed and can be one of this kind.
+    pub(crate) fn fits(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Boolean, Value::Bool(_)) => true,
+            (Self::Boolean, Value::String(text)) => {
+                ["true", "false"].iter().any(|word| text.eq_ignore_ascii_case(word))
+            }
+            (Self::Boolean, _) => false,
+            (Self::Number, value) => !value.to_number().is_nan(),
+            _ => true,
+        }
+    }
+
     /// Returns the word for it.
     pub fn name(&self) -> &'static str {
         match self {

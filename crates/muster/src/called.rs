@@ -1,6 +1,6 @@
 //! The workflows that a run calls: those of its own commit, and those of other repositories by git.
 
-use muster_runner::actions::{Fetch as _, read_in};
+use muster_runner::actions::{Fetch as _, check, read_in};
 use muster_workflow::diagnostic::Problem;
 use muster_workflow::expr::Contexts;
 use muster_workflow::uses::Uses;
@@ -11,6 +11,8 @@ use crate::git::Actions;
 
 /// GitHub's bound on a workflow file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+/// How many bytes all files may have together that a run calls: they are kept with it.
+const MAX_CALLED: usize = 4 << 20;
 
 /// A file of the commit that a run is of: `None` where there is none, or why it cannot be read.
 pub(crate) type OwnFile = Result<Option<String>, String>;
@@ -21,13 +23,21 @@ pub(crate) fn gather(
     own: impl Fn(&str) -> OwnFile,
     mut actions: Actions<'_>,
 ) -> Workflows {
+    let mut bytes = 0;
     let mut workflows = Workflows::gather(root, &mut |uses| {
         let found = match uses {
             Uses::Local(path) => own(path.strip_prefix("./").unwrap_or(path)),
             _ => elsewhere(uses, &mut actions),
         };
         match found {
-            Ok(Some(text)) => Text::Here(text),
+            Ok(Some(text)) if bytes + text.len() > MAX_CALLED => {
+                let most = MAX_CALLED >> 20;
+                Text::Missing(format!("is too much: a run calls at most {most} MiB of files"))
+            }
+            Ok(Some(text)) => {
+                bytes += text.len();
+                Text::Here(text)
+            }
             Ok(None) => Text::Missing("is not in its repository".to_owned()),
             Err(why) => Text::Missing(format!("cannot be read: {why}")),
         }
@@ -38,6 +48,7 @@ pub(crate) fn gather(
 
 fn elsewhere(uses: &Uses, actions: &mut Actions<'_>) -> OwnFile {
     let Uses::Repository { owner, name, git_ref, .. } = uses else { return Ok(None) };
+    check(uses)?;
     let text = match actions.fetch(&format!("{owner}/{name}"), git_ref) {
         Ok(fetched) => read_in(&fetched, uses, MAX_BYTES)?,
         Err(why) => return Err(why),

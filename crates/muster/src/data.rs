@@ -178,7 +178,7 @@ impl Data {
 
     /// Returns the file of the key that signs what jobs show to the services for actions.
     pub(crate) fn services_key(&self) -> PathBuf {
-        self.folder.join("keys/services")
+        self.folder.join("services-key")
     }
 
     /// Returns the file that says at which port the services for actions are.
@@ -237,9 +237,15 @@ impl Data {
 
 /// Returns whether the disk of a data folder has room, as [`Data::has_room`] does.
 pub(crate) fn has_room(folder: &Path) -> bool {
+    has_room_for(folder, 0)
+}
+
+/// Returns whether the disk of a folder has room for so many bytes and for what comes then, or that cannot be known.
+pub(crate) fn has_room_for(folder: &Path, bytes: u64) -> bool {
     rustix::fs::statvfs(folder).map_or(true, |disk| {
         let share = disk.f_blocks.saturating_mul(disk.f_frsize) / 100 * FREE_AT_LEAST_PERCENT;
-        disk.f_bavail.saturating_mul(disk.f_frsize) >= share.min(FREE_AT_MOST)
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        free >= share.min(FREE_AT_MOST).saturating_add(bytes)
     })
 }
 

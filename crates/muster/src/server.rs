@@ -113,14 +113,21 @@ impl Server {
             drop(services_stopped.wait_for(|stopped| *stopped).await);
         };
         let services = shared.services.router();
+        // Who uses the services takes no place from those who bring webhooks.
+        let places = http::places();
+        let for_services = services::CONNECTIONS.min(places / 4).max(1);
+        let places = (places - for_services).max(1);
         // It ends with the process; a client that was cut off tries again.
-        drop(task::spawn("services", http::serve(services_listener, services, until_too)));
+        drop(task::spawn(
+            "services",
+            http::serve(services_listener, services, for_services, until_too),
+        ));
         let http = match shared.config.tls.clone() {
             Some(files) => {
                 let listener = TlsListener::start(listener, files)?;
-                task::spawn("http", http::serve(listener, router, until))
+                task::spawn("http", http::serve(listener, router, places, until))
             }
-            None => task::spawn("http", http::serve(listener, router, until)),
+            None => task::spawn("http", http::serve(listener, router, places, until)),
         };
         Ok(Self { shared, loops, stop, http })
     }

@@ -1,6 +1,6 @@
 //! Another attempt of a run: which of its jobs run again, and which stand as they are.
 
-use super::{Conclusion, Job, JobState, Legs, Run, Work, name_within};
+use super::{Conclusion, Job, JobState, Legs, Run, Scopes, Work, name_within};
 
 /// What becomes of a job in another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,7 @@ impl Run {
         }
         self.cancel = None;
         self.concluded = None;
+        self.scopes = Scopes::default();
         let mut places = Vec::new();
         let mut now = vec![None; self.jobs.len()];
         for (place, fate) in fates.iter().enumerate() {
@@ -45,6 +46,7 @@ impl Run {
                 Again::Within => {
                     job.state = JobState::Calling { stopping: None };
                     job.outputs.clear();
+                    job.despite_cancel = false;
                 }
                 Again::Repeated => begin(&mut job),
                 Again::Anew => {

@@ -24,7 +24,7 @@ use muster_workflow::workflow;
 use muster_workflow::{MAX_JOBS, PlannedJob, legs, plan};
 use serde::{Deserialize, Serialize};
 
-use self::scope::Scope;
+use self::scope::{Scope, Scopes};
 
 use crate::id::Attempt;
 
@@ -37,6 +37,8 @@ pub struct Run {
     pub cancel: Option<Reason>,
     /// How it ended, once that has been said.
     pub concluded: Option<Conclusion>,
+    /// What is known of the files that jobs have called.
+    scopes: Scopes,
     /// Names and values: a leg whose matrix has another value for one of the names is left out.
     pub only: Vec<(String, String)>,
 }
@@ -194,7 +196,8 @@ impl Run {
 
     /// Makes a run of jobs, wherever each stands.
     pub fn of(jobs: Vec<Job>) -> Self {
-        Self { jobs, cancel: None, concluded: None, only: Vec::new() }
+        let scopes = Scopes::default();
+        Self { jobs, cancel: None, concluded: None, scopes, only: Vec::new() }
     }
 
     /// Makes a run of those planned jobs whose matrices have these values, where they have such names at all.
@@ -453,7 +456,9 @@ impl Run {
             Turn::Expand(jobs) | Turn::Call(jobs) => jobs.len(),
             Turn::Queue | Turn::Wait => 0,
         };
-        if self.jobs.len() + count > MAX_JOBS {
+        // Those for which others stand are no jobs to people, nor to GitHub.
+        let stand_ins = self.jobs.iter().filter(|job| job.work == Work::Called).count();
+        if self.jobs.len() - stand_ins - 1 + count > MAX_JOBS {
             let text = format!("the run would have more than {MAX_JOBS} jobs");
             return Err((Conclusion::Error, Reason::new("too-many", text)));
         }

@@ -1,12 +1,14 @@
 //! Where a job stands: the file that it is of, and what its expressions see.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use muster_workflow::call::MAX_NESTED;
 use muster_workflow::expr::{Contexts, Object, Value};
 use muster_workflow::workflow::{self, Call, CallSecrets, Workflow};
-use muster_workflow::{Found, PlannedJob, Workflows, given_to, legs};
+use muster_workflow::{Found, MAX_GIVEN, PlannedJob, Workflows, given_to, legs};
 
-use super::{Reason, Run, needs};
+use super::{Reason, Run, Work, needs};
 
 /// The secret that each workflow has, whether its caller gives it any or none.
 const TOKEN: &str = "GITHUB_TOKEN";
@@ -35,11 +37,18 @@ pub struct Assignment {
     pub uses_actions: bool,
 }
 
+/// The scopes that were entered, by the places of the jobs that call them: what a call is given is settled when it begins.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scopes(Arc<Mutex<HashMap<usize, Arc<Scope>>>>);
+
 /// The jobs of one file: the run's own, or one that a job calls.
+#[derive(Debug, Clone)]
 pub(super) struct Scope {
     pub(super) workflow: Arc<Workflow>,
     /// Its name; empty for the run's own file.
     pub(super) file: String,
+    /// The names of the files around it.
+    around: Vec<String>,
     /// What its expressions see, but for what is of one job.
     pub(super) contexts: Contexts,
 }
@@ -69,7 +78,7 @@ impl Run {
             _ => false,
         };
         let uses_actions = definition.steps.iter().any(uses);
-        Ok(Assignment { file: scope.file, leg, contexts, continue_on_error, uses_actions })
+        Ok(Assignment { file: scope.file.clone(), leg, contexts, continue_on_error, uses_actions })
     }
 
     /// Returns what of the run's secrets the job at `place` may see: each call says what it gives on.
@@ -108,13 +117,27 @@ impl Run {
     }
 
     /// Finds the jobs that the job at `within` calls; without one, those of the run's own file.
-    pub(super) fn scope(&self, within: Option<usize>, ground: Ground<'_>) -> Result<Scope, Reason> {
+    pub(super) fn scope(
+        &self,
+        within: Option<usize>,
+        ground: Ground<'_>,
+    ) -> Result<Arc<Scope>, Reason> {
         let Some(caller) = within else {
             let (workflow, contexts) = (ground.workflows.root().clone(), ground.contexts.clone());
-            return Ok(Scope { workflow, file: String::new(), contexts });
+            let (file, around) = (String::new(), Vec::new());
+            return Ok(Arc::new(Scope { workflow, file, around, contexts }));
         };
+        let is_called = self.jobs[caller].work == Work::Called;
+        let known = || self.scopes.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known().get(&caller).filter(|_| is_called) {
+            return Ok(Arc::clone(known));
+        }
         let outer = self.scope(self.jobs[caller].within, ground)?;
-        self.scope_of_call(caller, &outer, ground)
+        let scope = Arc::new(self.scope_of_call(caller, &outer, ground)?);
+        if is_called {
+            known().insert(caller, Arc::clone(&scope));
+        }
+        Ok(scope)
     }
 
     /// Goes into the workflow that the job at `caller` calls, which stands in `outer`.
@@ -134,11 +157,19 @@ impl Run {
                 return Err(Reason::new("call", format!("`{}` is not here", call.uses)));
             }
         };
+        let refused = |why: String| Reason::new("call", why);
+        if file == outer.file || outer.around.contains(&file) {
+            return Err(refused(format!("`{}` calls itself", call.uses)));
+        }
+        if outer.around.len() >= MAX_NESTED {
+            return Err(refused(format!("workflows call each other deeper than {MAX_NESTED}")));
+        }
         let (_, contexts) = self.leg(caller, outer)?;
-        let inputs = given_to(&workflow, call, &contexts);
+        let inputs = given_to(&workflow, call, &contexts).map_err(refused)?;
         let mut contexts = outer.contexts.clone();
         contexts.set("inputs", inputs);
-        Ok(Scope { workflow, file, contexts })
+        let around = outer.around.iter().chain([&outer.file]).cloned().collect();
+        Ok(Scope { workflow, file, around, contexts })
     }
 
     /// Returns which leg of which job stands at `place`, and what its expressions see.
@@ -161,18 +192,26 @@ impl Run {
         caller: usize,
         ground: Ground<'_>,
     ) -> Result<Vec<(String, String)>, Reason> {
-        let Scope { workflow, mut contexts, .. } = self.scope(Some(caller), ground)?;
+        let scope = self.scope(Some(caller), ground)?;
+        let (workflow, mut contexts) = (&scope.workflow, scope.contexts.clone());
         let ids = workflow.jobs.iter().map(|job| job.id.as_str());
         contexts.set("jobs", needs::results(self, Some(caller), ids));
         let outputs =
             workflow.interface().map(|interface| interface.outputs.as_slice()).unwrap_or_default();
-        let outputs = outputs.iter().map(|(name, template)| {
+        let (mut values, mut bytes) = (Vec::new(), 0);
+        for (name, template) in outputs {
             let value = template.text(&contexts).map_err(|error| {
                 Reason::new("outputs", format!("output `{name}` has no value: {error}"))
             })?;
-            Ok((name.clone(), value))
-        });
-        outputs.collect()
+            bytes += value.len();
+            if bytes > MAX_GIVEN {
+                let why =
+                    format!("the outputs of `{}` have more than {MAX_GIVEN} bytes", scope.file);
+                return Err(Reason::new("outputs", why));
+            }
+            values.push((name.clone(), value));
+        }
+        Ok(values)
     }
 
     /// Returns the `needs` context of the job at `place`.

@@ -456,3 +456,57 @@ fn a_matrix_of_what_others_said_is_made_when_they_have() {
     run failure
     ");
 }
+
+#[test]
+fn what_a_call_is_given_must_have_a_value_of_its_kind() {
+    let called = "on: {workflow_call: {inputs: {sure: {type: boolean}, count: {type: number}}}}\njobs:\n  x: {runs-on: x, steps: [{run: a}]}\n";
+    let ends = |with: &str, output: &str| {
+        let jobs = format!(
+            "  a: {{runs-on: x, steps: [{{run: a}}]}}\n  b: {{needs: a, uses: ./.github/workflows/called.yml, with: {{{with}}}}}\n"
+        );
+        let mut story = Story::calling(&jobs, &[("called", called)]);
+        story.start("a").end("a", Conclusion::Success, &[("it", output)]);
+        story.said().lines().nth(1).unwrap_or_default().to_owned()
+    };
+    let told = [
+        ends("sure: '${{ fromJSON(needs.a.outputs.it) }}'", ""),
+        ends("sure: '${{ needs.a.outputs.it }}'", "yes"),
+        ends("sure: '${{ needs.a.outputs.it }}'", "True"),
+        ends("count: '${{ needs.a.outputs.it }}'", "many"),
+        ends("count: '${{ needs.a.outputs.it }}'", "1e3"),
+    ];
+    assert_snapshot!(told.join("\n"), @"
+    b error: input `sure` has no value: fromJSON: EOF while parsing a value at line 1 column 0
+    b error: input `sure` must be a boolean, this is `yes`
+    b planned
+    b error: input `count` must be a number, this is `many`
+    b planned
+    ");
+}
+
+#[test]
+fn a_run_of_many_calls_has_as_many_jobs_as_people_see() {
+    let called = "on: workflow_call\njobs:\n  x: {runs-on: x, steps: [{run: a}]}\n";
+    let legs: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    let jobs = format!(
+        "  a: {{strategy: {{matrix: {{n: [{}]}}}}, uses: ./.github/workflows/called.yml}}\n",
+        legs.join(", ")
+    );
+    let story = Story::calling(&jobs, &[("called", called)]);
+    let queued = story.said.iter().filter(|line| line.ends_with("queued")).count();
+    assert_eq!(queued, 200);
+}
+
+#[test]
+fn a_call_that_went_on_despite_a_cancellation_can_be_cancelled_in_the_next_attempt() {
+    let jobs = "  z: {if: always(), uses: ./.github/workflows/called.yml}\n";
+    let mut story = Story::calling(jobs, &[("called", CALLED)]);
+    story.run.cancel = Some(Reason::new("cancelled", "cancelled by ana"));
+    story.run.jobs[0].despite_cancel = true;
+    story.start("z / make").end("z / make", Conclusion::Failure, &[]);
+    assert!(again(&mut story, true) > 0);
+    story.settle();
+    story.said();
+    story.cancel();
+    assert!(story.said().contains("z / make cancelled"), "it goes on");
+}

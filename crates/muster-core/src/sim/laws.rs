@@ -14,7 +14,7 @@ use crate::id::Sha;
 use crate::outbox::NEVER;
 use crate::outcome::Outcome;
 use crate::report::{ROLL_UP, State};
-use crate::run::{Conclusion, JobState, MAX_ATTEMPTS};
+use crate::run::{Conclusion, Job, JobState, MAX_ATTEMPTS};
 use crate::trust::Trust;
 
 /// What the laws remember of the moment before.
@@ -198,13 +198,38 @@ fn outbox(world: &World) -> Result<(), String> {
         }
         let stored = db.reports.iter().filter(|((of, _), _)| of == sha);
         for ((_, context), report) in stored {
-            let is_open = report.status.state == State::Pending;
-            is(!is_open || expected.contains_key(context), || {
+            if expected.contains_key(context) {
+                continue;
+            }
+            let state = report.status.state;
+            let standing = hidden(db, sha, context);
+            is(standing.is_empty() || standing.contains(&state), || {
+                format!("I7: `{context}` of {sha} is {state:?}, and its jobs are {standing:?}")
+            })?;
+            is(state != State::Pending || !standing.is_empty(), || {
                 format!("I7: `{context}` of {sha} is pending, and nothing bears it any more")
             })?;
         }
     }
     Ok(())
+}
+
+/// Returns what the jobs called `context` show for which others stand, of all current attempts.
+fn hidden(db: &Db, sha: &Sha, context: &str) -> Vec<State> {
+    let runs = db.runs.iter().filter(|run| run.sha == *sha);
+    let rows = runs.flat_map(|run| db.jobs_of(run.number));
+    let hidden = rows.filter(|row| !row.job.is_shown() && row.job.name == context);
+    hidden.map(|row| state_of(&row.job)).collect()
+}
+
+fn state_of(job: &Job) -> State {
+    match job.state.conclusion() {
+        None => State::Pending,
+        Some(Conclusion::Success | Conclusion::Skipped) => State::Success,
+        Some(conclusion) if is_red(conclusion) && job.continue_on_error => State::Success,
+        Some(conclusion) if is_red(conclusion) => State::Failure,
+        Some(_) => State::Error,
+    }
 }
 
 /// What the contexts of a commit must show, by the words of the design.
@@ -235,18 +260,7 @@ fn expected(db: &Db, sha: &Sha) -> BTreeMap<String, State> {
                 unnamed |= row.job.state.conclusion().is_none();
                 continue;
             }
-            let state = match row.job.state.conclusion() {
-                None => State::Pending,
-                Some(Conclusion::Success | Conclusion::Skipped) => State::Success,
-                Some(conclusion) if is_red(conclusion) => {
-                    if row.job.continue_on_error {
-                        State::Success
-                    } else {
-                        State::Failure
-                    }
-                }
-                Some(_) => State::Error,
-            };
+            let state = state_of(&row.job);
             let known = contexts.entry(row.job.name.clone()).or_insert(state);
             *known = worse(*known, state);
         }

@@ -19,7 +19,7 @@ use muster_workflow::uses::Uses;
 use muster_workflow::workflow::{self, Action, Step, Workflow};
 
 use crate::Listener;
-use crate::actions::{Actions, CHECKOUT, Fetch};
+use crate::actions::{Actions, Fetch, is_own_checkout};
 use crate::cancel::{Cancel, End};
 use crate::contexts::JobContexts;
 use crate::disk::DiskWatch;
@@ -338,7 +338,7 @@ impl<'a> RunningJob<'a> {
             Action::Uses { uses, with } => {
                 let of = Use { place, step, with, env, view, minutes };
                 match uses {
-                    uses if uses.is(CHECKOUT) => self.checkout(&of),
+                    uses if is_own_checkout(uses, with) => self.checkout(&of),
                     Uses::Local(folder) => self.local_action(folder, &of),
                     Uses::Repository { .. } => self.fetched_action(uses, &of),
                     // A workflow with any of these is refused before a job starts; an action may have them.

@@ -4,14 +4,13 @@ use std::io;
 use std::time::Instant;
 
 use muster_sys::process::Program;
-use muster_workflow::expr::Contexts;
+use muster_workflow::Template;
+use muster_workflow::expr::{Contexts, EvalError, Value};
 use muster_workflow::workflow::Defaults;
-use muster_workflow::{CHECKOUT_INPUTS, Template};
 
 use super::action::Use;
 use super::{Done, RunningJob, deadline};
-use crate::actions::CHECKOUT;
-use crate::checkout::{CheckoutOrder, Inputs};
+use crate::checkout::{CheckoutOrder, Credentials, Inputs};
 use crate::files::CommandFiles;
 use crate::log::Allows;
 use crate::shell;
@@ -29,22 +28,21 @@ impl RunningJob<'_> {
     /// Checks the commit out that the run is about, or another of its repository.
     pub(super) fn checkout(&mut self, of: &Use<'_>) -> Done {
         let place = of.place;
-        let is_known =
-            |name: &str| CHECKOUT_INPUTS.iter().any(|known| known.eq_ignore_ascii_case(name));
-        // Of a workflow this is known before; an action may have it.
-        if let Some((name, _)) = of.with.iter().find(|(name, _)| !is_known(name)) {
-            return self
-                .refuse(place, &format!("input `{name}` of {CHECKOUT} is not supported yet"));
-        }
         let input = |name: &str| {
             let given = of.with.iter().find(|(input, _)| input.eq_ignore_ascii_case(name));
             given.map_or(Ok(String::new()), |(_, template)| template.text(of.view))
         };
-        let inputs = match (input("ref"), input("path"), input("fetch-depth")) {
-            (Ok(git_ref), Ok(path), Ok(fetch_depth)) => Inputs { git_ref, path, fetch_depth },
-            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
-                return self.refuse(place, &format!("`with`: {error}"));
-            }
+        let read = || {
+            let persists = !input("persist-credentials")?.trim().eq_ignore_ascii_case("false");
+            let credentials = persists.then(|| self.credentials(input("token")?)).transpose()?;
+            let (git_ref, path, fetch_depth) =
+                (input("ref")?, input("path")?, input("fetch-depth")?);
+            let credentials = credentials.flatten();
+            Ok::<_, EvalError>(Inputs { git_ref, path, fetch_depth, credentials })
+        };
+        let inputs = match read() {
+            Ok(inputs) => inputs,
+            Err(error) => return self.refuse(place, &format!("`with`: {error}")),
         };
         if self.spec.in_place.is_some() {
             self.say(place, "Running in place: the work tree is used as it is.");
@@ -73,6 +71,18 @@ impl RunningJob<'_> {
             .envs(files.variables());
         let deadline = of.minutes.and_then(deadline);
         self.perform_program(place, program, &files, deadline, Allows::default())
+    }
+
+    /// Returns what a checkout leaves for git to show to the code host: a `token`, else that of the job.
+    fn credentials(&self, token: String) -> Result<Option<Credentials>, EvalError> {
+        let github = |field: &str| match self.contexts.view().get("github") {
+            Some(Value::Object(github)) => github.get(field).map(Value::to_string),
+            _ => None,
+        };
+        let token = Some(token).filter(|token| !token.is_empty()).or_else(|| github("token"));
+        let token = token.filter(|token| !token.is_empty());
+        let url = github("server_url").unwrap_or_default();
+        Ok(token.map(|token| Credentials { url, token }))
     }
 
     pub(super) fn script(

@@ -14,8 +14,8 @@ use crate::call::MAX_PARTS;
 use crate::called::Workflows;
 use crate::diagnostic::{Problem, Rule};
 use crate::expr::{Contexts, Value};
-use crate::inputs::{from_event, given_to};
-use crate::plan::{PlannedJob, open, plan_job};
+use crate::inputs::{from_event, given_so_far};
+use crate::plan::{PlannedJob, open, plan_job, waits};
 use crate::strategy::Strategy;
 use crate::workflow::{Job, Workflow};
 
@@ -123,8 +123,7 @@ fn jobs(
 
 /// Returns the legs of a job; one that stands for all where they are not known yet, or are never computed.
 fn legs(job: &Job, verdict: &Verdict, contexts: &Contexts) -> Result<Vec<PlannedJob>, Problem> {
-    if matches!(verdict, Verdict::Skipped(_)) || job.strategy.as_ref().is_some_and(Strategy::waits)
-    {
+    if matches!(verdict, Verdict::Skipped(_)) || waits(job) {
         return open(job, contexts).map(|job| vec![job]);
     }
     plan_job(job, contexts)
@@ -163,8 +162,7 @@ fn with_called(
     };
     let Some(call) = &job.call else { return Ok(vec![own]) };
     let (name, called) = match calls.find(job, call, workflow.permissions.as_ref()) {
-        Ok(found) if runs => found,
-        Ok(_) => return Ok(vec![own]),
+        Ok(found) => found,
         Err(Lost::NotHere(why)) => {
             own.reason = own.reason.or(Some(why));
             return Ok(vec![own]);
@@ -174,9 +172,18 @@ fn with_called(
     let mut within = contexts.clone();
     within.set("matrix", leg.matrix.clone());
     within.set("strategy", leg.strategy());
-    within.set("inputs", given_to(&called, call, &within));
+    let inputs = given_so_far(&called, call, &within)
+        .map_err(|why| vec![Problem::invalid(call.span, why).of(Rule::WorkflowCall)])?;
+    within.set("inputs", inputs);
     within.set("matrix", Value::Null);
-    match jobs(&called, &within, &calls.below(name)) {
+    let count = calls.jobs.get();
+    let nested = jobs(&called, &within, &calls.below(name));
+    if !runs {
+        // It is looked into all the same: a call that is wrong is so before anything runs.
+        calls.jobs.set(count);
+    }
+    match nested {
+        Ok(_) if !runs => Ok(vec![own]),
         Ok(nested) => Ok(nested
             .into_iter()
             .map(|nested| Preview {
@@ -195,6 +202,9 @@ fn with_called(
             if problems.iter().any(|problem| problem.rule == Rule::WorkflowCall) {
                 let message = format!("`{}` is wrong: {first}", call.uses);
                 return Err(vec![Problem::invalid(call.span, message).of(Rule::WorkflowCall)]);
+            }
+            if !runs {
+                return Ok(vec![own]);
             }
             own.runs = false;
             own.reason = Some(format!("`{}` cannot be planned: {first}", call.uses));

@@ -74,7 +74,7 @@ jobs:
     steps:
       - uses: actions/setup-node@v4
       - uses: actions/checkout@v4
-        with: {ref: main, lfs: true}
+        with: {ref: main}
       - id: server
         run: a
         background: true

@@ -37,16 +37,17 @@ const KEPT: u64 = 256;
 /// No more connections than this, however many descriptors there are.
 const AT_MOST: u64 = 20_000;
 
-/// Serves until told to end, and lets requests that have begun come to theirs.
+/// Serves until told to end, and lets requests that have begun come to theirs. There are at most so many connections
+/// as there are `places`.
 pub(crate) async fn serve<L>(
     mut listener: L,
     router: Router,
+    places: usize,
     until: impl Future<Output = ()>,
 ) -> io::Result<()>
 where
     L: Listener<Addr = SocketAddr>,
 {
-    let places = places();
     let room = Arc::new(Semaphore::new(places));
     let [patient, hasty] = [PATIENCE, HASTE].map(|head| {
         let mut http = http1::Builder::new();
@@ -91,8 +92,8 @@ async fn answer(
     router.call(request).await
 }
 
-/// Returns how many connections there may be; asks for as many descriptors as we may have.
-fn places() -> usize {
+/// Returns how many connections there may be in all; asks for as many descriptors as we may have.
+pub(crate) fn places() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(AT_MOST + KEPT, |most| most.min(AT_MOST + KEPT));
     let raised = Rlimit { current: Some(wanted.max(limit.current.unwrap_or(0))), ..limit };

@@ -27,7 +27,7 @@ use axum::routing::{delete, get, post};
 use crate::loops::Shared;
 
 pub(crate) use caller::Network;
-pub(crate) use connections::serve;
+pub(crate) use connections::{places, serve};
 pub(crate) use hooks::IN_FLIGHT_KIB;
 pub(crate) use tls::{TlsConfig, TlsListener};
 

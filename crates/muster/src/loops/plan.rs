@@ -45,6 +45,9 @@ struct Planner {
     shared: Arc<Shared>,
 }
 
+/// How many bytes of files all workflows of a commit may call together.
+const MAX_CALLED: usize = 32 << 20;
+
 /// How often an event that cannot be decided is tried again: for about three days.
 const MAX_FAILURES: i64 = 440;
 /// How often a commit may be missing: what a webhook tells of can be there a moment later.
@@ -252,13 +255,22 @@ impl Planner {
         };
         let mut files = Vec::new();
         let mut runs = Vec::new();
+        let mut called = 0;
         let found = std::mem::take(&mut subject.files);
         let about = About { event, repository, trust, subject, late, payload };
         for (path, text) in found {
             let (outcome, reason) = match self.judge_file(&about, &trigger, &path, text).await? {
                 Judged::Ran(run) => {
-                    runs.push(*run);
-                    ("ran", None)
+                    called += run.called.iter().map(|(_, text)| text.len()).sum::<usize>();
+                    if called > MAX_CALLED {
+                        let most = MAX_CALLED >> 20;
+                        let why =
+                            format!("the workflows of a commit call at most {most} MiB of files");
+                        ("refused", Some(why))
+                    } else {
+                        runs.push(*run);
+                        ("ran", None)
+                    }
                 }
                 Judged::Skipped(why) => ("skipped", Some(why)),
                 Judged::Refused(why) => ("refused", Some(why)),

@@ -3,6 +3,7 @@
 //! GitHub's `ArtifactService`, as
 //! [`@actions/artifact`](https://github.com/actions/toolkit/tree/main/packages/artifact/src/generated) calls it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use super::{Bearer, Services};
 /// What no name of an artifact has: they are names of files on all systems.
 const NOT_IN_NAMES: [char; 11] = ['"', ':', '<', '>', '|', '*', '?', '\r', '\n', '\\', '/'];
 /// The longest name, in bytes.
-const MAX_NAME: usize = 255;
+const MAX_NAME: usize = 240;
 /// How many artifacts a run has at most.
 const MAX_ARTIFACTS: usize = 1_000;
 
@@ -61,6 +62,7 @@ impl Artifact {
     }
 }
 
+const DAY_MS: i64 = 24 * 3_600_000;
 const ZIP: &str = "application/zip";
 
 /// What an upload that was begun is to become.
@@ -124,14 +126,14 @@ fn upload(bearer: &Bearer, name: &str) -> String {
 }
 
 /// Finds an artifact by its name, of the last attempt that has one.
-async fn find(services: &Services, run: &str, name: &str) -> anyhow::Result<Option<Artifact>> {
-    let all = all(services, run).await?;
-    Ok(all.into_iter().filter(|known| known.name == name).max_by_key(|known| known.id))
-}
-
-async fn must_find(services: &Services, run: &str, name: &str) -> Result<Artifact, Refusal> {
-    let found = find(services, run, name).await?;
-    found.ok_or_else(|| Refusal::not_found(format!("there is no artifact `{name}` in this run")))
+async fn find(services: &Services, bearer: &Bearer, name: &str) -> Result<Artifact, Refusal> {
+    for attempt in (1..=bearer.run_attempt).rev() {
+        let at = described(&bearer.run, attempt, name);
+        if let Some(found) = services.artifacts.described(&at).await? {
+            return Ok(found);
+        }
+    }
+    Err(Refusal::not_found(format!("there is no artifact `{name}` in this run")))
 }
 
 async fn all(services: &Services, run: &str) -> anyhow::Result<Vec<Artifact>> {
@@ -144,22 +146,22 @@ async fn create(services: &Services, bearer: &Bearer, call: &Call) -> Result<Val
     if name.is_empty()
         || name.len() > MAX_NAME
         || name.contains(NOT_IN_NAMES)
+        || name.contains(char::is_control)
         || name == "."
         || name == ".."
     {
         return Err(Refusal::invalid(format!("`{name}` is no name of an artifact")));
     }
-    let there = all(services, &bearer.run).await?;
-    let is_it = |known: &&Artifact| known.name == *name && known.run_attempt == bearer.run_attempt;
-    match there.iter().find(is_it) {
+    let at = described(&bearer.run, bearer.run_attempt, name);
+    match services.artifacts.described::<Artifact>(&at).await? {
         // Its own attempt before this one was lost after it had uploaded.
         Some(known) if known.job == bearer.job && known.job_attempt < bearer.attempt => {
-            remove(services, &bearer.run, known).await?;
+            remove(services, &bearer.run, &known).await?;
         }
         Some(_) => return Err(exists(name)),
         None => {}
     }
-    if there.len() >= MAX_ARTIFACTS {
+    if services.artifacts.count(&Place::from(bearer.run.as_str())).await? >= MAX_ARTIFACTS {
         return Err(Refusal::too_large(format!("the run has {MAX_ARTIFACTS} artifacts")));
     }
     let now = clock::now_ms();
@@ -167,8 +169,15 @@ async fn create(services: &Services, bearer: &Bearer, call: &Call) -> Result<Val
     let asked = call.expires_at.as_deref();
     let asked = asked.and_then(|at| DateTime::parse_from_rfc3339(at).ok());
     let longest = now.saturating_add(longest);
-    let expires_at = asked.map_or(longest, |at| at.timestamp_millis().min(longest));
+    // A day at least: what is gone at once was left for nobody.
+    let asked = asked.map_or(longest, |at| at.timestamp_millis().max(now + DAY_MS));
+    let expires_at = asked.min(longest);
     let mime_type = call.mime_type.clone().unwrap_or_else(|| ZIP.to_owned());
+    if mime_type.len() > MAX_NAME
+        || !mime_type.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+    {
+        return Err(Refusal::invalid("`mime_type` is no kind of file"));
+    }
     let id = upload(bearer, name);
     services.uploads.begin(&id, &Begun { mime_type, expires_at })?;
     let sig = services.key.signature("upload", &id);
@@ -190,9 +199,7 @@ async fn finalize(
     let Some(begun) = services.uploads.about::<Begun>(&upload)? else {
         return Err(Refusal::not_found(format!("artifact `{}` was not begun", call.name)));
     };
-    let (its, id) = (Arc::clone(services), upload.clone());
-    let complete = tokio::task::spawn_blocking(move || its.uploads.complete(&id));
-    let complete = complete.await.map_err(anyhow::Error::from)??;
+    let complete = services.complete(&upload).await?;
     if call
         .size
         .as_ref()
@@ -221,7 +228,7 @@ async fn finalize(
         blob: blob.clone(),
     };
     let at = place(&bearer.run, &blob);
-    services.artifacts.bring(&at, &complete.file).await?;
+    services.artifacts.bring(&at, complete.file).await?;
     let described = described(&bearer.run, bearer.run_attempt, &call.name);
     if !services.artifacts.describe(&described, &artifact).await? {
         services.artifacts.remove(&at).await?;
@@ -237,7 +244,10 @@ fn number(value: &Value) -> Option<i64> {
 }
 
 async fn list(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
-    let id = call.id_filter.as_ref().and_then(number);
+    let id = match &call.id_filter {
+        Some(id) => Some(number(id).ok_or_else(|| Refusal::invalid("`id_filter` is no number"))?),
+        None => None,
+    };
     let artifacts = all(services, &bearer.run).await?.into_iter().filter(|artifact| {
         call.name_filter.as_ref().is_none_or(|name| *name == artifact.name)
             && id.is_none_or(|id| id == artifact.id)
@@ -259,7 +269,7 @@ async fn list(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value
 }
 
 async fn signed(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
-    let artifact = must_find(services, &bearer.run, &call.name).await?;
+    let artifact = find(services, bearer, &call.name).await?;
     let what = format!("{}/{}", bearer.run, artifact.blob);
     let sig = services.key.signature("artifact", &what);
     let mut query = form_urlencoded(&[
@@ -280,7 +290,7 @@ fn form_urlencoded(pairs: &[(&str, &str)]) -> String {
 }
 
 async fn delete(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
-    let artifact = must_find(services, &bearer.run, &call.name).await?;
+    let artifact = find(services, bearer, &call.name).await?;
     remove(services, &bearer.run, &artifact).await?;
     Ok(json!({ "ok": true, "artifact_id": artifact.id.to_string() }))
 }
@@ -306,30 +316,35 @@ pub(super) async fn read(
     run: &str,
     name: &str,
 ) -> anyhow::Result<Option<Response>> {
-    let Some(artifact) = find(services, run, name).await? else { return Ok(None) };
+    let all = of_run(services, run).await?;
+    let Some(artifact) = all.into_iter().find(|known| known.name == name) else { return Ok(None) };
     let (file, kind) = (artifact.file_name(), &artifact.mime_type);
     answer(&services.artifacts, &place(run, &artifact.blob), Some(&file), Some(kind)).await
 }
 
-/// Writes the artifacts of a run to a folder. Their names lead nowhere else.
+/// Writes the artifacts of a run to a folder. Their names lead nowhere else, and what is there is replaced, not followed.
 pub(super) async fn export(
     services: &Services,
     run: &str,
     to: &Path,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+    let mut files: Vec<PathBuf> = Vec::new();
     for artifact in of_run(services, run).await? {
         let found = services.artifacts.read(&place(run, &artifact.blob)).await?;
         let found = found.with_context(|| format!("artifact `{}` is gone", artifact.name))?;
-        let path = to.join(artifact.file_name());
-        let mut file = tokio::fs::File::create(&path)
-            .await
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let mut path = to.join(artifact.file_name());
+        if files.contains(&path) {
+            path = to.join(format!("{}-{}", artifact.id, artifact.file_name()));
+        }
+        let cannot = || format!("cannot write {}", path.display());
+        let part = to.join(format!(".{}", uuid::Uuid::new_v4().simple()));
+        let mut file = tokio::fs::File::create_new(&part).await.with_context(cannot)?;
         let mut stream = found.into_stream();
         while let Some(piece) = futures_util::StreamExt::next(&mut stream).await {
-            file.write_all(&piece?).await?;
+            file.write_all(&piece?).await.with_context(cannot)?;
         }
-        file.flush().await?;
+        file.flush().await.with_context(cannot)?;
+        tokio::fs::rename(part, &path).await.with_context(cannot)?;
         files.push(path);
     }
     Ok(files)
@@ -337,12 +352,17 @@ pub(super) async fn export(
 
 /// Removes the artifacts whose time is over.
 pub(super) async fn tidy(services: &Services, now_ms: i64) -> anyhow::Result<()> {
+    let mut kept = HashSet::new();
     let all: Vec<(Place, Artifact)> = services.artifacts.all(&Place::default()).await?;
-    for (at, artifact) in all.into_iter().filter(|(_, artifact)| artifact.expires_at <= now_ms) {
+    for (at, artifact) in all {
         let run = at.parts().next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
-        remove(services, &run, &artifact).await?;
+        if artifact.expires_at <= now_ms {
+            remove(services, &run, &artifact).await?;
+        } else {
+            kept.insert(place(&run, &artifact.blob));
+        }
     }
-    Ok(())
+    services.artifacts.remove_orphans(&kept, now_ms).await
 }
 
 impl Services {

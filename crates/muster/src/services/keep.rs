@@ -1,6 +1,7 @@
 //! Complete things, each described by one object and held by another.
 
-use std::fs;
+use std::collections::HashSet;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use futures_util::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Place;
 use object_store::{
-    Error, GetResult, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
-    WriteMultipart,
+    Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    PutPayload, WriteMultipart,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,23 +21,39 @@ use tokio::io::AsyncReadExt as _;
 /// How much is read at once, in bytes, and how many such pieces may be on their way.
 const PIECE: usize = 1 << 20;
 const ON_THEIR_WAY: usize = 4;
+/// What seems to be described by nothing may only just have come.
+const FRESH_MS: i64 = 3_600_000;
 
 /// An object store.
 #[derive(Debug, Clone)]
 pub(super) struct Keep(Arc<dyn ObjectStore>);
 
+/// Removes what a crash has left of objects that were being written: the store lists no such file.
+fn remove_staged(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_staged(&entry.path())?;
+        } else if entry.file_name().to_string_lossy().contains('#') {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 impl Keep {
     /// Opens the one in a folder, which is made.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
+        remove_staged(folder)?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(io::Error::other)?;
         // What was answered is there after a power cut.
         Ok(Self(Arc::new(store.with_fsync(true).with_automatic_cleanup(true))))
     }
 
     /// Brings a file into the store.
-    pub(super) async fn bring(&self, place: &Place, file: &Path) -> anyhow::Result<()> {
-        let mut file = tokio::fs::File::open(file).await.context("what was uploaded is gone")?;
+    pub(super) async fn bring(&self, place: &Place, file: File) -> anyhow::Result<()> {
+        let mut file = tokio::fs::File::from_std(file);
         let mut writer = WriteMultipart::new(self.0.put_multipart(place).await?);
         let mut piece = vec![0; PIECE];
         loop {
@@ -102,14 +119,43 @@ impl Keep {
         let listed: Vec<_> = self.0.list(Some(below)).try_collect().await?;
         let mut all = Vec::new();
         for object in listed {
-            // One that is removed meanwhile is not there.
-            if object.location.extension() == Some("json")
-                && let Some(what) = self.described(&object.location).await?
-            {
-                all.push((object.location, what));
+            if object.location.extension() != Some("json") {
+                continue;
+            }
+            match self.described(&object.location).await {
+                Ok(Some(what)) => all.push((object.location, what)),
+                // It was removed meanwhile.
+                Ok(None) => {}
+                // What is wrong with one holds up no other.
+                Err(error) => tracing::error!(error = format!("{error:#}"), "a description"),
             }
         }
         Ok(all)
+    }
+
+    /// Counts the descriptions below a place.
+    pub(super) async fn count(&self, below: &Place) -> anyhow::Result<usize> {
+        let listed: Vec<_> = self.0.list(Some(below)).try_collect().await?;
+        let is_description = |object: &&ObjectMeta| object.location.extension() == Some("json");
+        Ok(listed.iter().filter(is_description).count())
+    }
+
+    /// Removes objects that hold what nothing describes, and that have done so for an hour: a crash, or a client that was
+    /// gone, has left them.
+    pub(super) async fn remove_orphans(
+        &self,
+        described: &HashSet<Place>,
+        now_ms: i64,
+    ) -> anyhow::Result<()> {
+        let listed: Vec<_> = self.0.list(None).try_collect().await?;
+        for object in listed {
+            let is_old = object.last_modified.timestamp_millis() < now_ms - FRESH_MS;
+            let is_blob = object.location.extension() != Some("json");
+            if is_blob && is_old && !described.contains(&object.location) {
+                self.remove(&object.location).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns an object to be read; `None` where there is none.

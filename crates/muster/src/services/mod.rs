@@ -29,13 +29,14 @@ use muster_core::cache::Scopes;
 use muster_runner::spec::ServiceAccess;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 pub(crate) use artifacts::Artifact;
 pub(crate) use token::Key;
 
 use self::error::Refusal;
 use self::keep::Keep;
-use self::uploads::Uploads;
+use self::uploads::{Complete, Uploads};
 use crate::config::RetentionConfig;
 use crate::store::Store;
 
@@ -43,6 +44,10 @@ use crate::store::Store;
 const TOKEN_LASTS: Duration = Duration::from_secs(35 * 24 * 3600);
 /// The largest artifact or cache, in bytes.
 const LARGEST: u64 = 10 << 30;
+/// How many uploads are read as a whole at a time.
+const READERS: usize = 2;
+/// How many connections there may be.
+pub(crate) const CONNECTIONS: usize = 256;
 /// The largest call but for uploads, in bytes.
 const MAX_CALL: usize = 1 << 20;
 
@@ -128,6 +133,8 @@ pub(crate) struct Services {
     key: Key,
     /// Where jobs of this machine reach them, with a slash at the end.
     url: String,
+    /// Who looks at an upload as a whole: a few at a time, for the others' work.
+    readers: Semaphore,
     /// The last number that an artifact or cache has got.
     last_number: AtomicI64,
     /// Knows which jobs run; without one all that have a token do.
@@ -154,6 +161,7 @@ impl Services {
             bounds,
             key,
             url: format!("http://{}/", listener.local_addr()?),
+            readers: Semaphore::new(READERS),
             last_number: AtomicI64::new(0),
             store,
         }))
@@ -185,6 +193,14 @@ impl Services {
             .route("/caches/{repository}/{blob}", get(blobs::read_cache))
             .fallback(|| async { Refusal::not_found("there is no such service") })
             .with_state(Arc::clone(self))
+    }
+
+    /// Reads an upload as a whole.
+    async fn complete(self: &Arc<Self>, upload: &str) -> Result<Complete, Refusal> {
+        let _turn = self.readers.acquire().await.map_err(anyhow::Error::from)?;
+        let (its, upload) = (Arc::clone(self), upload.to_owned());
+        let complete = tokio::task::spawn_blocking(move || its.uploads.complete(&upload));
+        complete.await.map_err(anyhow::Error::from)?
     }
 
     /// Returns a number for what is complete: a later one is greater, also after a restart, and JavaScript can still

@@ -152,7 +152,8 @@ async fn an_artifact_is_there_as_a_whole_and_once() {
     let retried = Bearer { attempt: 2, ..again };
     scene.upload(&retried, "log", "best, now").await.unwrap();
     assert_eq!(scene.services.artifacts_of("1").await.unwrap()[0].size, 9);
-    scene.call(&token, "ArtifactService/DeleteArtifact", ask).await.unwrap();
+    let of_the_last = scene.token(&retried);
+    scene.call(&of_the_last, "ArtifactService/DeleteArtifact", ask).await.unwrap();
     assert_eq!(scene.services.artifacts_of("1").await.unwrap()[0].size, 11);
     scene.services.tidy(clock::now_ms() + 91 * 24 * 3_600_000).await.unwrap();
     assert!(scene.services.artifacts_of("1").await.unwrap().is_empty());
@@ -319,6 +320,10 @@ async fn the_caches_that_are_used_least_make_room_for_new_ones() {
     );
     scene.services.tidy(clock::now_ms() + 8 * 24 * 3_600_000).await.unwrap();
     assert_eq!(scene.restore(&main, "c", &[]).await, None, "nobody has used it for long");
+    // One that is larger than all may be together takes nobody's place.
+    scene.cache(&main, "d", "d").await.unwrap();
+    assert!(text(&scene.cache(&main, "e", &"e".repeat(2_001)).await).contains("413"));
+    assert!(scene.restore(&main, "d", &[]).await.is_some());
 }
 
 #[tokio::test]
@@ -361,4 +366,39 @@ async fn the_older_interface_of_caches_is_there_too() {
         "hello world"
     );
     assert_eq!(scene.restore(&main, "k-1", &[]).await.unwrap().1, "hello world");
+}
+
+#[tokio::test]
+async fn what_nothing_describes_goes_after_a_while() {
+    let scene = Scene::new(bounds()).await;
+    scene.upload(&job("1", "a"), "kept", "content").await.unwrap();
+    let blobs = scene.folder.path().join("artifacts/1/blobs");
+    std::fs::write(blobs.join("orphan"), "left by a crash").unwrap();
+    std::fs::write(scene.folder.path().join("artifacts/1/garbled.json"), "{").unwrap();
+    let count = || std::fs::read_dir(&blobs).unwrap().count();
+    scene.services.tidy(clock::now_ms()).await.unwrap();
+    assert_eq!(count(), 2, "it may only just have come");
+    scene.services.tidy(clock::now_ms() + 2 * 3_600_000).await.unwrap();
+    assert_eq!(count(), 1);
+    assert_eq!(scene.services.artifacts_of("1").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn of_two_block_lists_at_once_neither_harms_the_other() {
+    let scene = Scene::new(bounds()).await;
+    let token = scene.token(&job("1", "a"));
+    let ask = json!({ "workflow_run_backend_id": "1", "name": "a" });
+    let begun = scene.call(&token, "ArtifactService/CreateArtifact", ask.clone()).await.unwrap();
+    let url = begun["signed_upload_url"].as_str().unwrap();
+    let list: String = (0..20).map(|n| format!("<Latest>{n:02}</Latest>")).collect();
+    for n in 0..20 {
+        let url = format!("{url}&comp=block&blockid={n:02}");
+        scene.send(Method::PUT, &url, "", "x".repeat(10_000)).await.error_for_status().unwrap();
+    }
+    let url_of_list = format!("{url}&comp=blocklist");
+    let send = || scene.send(Method::PUT, &url_of_list, "", list.clone());
+    let (one, other) = tokio::join!(send(), send());
+    assert!(one.status().is_success() || other.status().is_success());
+    let size = json!({ "workflow_run_backend_id": "1", "name": "a", "size": "200000" });
+    scene.call(&token, "ArtifactService/FinalizeArtifact", size).await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Read as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,13 +15,17 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use super::error::Refusal;
-use crate::data::has_room;
+use crate::data::has_room_for;
 
 /// What nobody has written to for so long is given up.
 const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
 /// How many pieces an upload has at most, as at Azure, and how long the name of one is.
 const MAX_BLOCKS: usize = 50_000;
 const MAX_BLOCK_NAME: usize = 100;
+/// How far behind what is there a part may begin, in bytes: clients send a few at a time, of 32 MiB each.
+const MAX_GAP: u64 = 1 << 30;
+/// After so many bytes it is looked again whether the disk has room.
+const ROOM_EVERY: u64 = 16 << 20;
 
 /// The folder of all uploads.
 #[derive(Debug)]
@@ -34,7 +38,8 @@ pub(super) struct Uploads {
 /// An upload that has all its bytes.
 #[derive(Debug)]
 pub(super) struct Complete {
-    pub(super) file: PathBuf,
+    /// Open, so that it is what was looked at, whatever is uploaded meanwhile.
+    pub(super) file: File,
     pub(super) size: u64,
     /// `sha256:` and sixty-four digits.
     pub(super) digest: String,
@@ -48,7 +53,7 @@ impl Uploads {
 
     /// Begins an upload; what it had before, if it is begun again, is gone.
     pub(super) fn begin<T: Serialize>(&self, id: &str, about: &T) -> Result<(), Refusal> {
-        self.check_room()?;
+        self.check_room(0)?;
         let folder = self.folder(id)?;
         if folder.exists() {
             remove_tree(&folder)?;
@@ -85,59 +90,79 @@ impl Uploads {
     /// Puts an upload together from its pieces, in this order.
     pub(super) fn commit(&self, id: &str, blocks: &[String]) -> Result<(), Refusal> {
         let folder = self.known(id)?;
+        let _alone = lock(&folder)?;
+        // A client that got no answer asks once more.
+        let list = folder.join("committed");
+        let is_done = fs::read(&list).is_ok_and(|done| done == blocks.join("\n").into_bytes());
+        if is_done && (folder.join("blob").exists() || folder.join("taken").exists()) {
+            return Ok(());
+        }
         if blocks.len() > MAX_BLOCKS {
             return Err(Refusal::too_large(format!("more than {MAX_BLOCKS} blocks")));
         }
-        self.check_room()?;
-        let part = folder.join("part");
-        let mut whole = File::create(&part)?;
-        let mut size = 0;
+        let (mut pieces, mut size) = (Vec::new(), 0);
         for block in blocks {
             let path = folder.join("blocks").join(hex(block.as_bytes()));
-            let mut piece = match File::open(&path) {
+            // One block may be named again and again.
+            size += match fs::metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(Refusal::invalid(format!("block `{block}` was not uploaded")));
                 }
-                opened => opened?,
+                about => about?.len(),
             };
-            // One block may be named again and again.
-            size += piece.metadata()?.len();
             self.check_size(size)?;
-            io::copy(&mut piece, &mut whole)?;
+            pieces.push(path);
+        }
+        self.check_room(size)?;
+        let part = folder.join("part");
+        if let Err(error) = append(&pieces, &part) {
+            drop(fs::remove_file(&part));
+            return Err(error.into());
         }
         fs::rename(part, folder.join("blob"))?;
+        fs::write(list, blocks.join("\n"))?;
         remove_tree(&folder.join("blocks"))?;
         Ok(fs::create_dir(folder.join("blocks"))?)
     }
 
     /// Writes a part of an upload at a place of it.
     pub(super) async fn part(&self, id: &str, from: u64, body: Body) -> Result<(), Refusal> {
-        self.check_room()?;
         let path = self.known(id)?.join("blob");
+        let there = fs::metadata(&path).map_or(0, |about| about.len());
+        if from > there + MAX_GAP {
+            return Err(Refusal::invalid("it begins too far behind what was uploaded"));
+        }
         let mut options = tokio::fs::OpenOptions::new();
         let mut file = options.create(true).truncate(false).write(true).open(path).await?;
         tokio::io::AsyncSeekExt::seek(&mut file, SeekFrom::Start(from)).await?;
         self.pour(&mut file, from, body).await
     }
 
-    /// Returns an upload that was put together.
+    /// Returns an upload that was put together, and that there is room for once more.
     pub(super) fn complete(&self, id: &str) -> Result<Complete, Refusal> {
-        let file = self.known(id)?.join("blob");
-        let mut opened = match File::open(&file) {
+        let folder = self.known(id)?;
+        let _alone = lock(&folder)?;
+        // Out of the way of what may still come; who asks once more finds it there.
+        let taken = folder.join("taken");
+        match fs::rename(folder.join("blob"), &taken) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && taken.exists() => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Refusal::invalid("nothing was uploaded"));
             }
-            opened => opened?,
-        };
+            moved => moved?,
+        }
+        let mut file = File::open(taken)?;
         let (mut hash, mut piece, mut size) = (Sha256::new(), vec![0; 1 << 16], 0);
         loop {
-            let count = opened.read(&mut piece)?;
+            let count = file.read(&mut piece)?;
             if count == 0 {
                 break;
             }
             hash.update(&piece[..count]);
             size += count as u64;
         }
+        self.check_room(size)?;
+        file.rewind()?;
         let digest = format!("sha256:{}", hex(&hash.finalize()));
         Ok(Complete { file, size, digest })
     }
@@ -185,7 +210,6 @@ impl Uploads {
     }
 
     async fn receive(&self, path: &Path, used: u64, body: Body) -> Result<(), Refusal> {
-        self.check_room()?;
         // A connection that breaks leaves nothing that looks whole.
         let part = path.with_extension(format!("part-{}", uuid::Uuid::new_v4().simple()));
         let mut file = tokio::fs::File::create(&part).await?;
@@ -204,11 +228,16 @@ impl Uploads {
         mut used: u64,
         body: Body,
     ) -> Result<(), Refusal> {
-        let mut stream = body.into_data_stream();
+        let (mut stream, mut unchecked) = (body.into_data_stream(), ROOM_EVERY);
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|_| Refusal::invalid("it was cut off"))?;
             used += piece.len() as u64;
             self.check_size(used)?;
+            unchecked += piece.len() as u64;
+            if unchecked > ROOM_EVERY {
+                self.check_room(ROOM_EVERY)?;
+                unchecked = 0;
+            }
             file.write_all(&piece).await?;
         }
         Ok(file.flush().await?)
@@ -222,13 +251,30 @@ impl Uploads {
         Ok(())
     }
 
-    fn check_room(&self) -> Result<(), Refusal> {
-        if has_room(&self.folder) {
+    /// Checks that the disk has room for so many bytes more, and for all else then.
+    fn check_room(&self, more: u64) -> Result<(), Refusal> {
+        if has_room_for(&self.folder, more) {
             Ok(())
         } else {
             Err(Refusal::unavailable("the disk of the server is full"))
         }
     }
+}
+
+/// Waits until nobody else puts an upload together or takes it.
+fn lock(folder: &Path) -> io::Result<File> {
+    let lock = File::create(folder.join("lock"))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// Puts files together, one after the other.
+fn append(pieces: &[PathBuf], to: &Path) -> io::Result<()> {
+    let mut whole = File::create(to)?;
+    for piece in pieces {
+        io::copy(&mut File::open(piece)?, &mut whole)?;
+    }
+    Ok(())
 }
 
 /// Returns how much the pieces in a folder take.

@@ -131,6 +131,8 @@ jobs:
   round: {uses: ./.github/workflows/round.yml}
   nowhere: {uses: octo/flows/.github/workflows/check.yml@v7}
   broken: {uses: octo/flows/.github/workflows/none.yml@v1}
+  beyond: {uses: ../octo/.github/workflows/check.yml@v1}
+  unseen: {if: failure(), uses: ./.github/workflows/round.yml}
 "#,
     );
     scene.file(".github/workflows/build.yml", BUILD);
@@ -186,6 +188,16 @@ jobs:
        |
     10 |   broken: {uses: octo/flows/.github/workflows/none.yml@v1}
        |                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    error: `../octo/.github/workflows/check.yml@v1` cannot be read: `../octo/.github/workflows/check.yml@v1` names nothing of a repository
+      --> .github/workflows/ci.yml:11:18
+       |
+    11 |   beyond: {uses: ../octo/.github/workflows/check.yml@v1}
+       |                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+    error: `./.github/workflows/round.yml` is wrong: `./.github/workflows/round.yml` calls itself
+      --> .github/workflows/ci.yml:12:33
+       |
+    12 |   unseen: {if: failure(), uses: ./.github/workflows/round.yml}
+       |                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
     exit 2
     ");
 }

@@ -389,21 +389,21 @@ fn what_cannot_be_fetched_fails_the_job_before_its_steps() {
     exit 1
 
     .github/workflows/ci.yml
-    │ Error: [path] is no action
+    │ Error: [path] names nothing of a repository
     - Run echo before
     - Run [path]
     - Run echo after
     .github/workflows/ci.yml: failure
-      test  failure  [time]  [path] is no action
+      test  failure  [time]  [path] names nothing of a repository
     exit 1
 
     .github/workflows/ci.yml
-    │ Error: `octo/empty@../../x` is no action
+    │ Error: `octo/empty@../../x` names nothing of a repository
     - Run echo before
     - Run octo/empty@../../x
     - Run echo after
     .github/workflows/ci.yml: failure
-      test  failure  [time]  `octo/empty@../../x` is no action
+      test  failure  [time]  `octo/empty@../../x` names nothing of a repository
     exit 1
     ");
 }
@@ -511,6 +511,37 @@ esac"#,
     workflow(&scene, "- uses: dtolnay/rust-toolchain@stable");
     let never = hub.told_with(&scene, &["--native", "never"], &path);
     assert!(never.contains("cannot get `dtolnay/rust-toolchain@stable`"), "{never}");
+}
+
+#[test]
+fn a_checkout_of_more_than_the_own_repository_is_the_action_itself() {
+    let (scene, hub) = (Scene::new(), Hub::new());
+    let script = "const {INPUT_REPOSITORY, INPUT_SUBMODULES, INPUT_TOKEN} = process.env;\n\
+                  console.log('real', INPUT_REPOSITORY.replace(/local.*/, 'ours'), INPUT_SUBMODULES, INPUT_TOKEN);\n";
+    let inputs = "inputs: {repository: {default: '${{ github.repository }}'}, submodules: {default: false}, token: {default: '${{ github.token }}'}, path: {}}\n";
+    let manifest =
+        format!("name: C\ndescription: d\n{inputs}runs: {{using: node20, main: main.js}}\n");
+    hub.push("actions/checkout", &[("action.yml", &manifest), ("main.js", script)]);
+    hub.tag("actions/checkout", &["v4"]);
+    workflow(
+        &scene,
+        "- uses: actions/checkout@v4\n- {uses: actions/checkout@v4, with: {repository: octo/tools, path: tools}}\n- {uses: actions/checkout@v4, with: {submodules: recursive}}",
+    );
+    assert_snapshot!(hub.told(&scene, &["--secret", "GITHUB_TOKEN=hidden"]), @"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run actions/checkout@v4
+    │ real octo/tools false ***
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run actions/checkout@v4
+    │ real ours recursive ***
+    ✓ Run actions/checkout@v4 [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+    exit 0
+    ");
 }
 
 fn a_run_that_is_done_again_uses_the_commits_that_it_used(database: Database) {

@@ -272,6 +272,38 @@ fn outside_a_work_tree_it_cannot_run() {
 }
 
 #[test]
+fn a_checkout_leaves_what_opens_the_code_host() {
+    let scene = Scene::new();
+    scene.workflow(
+        r#"
+on: push
+jobs:
+  look:
+    runs-on: ubuntu-latest
+    env: {OPEN: 'git config --get http.https://github.com/.extraheader'}
+    steps:
+      - {uses: actions/checkout@v4, with: {path: job}}
+      - {uses: actions/checkout@v4, with: {path: own, token: '${{ secrets.OWN }}'}}
+      - {uses: actions/checkout@v4, with: {path: none, persist-credentials: false, token: '${{ secrets.OWN }}'}}
+      - run: for d in job own none; do echo "$d $(cd $d; $OPEN)"; done
+      - run: for d in job own none; do echo "$d $(cd $d; $OPEN | cut -d' ' -f3 | base64 -d | tr a-z A-Z)"; done
+"#,
+    );
+    scene.commit("one");
+    let secrets = ["--secret", "GITHUB_TOKEN=of-the-job", "--secret", "OWN=of-its-own"];
+    let told = scene.told(&secrets, &[]);
+    let lines = told.lines().filter(|line| line.starts_with("│ ") && !line.contains("Checked out"));
+    assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @"
+    │ job AUTHORIZATION: basic eC1hY2Nlc3MtdG9rZW46***
+    │ own AUTHORIZATION: basic eC1hY2Nlc3MtdG9rZW46***
+    │ none 
+    │ job X-ACCESS-TOKEN:OF-THE-JOB
+    │ own X-ACCESS-TOKEN:OF-ITS-OWN
+    │ none
+    ");
+}
+
+#[test]
 fn checkout_takes_refs_depths_and_folders() {
     let scene = Scene::new();
     scene.workflow(

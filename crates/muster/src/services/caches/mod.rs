@@ -6,6 +6,7 @@
 
 pub(super) mod v1;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -59,6 +60,8 @@ pub(super) struct Call {
     version: String,
     #[serde(default)]
     restore_keys: Vec<String>,
+    #[serde(default)]
+    size_bytes: Option<Value>,
 }
 
 /// `POST /twirp/github.actions.results.api.v1.CacheService/METHOD`
@@ -80,7 +83,8 @@ pub(super) async fn call(
         },
         "FinalizeCacheEntryUpload" => {
             let upload = upload(&bearer, &call.key, &call.version);
-            let id = commit(&services, &bearer, &upload).await?;
+            let size = call.size_bytes.as_ref().and_then(number);
+            let id = commit(&services, &bearer, &upload, size).await?;
             json!({ "ok": true, "entry_id": id.to_string() })
         }
         "GetCacheEntryDownloadURL" => {
@@ -95,6 +99,11 @@ pub(super) async fn call(
         other => return Err(Refusal::not_found(format!("there is no method `{other}`"))),
     };
     Ok(Json(answer))
+}
+
+/// Reads a number that may be written as a text, as 64 bits are in Twirp.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 fn already(key: &str) -> String {
@@ -147,11 +156,22 @@ fn begun(services: &Services, bearer: &Bearer, upload: &str) -> Result<Begun, Re
 }
 
 /// Keeps a cache that was uploaded, and returns its number.
-async fn commit(services: &Arc<Services>, bearer: &Bearer, upload: &str) -> Result<i64, Refusal> {
+async fn commit(
+    services: &Arc<Services>,
+    bearer: &Bearer,
+    upload: &str,
+    size: Option<u64>,
+) -> Result<i64, Refusal> {
     let begun = begun(services, bearer, upload)?;
-    let (its, id) = (Arc::clone(services), upload.to_owned());
-    let complete = tokio::task::spawn_blocking(move || its.uploads.complete(&id));
-    let complete = complete.await.map_err(anyhow::Error::from)??;
+    let complete = services.complete(upload).await?;
+    if size.is_some_and(|size| size != complete.size) {
+        return Err(Refusal::invalid("it has another size than what was uploaded"));
+    }
+    if complete.size > services.bounds.caches {
+        let most = services.bounds.caches >> 20;
+        let why = format!("all caches of a repository have {most} MiB ([retention] cache_mib)");
+        return Err(Refusal::too_large(why));
+    }
     let now = clock::now_ms();
     let blob = uuid::Uuid::new_v4().simple().to_string();
     let cache = Cache {
@@ -164,9 +184,8 @@ async fn commit(services: &Arc<Services>, bearer: &Bearer, upload: &str) -> Resu
         used_at: now,
         blob: blob.clone(),
     };
-    make_room(services, &bearer.repository, complete.size).await?;
     let at = place(&bearer.repository, &blob);
-    services.caches.bring(&at, &complete.file).await?;
+    services.caches.bring(&at, complete.file).await?;
     let described = described(&bearer.repository, (&cache.scope, &cache.version, &cache.key));
     let is_first = services.caches.describe(&described, &cache).await?;
     if !is_first {
@@ -174,6 +193,7 @@ async fn commit(services: &Arc<Services>, bearer: &Bearer, upload: &str) -> Resu
         return Err(Refusal::exists(already(&cache.key)));
     }
     services.uploads.end(upload);
+    make_room(services, &bearer.repository).await?;
     Ok(cache.id)
 }
 
@@ -210,11 +230,11 @@ async fn find(
     Ok(None)
 }
 
-/// Removes caches of a repository, the least used first, until another has room.
-async fn make_room(services: &Services, repository: &str, size: u64) -> anyhow::Result<()> {
+/// Removes caches of a repository, the least used first, until all have room.
+async fn make_room(services: &Services, repository: &str) -> anyhow::Result<()> {
     let mut caches: Vec<(Place, Cache)> = services.caches.all(&Place::from(repository)).await?;
     caches.sort_by_key(|(_, cache)| std::cmp::Reverse((cache.used_at, cache.id)));
-    let mut used = caches.iter().map(|(_, cache)| cache.size).sum::<u64>().saturating_add(size);
+    let mut used = caches.iter().map(|(_, cache)| cache.size).fold(0, u64::saturating_add);
     while used > services.bounds.caches {
         let Some((at, cache)) = caches.pop() else { break };
         remove(services, repository, &at, &cache).await?;
@@ -237,10 +257,15 @@ async fn remove(
 /// Removes caches that nobody has used for long.
 pub(super) async fn tidy(services: &Services, now_ms: i64) -> anyhow::Result<()> {
     let longest = i64::try_from(services.bounds.caches_for.as_millis()).unwrap_or(i64::MAX);
+    let mut kept = HashSet::new();
     let all: Vec<(Place, Cache)> = services.caches.all(&Place::default()).await?;
-    for (at, cache) in all.into_iter().filter(|(_, cache)| now_ms - cache.used_at > longest) {
+    for (at, cache) in all {
         let repository = at.parts().next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
-        remove(services, &repository, &at, &cache).await?;
+        if now_ms - cache.used_at > longest {
+            remove(services, &repository, &at, &cache).await?;
+        } else {
+            kept.insert(place(&repository, &cache.blob));
+        }
     }
-    Ok(())
+    services.caches.remove_orphans(&kept, now_ms).await
 }

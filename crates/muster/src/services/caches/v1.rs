@@ -85,12 +85,6 @@ pub(in crate::services) async fn commit(
 ) -> Result<StatusCode, Refusal> {
     let bearer = services.bearer(&headers).await?;
     begun(&services, &bearer, &id)?;
-    let its = Arc::clone(&services);
-    let upload = id.clone();
-    let complete = tokio::task::spawn_blocking(move || its.uploads.complete(&upload));
-    if complete.await.map_err(anyhow::Error::from)??.size != sized.size {
-        return Err(Refusal::invalid("it has another size than what was uploaded"));
-    }
-    keep(&services, &bearer, &id).await?;
+    keep(&services, &bearer, &id, Some(sized.size)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
