@@ -22,7 +22,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::blobs::{answer, place};
 use super::error::Refusal;
 use super::uploads::name_of;
-use super::{Bearer, Services};
+use super::{Bearer, Services, number};
 
 /// What no name of an artifact has: they are names of files on all systems.
 const NOT_IN_NAMES: [char; 11] = ['"', ':', '<', '>', '|', '*', '?', '\r', '\n', '\\', '/'];
@@ -238,11 +238,6 @@ async fn finalize(
     Ok(json!({ "ok": true, "artifact_id": id.to_string() }))
 }
 
-/// Reads a number that may be written as a text, as 64 bits are in Twirp.
-fn number(value: &Value) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_str()?.parse().ok())
-}
-
 async fn list(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
     let id = match &call.id_filter {
         Some(id) => Some(number(id).ok_or_else(|| Refusal::invalid("`id_filter` is no number"))?),
@@ -363,22 +358,4 @@ pub(super) async fn tidy(services: &Services, now_ms: i64) -> anyhow::Result<()>
         }
     }
     services.artifacts.remove_orphans(&kept, now_ms).await
-}
-
-impl Services {
-    /// Returns for whom a call speaks.
-    pub(super) async fn bearer(&self, headers: &HeaderMap) -> Result<Bearer, Refusal> {
-        let header = headers.get(axum::http::header::AUTHORIZATION);
-        let token = header.and_then(|value| value.to_str().ok()?.split_once(' '));
-        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let bearer = token.and_then(|(_, token)| self.key.bearer(token.trim(), clock::now_ms()));
-        let bearer = bearer.ok_or_else(Refusal::unauthenticated)?;
-        if let Some(store) = &self.store {
-            let runs = store.is_running(&bearer.job, bearer.attempt).await;
-            if !runs.map_err(anyhow::Error::from)? {
-                return Err(Refusal::unauthenticated());
-            }
-        }
-        Ok(bearer)
-    }
 }

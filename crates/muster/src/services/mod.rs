@@ -24,10 +24,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use axum::routing::{get, post, put};
 use muster_core::cache::Scopes;
 use muster_runner::spec::ServiceAccess;
+use muster_sys::clock;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -195,6 +199,22 @@ impl Services {
             .with_state(Arc::clone(self))
     }
 
+    /// Returns for whom a call speaks.
+    async fn bearer(&self, headers: &HeaderMap) -> Result<Bearer, Refusal> {
+        let header = headers.get(AUTHORIZATION);
+        let token = header.and_then(|value| value.to_str().ok()?.split_once(' '));
+        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let bearer = token.and_then(|(_, token)| self.key.bearer(token.trim(), clock::now_ms()));
+        let bearer = bearer.ok_or_else(Refusal::unauthenticated)?;
+        if let Some(store) = &self.store {
+            let runs = store.is_running(&bearer.job, bearer.attempt).await;
+            if !runs.map_err(anyhow::Error::from)? {
+                return Err(Refusal::unauthenticated());
+            }
+        }
+        Ok(bearer)
+    }
+
     /// Reads an upload as a whole.
     async fn complete(self: &Arc<Self>, upload: &str) -> Result<Complete, Refusal> {
         let _turn = self.readers.acquire().await.map_err(anyhow::Error::from)?;
@@ -238,4 +258,9 @@ impl Services {
     ) -> anyhow::Result<Option<axum::response::Response>> {
         artifacts::read(self, run, name).await
     }
+}
+
+/// Reads a number that may be written as a text, as those of 64 bits are in Twirp.
+fn number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }

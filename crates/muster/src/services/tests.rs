@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use muster_sys::clock;
 
 const NOW: i64 = 1_000;
 

@@ -520,6 +520,7 @@ jobs:
     .github/workflows/calls.yml:5:74: `./.github/workflows/called.yml` has no input `form` [workflow-call]
     .github/workflows/calls.yml:6:17: `./.github/workflows/wrong.yml` is wrong: line 1: a workflow needs `jobs` [workflow-call]
     .github/workflows/calls.yml:7:18: `./.github/workflows/closed.yml` cannot be called: its `on` has no `workflow_call` [workflow-call]
+    .github/workflows/calls.yml:8:29: `./.github/workflows/calls-closed.yml` is wrong: `./.github/workflows/closed.yml` cannot be called: its `on` has no `workflow_call` [workflow-call]
     ");
     let done = muster(&["plan", ci, "--event", "push", "--format", "json"]);
     let plan: serde_json::Value = serde_json::from_str(&done.out).unwrap();

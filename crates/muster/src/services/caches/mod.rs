@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::blobs::place;
 use super::error::Refusal;
 use super::uploads::name_of;
-use super::{Bearer, Services};
+use super::{Bearer, Services, number};
 
 /// The longest key, in bytes, and version.
 const MAX_KEY: usize = 512;
@@ -84,6 +84,7 @@ pub(super) async fn call(
         "FinalizeCacheEntryUpload" => {
             let upload = upload(&bearer, &call.key, &call.version);
             let size = call.size_bytes.as_ref().and_then(number);
+            let size = size.and_then(|size| u64::try_from(size).ok());
             let id = commit(&services, &bearer, &upload, size).await?;
             json!({ "ok": true, "entry_id": id.to_string() })
         }
@@ -99,11 +100,6 @@ pub(super) async fn call(
         other => return Err(Refusal::not_found(format!("there is no method `{other}`"))),
     };
     Ok(Json(answer))
-}
-
-/// Reads a number that may be written as a text, as 64 bits are in Twirp.
-fn number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 fn already(key: &str) -> String {
