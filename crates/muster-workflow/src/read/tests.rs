@@ -105,7 +105,6 @@ jobs:
     ci.yml:8:5: key `concurrency` of a job is not supported yet
     ci.yml:10:5: key `container` of a job is not supported yet
     ci.yml:11:5: key `services` of a job is not supported yet
-    ci.yml:16:27: input `lfs` of actions/checkout is not supported yet
     ci.yml:19:9: key `background` of a step is not supported yet
     ci.yml:20:9: key `wait` of a step is not supported yet
     ci.yml:21:9: key `wait-all` of a step is not supported yet
