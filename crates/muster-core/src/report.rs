@@ -367,7 +367,6 @@ mod tests {
         assert_snapshot!(told(&facts), @"muster: pending (Received)");
     }
 
-    /// A pull request that was closed before anything else was heard of it.
     #[test]
     fn a_job_that_was_cancelled_before_it_called_turns_green_with_what_it_calls() {
         use muster_workflow::expr::Contexts;
@@ -401,6 +400,7 @@ mod tests {
         assert_eq!(told(&of(Work::Called, green)).unwrap().0, State::Success);
     }
 
+    /// A pull request that was closed before anything else was heard of it.
     #[test]
     fn what_nothing_was_said_of_is_not_green() {
         let closed = Outcome::Ignored(Reason::new(NO_VERDICT, "closing starts nothing"));

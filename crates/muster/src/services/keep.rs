@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use futures_util::TryStreamExt as _;
@@ -26,15 +27,22 @@ const FRESH_MS: i64 = 3_600_000;
 
 /// An object store.
 #[derive(Debug, Clone)]
-pub(super) struct Keep(Arc<dyn ObjectStore>);
+pub(super) struct Keep {
+    store: Arc<dyn ObjectStore>,
+    /// Where it is.
+    folder: PathBuf,
+}
 
-/// Removes what a crash has left of objects that were being written: the store lists no such file.
-fn remove_staged(folder: &Path) -> io::Result<()> {
+/// Removes what a crash has left, before `until`, of objects that were being written: the store lists no such file. What is
+/// younger somebody may be writing, another `muster run` for one.
+fn remove_staged(folder: &Path, until: SystemTime) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_staged(&entry.path())?;
-        } else if entry.file_name().to_string_lossy().contains('#') {
+        // What goes while we look is gone.
+        let Ok(about) = entry.metadata() else { continue };
+        if about.is_dir() {
+            remove_staged(&entry.path(), until)?;
+        } else if entry.file_name().to_string_lossy().contains('#') && about.modified()? < until {
             fs::remove_file(entry.path())?;
         }
     }
@@ -45,16 +53,16 @@ impl Keep {
     /// Opens the one in a folder, which is made.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        remove_staged(folder)?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(io::Error::other)?;
         // What was answered is there after a power cut.
-        Ok(Self(Arc::new(store.with_fsync(true).with_automatic_cleanup(true))))
+        let store = Arc::new(store.with_fsync(true).with_automatic_cleanup(true));
+        Ok(Self { store, folder: folder.to_owned() })
     }
 
     /// Brings a file into the store.
     pub(super) async fn bring(&self, place: &Place, file: File) -> anyhow::Result<()> {
         let mut file = tokio::fs::File::from_std(file);
-        let mut writer = WriteMultipart::new(self.0.put_multipart(place).await?);
+        let mut writer = WriteMultipart::new(self.store.put_multipart(place).await?);
         let mut piece = vec![0; PIECE];
         loop {
             let count = file.read(&mut piece).await?;
@@ -93,7 +101,7 @@ impl Keep {
     async fn put<T: Serialize>(&self, place: &Place, what: &T, mode: PutMode) -> Result<(), Error> {
         let json = serde_json::to_vec(what).unwrap_or_default();
         let options = PutOptions { mode, ..PutOptions::default() };
-        self.0.put_opts(place, PutPayload::from(json), options).await?;
+        self.store.put_opts(place, PutPayload::from(json), options).await?;
         Ok(())
     }
 
@@ -102,7 +110,7 @@ impl Keep {
         &self,
         place: &Place,
     ) -> anyhow::Result<Option<T>> {
-        let json = match self.0.get(place).await {
+        let json = match self.store.get(place).await {
             Ok(found) => found.bytes().await?,
             Err(Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -116,7 +124,7 @@ impl Keep {
         &self,
         below: &Place,
     ) -> anyhow::Result<Vec<(Place, T)>> {
-        let listed: Vec<_> = self.0.list(Some(below)).try_collect().await?;
+        let listed: Vec<_> = self.store.list(Some(below)).try_collect().await?;
         let mut all = Vec::new();
         for object in listed {
             if object.location.extension() != Some("json") {
@@ -135,7 +143,7 @@ impl Keep {
 
     /// Counts the descriptions below a place.
     pub(super) async fn count(&self, below: &Place) -> anyhow::Result<usize> {
-        let listed: Vec<_> = self.0.list(Some(below)).try_collect().await?;
+        let listed: Vec<_> = self.store.list(Some(below)).try_collect().await?;
         let is_description = |object: &&ObjectMeta| object.location.extension() == Some("json");
         Ok(listed.iter().filter(is_description).count())
     }
@@ -147,9 +155,13 @@ impl Keep {
         described: &HashSet<Place>,
         now_ms: i64,
     ) -> anyhow::Result<()> {
-        let listed: Vec<_> = self.0.list(None).try_collect().await?;
+        let until = now_ms - FRESH_MS;
+        let moment = UNIX_EPOCH + Duration::from_millis(u64::try_from(until).unwrap_or(0));
+        let folder = self.folder.clone();
+        tokio::task::spawn_blocking(move || remove_staged(&folder, moment)).await??;
+        let listed: Vec<_> = self.store.list(None).try_collect().await?;
         for object in listed {
-            let is_old = object.last_modified.timestamp_millis() < now_ms - FRESH_MS;
+            let is_old = object.last_modified.timestamp_millis() < until;
             let is_blob = object.location.extension() != Some("json");
             if is_blob && is_old && !described.contains(&object.location) {
                 self.remove(&object.location).await?;
@@ -160,7 +172,7 @@ impl Keep {
 
     /// Returns an object to be read; `None` where there is none.
     pub(super) async fn read(&self, place: &Place) -> anyhow::Result<Option<GetResult>> {
-        match self.0.get(place).await {
+        match self.store.get(place).await {
             Ok(found) => Ok(Some(found)),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -169,7 +181,7 @@ impl Keep {
 
     /// Removes an object; one that is not there is as well.
     pub(super) async fn remove(&self, place: &Place) -> anyhow::Result<()> {
-        match self.0.delete(place).await {
+        match self.store.delete(place).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
