@@ -27,8 +27,7 @@ pub fn scopes(own: &str, base: Option<&str>, default_branch: &str, trust: Trust)
             refs.push(more);
         }
     }
-    let levels = [Trust::Stranger, Trust::Approved, Trust::Member];
-    let levels: Vec<Trust> = levels.into_iter().filter(|level| *level >= trust).collect();
+    let levels: Vec<Trust> = Trust::ALL.into_iter().filter(|level| *level >= trust).collect();
     let read = refs.iter().flat_map(|name| levels.iter().map(|level| scope(*level, name)));
     Scopes { write: scope(trust, own), read: read.collect() }
 }
@@ -48,7 +47,15 @@ mod tests {
         let of = |own, base, trust| scopes(own, base, "main", trust);
         let member = of("refs/heads/topic", None, Trust::Member);
         assert_eq!(member.write, "member:refs/heads/topic");
-        assert_eq!(member.read, ["member:refs/heads/topic", "member:refs/heads/main"]);
+        assert_eq!(
+            member.read,
+            [
+                "member:refs/heads/topic",
+                "protected:refs/heads/topic",
+                "member:refs/heads/main",
+                "protected:refs/heads/main",
+            ]
+        );
         let approved = of(pull, Some("refs/heads/next"), Trust::Approved);
         assert_eq!(approved.write, "approved:refs/pull/5/merge");
         assert_eq!(
@@ -56,15 +63,20 @@ mod tests {
             [
                 "approved:refs/pull/5/merge",
                 "member:refs/pull/5/merge",
+                "protected:refs/pull/5/merge",
                 "approved:refs/heads/next",
                 "member:refs/heads/next",
+                "protected:refs/heads/next",
                 "approved:refs/heads/main",
                 "member:refs/heads/main",
+                "protected:refs/heads/main",
             ]
         );
         // What an approved stranger wrote for the same pull request is not for a member's run of it.
         let of_member = of(pull, Some("refs/heads/main"), Trust::Member);
-        assert!(of_member.read.iter().all(|scope| scope.starts_with("member:")));
-        assert_eq!(of_member.read.len(), 2, "a base that is the default branch is one");
+        assert!(of_member.read.iter().all(|scope| !scope.starts_with("approved:")));
+        assert_eq!(of_member.read.len(), 4, "a base that is the default branch is one");
+        let protected = of("refs/heads/main", None, Trust::Protected);
+        assert_eq!(protected.read, ["protected:refs/heads/main"]);
     }
 }

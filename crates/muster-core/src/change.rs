@@ -281,6 +281,8 @@ pub struct RunFacts<'a> {
     pub workflow: &'a str,
     /// The workflow's path in the repository.
     pub workflow_path: &'a str,
+    /// Whether the ref is protected.
+    pub protected: bool,
     /// The server-wide number of the run.
     pub run_id: i64,
     /// The workflow's own count of its runs.
@@ -310,7 +312,7 @@ pub fn github_context(change: &Change, facts: &RunFacts<'_>) -> Json {
         "event_name": change.event_name(),
         "ref": git_ref,
         "ref_name": ref_name,
-        "ref_protected": false,
+        "ref_protected": facts.protected,
         "ref_type": ref_type,
         "repository": facts.repository,
         "repository_owner": owner,

@@ -1,28 +1,58 @@
-//! Concurrency groups: of the runs of one group, one runs and at most one waits.
+//! Concurrency groups: of the runs and jobs of one group, one goes on and the others wait.
 //!
 //! Follows GitHub's
 //! [concurrency](https://docs.github.com/en/actions/how-tos/write-workflows/choose-when-workflows-run/control-workflow-concurrency):
-//! a newer run takes the place of an older one that waits; with `cancel-in-progress` it also ends the
-//! one that runs. Group names are compared without regard to case.
+//! at most one waits, and a newer one takes its place; with `queue: max` up to a hundred wait; with `cancel-in-progress` a
+//! newer one also ends the one that goes on. Group names are compared without regard to case, and are of one repository:
+//! runs and jobs of all its workflows meet in them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use muster_workflow::expr::{Contexts, EvalError};
-use muster_workflow::workflow::Workflow;
+use muster_workflow::workflow::{Concurrency, Queue, Workflow};
+use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
 use crate::run::Reason;
 
-/// A run of a group that is not over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
+/// How many wait in a group at most: [as at GitHub](https://github.blog/changelog/2026-05-07-github-actions-concurrency-groups-now-allow-larger-queues).
+pub const MAX_WAITING: usize = 100;
+
+/// Who is in a group: a run, or a job of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Claimant {
     /// The run's number.
     pub run: i64,
+    /// The job's place in it; none for the run as a whole.
+    pub job: Option<usize>,
+}
+
+impl Claimant {
+    /// Names a run.
+    pub fn run(number: i64) -> Self {
+        Self { run: number, job: None }
+    }
+
+    /// Names a job of a run, by its place.
+    pub fn job(run: i64, place: usize) -> Self {
+        Self { run, job: Some(place) }
+    }
+}
+
+/// A run or job in a group that is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Who it is.
+    pub who: Claimant,
+    /// When it came: a later one has a greater number.
+    pub turn: i64,
     /// Whether it waits for its turn.
     pub held: bool,
     /// Whether it is to be cancelled.
     pub cancelled: bool,
+    /// Whether it is over only when other jobs are: a run, or a job that has called a workflow.
+    pub is_whole: bool,
 }
 
 impl Member {
@@ -32,35 +62,59 @@ impl Member {
     }
 }
 
-/// A run that comes to a group.
+/// A run or job that comes to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Newcomer {
-    /// The run's number.
-    pub run: i64,
-    /// Whether it ends the one that runs.
+    /// Who it is.
+    pub who: Claimant,
+    /// Whether it ends the one that goes on.
     pub cancel_in_progress: bool,
+    /// How many may wait.
+    pub queue: Queue,
     /// Whether its ref had moved on before it was heard of.
     pub late: bool,
 }
 
-/// What follows when a run comes to a group.
+/// What follows when a run or job comes to a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
-    /// Whether the new run must wait.
+    /// Whether the new one must wait.
     pub held: bool,
-    /// Why the new run never gets its turn, where that is so.
+    /// Why the new one never gets its turn, where that is so.
     pub cancelled: Option<Reason>,
-    /// The runs that it puts an end to, and why.
-    pub cancels: Vec<(i64, Reason)>,
+    /// Those that it puts an end to, and why.
+    pub cancels: Vec<(Claimant, Reason)>,
 }
 
-/// A concurrency group, as a run names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl Arrival {
+    fn refused(reason: Reason) -> Self {
+        Self { held: true, cancelled: Some(reason), cancels: Vec::new() }
+    }
+}
+
+/// A concurrency group, as a run or job names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// Its name, in lower case; a group is one of its repository.
     pub name: String,
-    /// Whether its newcomers end the one that runs.
+    /// Whether its newcomers end the one that goes on.
     pub cancel_in_progress: bool,
+    /// How many may wait.
+    pub queue: Queue,
+}
+
+impl Group {
+    /// Finds out which group `concurrency` names; an empty name is none.
+    ///
+    /// # Errors
+    ///
+    /// When one of its expressions has no value.
+    pub fn of(concurrency: &Concurrency, contexts: &Contexts) -> Result<Option<Self>, EvalError> {
+        let name = concurrency.group.text(contexts)?.to_lowercase();
+        let cancel_in_progress = concurrency.cancel_in_progress.get(contexts)?;
+        let group = Self { name, cancel_in_progress, queue: concurrency.queue };
+        Ok(Some(group).filter(|group| !group.name.is_empty()))
+    }
 }
 
 /// Returns the concurrency group of a run: the workflow's own, an empty name being none; else, for a
@@ -76,72 +130,119 @@ pub fn group_of(
     contexts: &Contexts,
 ) -> Result<Option<Group>, EvalError> {
     if let Some(concurrency) = &workflow.concurrency {
-        let name = concurrency.group.text(contexts)?.to_lowercase();
-        let cancel_in_progress = concurrency.cancel_in_progress.get(contexts)?;
-        return Ok(if name.is_empty() { None } else { Some(Group { name, cancel_in_progress }) });
+        return Group::of(concurrency, contexts);
     }
     Ok(match change {
         // No name that a workflow can write holds a newline, so the two never meet.
         Change::PullRequest(pull) => Some(Group {
             name: format!("pull request {}\n{path}", pull.number),
             cancel_in_progress: true,
+            queue: Queue::Single,
         }),
         Change::Push { .. } | Change::Delete { .. } => None,
     })
 }
 
-/// Decides what follows when a run comes to a group with these members.
-pub fn arrive(members: &[Member], newcomer: Newcomer) -> Arrival {
+/// Decides what follows when a run or job comes to a group, given all who are in a group of its repository.
+pub fn arrive<G: Eq + Hash>(members: &[(G, Member)], group: &G, newcomer: Newcomer) -> Arrival {
     if newcomer.late {
         // It would take the place of what is newer, or come after it.
-        let reason = Reason::new("superseded", "its branch had moved on before it was heard of");
-        return Arrival { held: true, cancelled: Some(reason), cancels: Vec::new() };
+        let text = "its branch had moved on before it was heard of";
+        return Arrival::refused(Reason::new("superseded", text));
     }
-    let members: Vec<Member> = members.iter().copied().filter(|member| member.counts()).collect();
-    let why = format!("superseded by run {} of its concurrency group", newcomer.run);
-    let cancels = members.iter().filter(|member| member.held || newcomer.cancel_in_progress);
-    let cancels = cancels.map(|member| (member.run, Reason::new("superseded", why.as_str())));
+    if newcomer.who.job.is_some() && waits_for_itself(members, group, newcomer.who) {
+        let text = "its concurrency group is held by what waits for it to end: a deadlock";
+        return Arrival::refused(Reason::new("deadlock", text));
+    }
+    let of_group = members.iter().filter(|(name, member)| name == group && member.counts());
+    let mut members: Vec<Member> = of_group.map(|(_, member)| *member).collect();
+    members.sort_unstable_by_key(|member| (member.turn, member.who));
+    let waiting = members.iter().filter(|member| member.held).count();
+    // The newcomer is to have a place among them.
+    let too_many = match newcomer.queue {
+        Queue::Single => waiting,
+        Queue::Max => (waiting + 1).saturating_sub(MAX_WAITING),
+    };
+    let by = if newcomer.who.job.is_some() { "a job of run" } else { "run" };
+    let why = format!("superseded by {by} {} of its concurrency group", newcomer.who.run);
+    let replaced = members.iter().filter(|member| member.held).take(too_many);
+    let ended = members.iter().filter(|member| !member.held && newcomer.cancel_in_progress);
+    let mut cancels: Vec<Claimant> = replaced.chain(ended).map(|member| member.who).collect();
+    cancels.sort_unstable();
+    let cancels = cancels.into_iter().map(|who| (who, Reason::new("superseded", why.as_str())));
     Arrival { held: !members.is_empty(), cancelled: None, cancels: cancels.collect() }
 }
 
-/// Returns the runs whose turn it is, of all groups, given each member with its group.
-pub fn turns<G: Eq + Hash>(members: impl IntoIterator<Item = (G, Member)>) -> Vec<i64> {
+/// Returns whether a job that waited for a group would wait for what is over only after the job itself: the group is held
+/// by its run or by a job that calls it, or by those of another run that waits for them.
+fn waits_for_itself<G: Eq + Hash>(members: &[(G, Member)], group: &G, job: Claimant) -> bool {
+    let mut groups = vec![group];
+    let mut seen = BTreeSet::new();
+    while let Some(group) = groups.pop() {
+        let of_group = members.iter().filter(|(name, _)| name == group).map(|(_, member)| member);
+        for holder in of_group.filter(|member| !member.held && member.is_whole) {
+            if holder.who.run == job.run {
+                return true;
+            }
+            if seen.insert(holder.who.run) {
+                let waits = members.iter().filter(|(_, member)| {
+                    member.held && member.counts() && member.who.run == holder.who.run
+                });
+                groups.extend(waits.map(|(group, _)| group));
+            }
+        }
+    }
+    false
+}
+
+/// Returns those whose turn it is, of all groups, given each member with its group.
+pub fn turns<G: Eq + Hash>(members: impl IntoIterator<Item = (G, Member)>) -> Vec<Claimant> {
     let mut groups: HashMap<G, Vec<Member>> = HashMap::new();
     for (group, member) in members.into_iter().filter(|(_, member)| member.counts()) {
         groups.entry(group).or_default().push(member);
     }
-    let mut turns: Vec<i64> = groups.values().filter_map(|members| next(members)).collect();
+    let mut turns: Vec<Claimant> = groups.values().filter_map(|members| next(members)).collect();
     turns.sort_unstable();
     turns
 }
 
-/// Returns the run of a group whose turn it is, when nobody's is.
-fn next(members: &[Member]) -> Option<i64> {
+/// Returns whose turn it is in a group, when nobody has it.
+fn next(members: &[Member]) -> Option<Claimant> {
     if members.iter().any(|member| !member.held) {
         return None;
     }
-    members.iter().map(|member| member.run).min()
+    let first = members.iter().min_by_key(|member| (member.turn, member.who));
+    first.map(|member| member.who)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn members(list: &[(i64, bool)]) -> Vec<Member> {
-        let member =
-            |(run, held): &(i64, bool)| Member { run: *run, held: *held, cancelled: false };
-        list.iter().map(member).collect()
+    fn member(run: i64, held: bool) -> Member {
+        let who = Claimant::run(run);
+        Member { who, turn: run, held, cancelled: false, is_whole: true }
     }
 
-    fn arrives(list: &[(i64, bool)], cancel_in_progress: bool) -> (bool, Vec<i64>) {
-        let newcomer = Newcomer { run: 9, cancel_in_progress, late: false };
-        let arrival = arrive(&members(list), newcomer);
+    fn members(list: &[(i64, bool)]) -> Vec<(&'static str, Member)> {
+        list.iter().map(|(run, held)| ("g", member(*run, *held))).collect()
+    }
+
+    fn newcomer(cancel_in_progress: bool, queue: Queue) -> Newcomer {
+        Newcomer { who: Claimant::run(999), cancel_in_progress, queue, late: false }
+    }
+
+    fn arrives(list: &[(i64, bool)], newcomer: Newcomer) -> (bool, Vec<i64>) {
+        let arrival = arrive(&members(list), &"g", newcomer);
         assert_eq!(arrival.cancelled, None);
-        (arrival.held, arrival.cancels.into_iter().map(|(run, _)| run).collect())
+        (arrival.held, arrival.cancels.into_iter().map(|(who, _)| who.run).collect())
     }
 
     #[test]
-    fn one_runs_and_the_newest_waits() {
+    fn one_goes_on_and_the_newest_waits() {
+        let arrives = |list: &[(i64, bool)], cancel_in_progress| {
+            arrives(list, newcomer(cancel_in_progress, Queue::Single))
+        };
         assert_eq!(arrives(&[], false), (false, vec![]));
         assert_eq!(arrives(&[(1, false)], false), (true, vec![]));
         assert_eq!(arrives(&[(1, false), (2, true)], false), (true, vec![2]));
@@ -149,18 +250,54 @@ mod tests {
     }
 
     #[test]
+    fn in_a_long_queue_a_hundred_wait_and_the_oldest_gives_way() {
+        let mut list = vec![(1, false)];
+        list.extend((2..=100).map(|run| (run, true)));
+        assert_eq!(arrives(&list, newcomer(false, Queue::Max)), (true, vec![]));
+        list.push((101, true));
+        assert_eq!(arrives(&list, newcomer(false, Queue::Max)), (true, vec![2]));
+    }
+
+    #[test]
     fn what_comes_late_ends_nothing_that_is_newer() {
-        let newcomer = Newcomer { run: 9, cancel_in_progress: true, late: true };
-        let arrival = arrive(&members(&[(1, false)]), newcomer);
+        let newcomer = Newcomer { late: true, ..newcomer(true, Queue::Single) };
+        let arrival = arrive(&members(&[(1, false)]), &"g", newcomer);
         assert!(arrival.held && arrival.cancels.is_empty());
         assert_eq!(arrival.cancelled.unwrap().code, "superseded");
     }
 
     #[test]
     fn the_turn_passes_on_when_nobody_has_it() {
-        let turns = |list: &[(i64, bool)]| turns(members(list).into_iter().map(|one| ("g", one)));
+        let turns = |list: &[(i64, bool)]| {
+            turns(members(list)).into_iter().map(|who| who.run).collect::<Vec<_>>()
+        };
         assert!(turns(&[(1, false), (2, true)]).is_empty());
         assert_eq!(turns(&[(3, true), (2, true)]), [2]);
         assert!(turns(&[]).is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_for_what_waits_for_it() {
+        let job = |run, place, held, is_whole| Member {
+            who: Claimant::job(run, place),
+            turn: 10,
+            held,
+            cancelled: false,
+            is_whole,
+        };
+        let comes = |members: &[(&'static str, Member)], group: &'static str, run| {
+            let who = Claimant::job(run, 7);
+            arrive(members, &group, Newcomer { who, ..newcomer(false, Queue::Single) }).cancelled
+        };
+        // Its own run has the group, or a job of it that has called a workflow; but not one that runs steps.
+        assert!(comes(&[("a", member(1, false))], "a", 1).is_some());
+        assert!(comes(&[("a", job(1, 0, false, true))], "a", 1).is_some());
+        assert_eq!(comes(&[("a", job(1, 0, false, false))], "a", 1), None);
+        assert_eq!(comes(&[("a", member(2, false))], "a", 1), None);
+        // Run 1 has `a`, and a job of run 2, which has `b`, waits for that.
+        let crossed =
+            [("a", member(1, false)), ("b", member(2, false)), ("a", job(2, 0, true, false))];
+        assert_eq!(comes(&crossed, "b", 1).unwrap().code, "deadlock");
+        assert_eq!(comes(&crossed, "b", 3), None);
     }
 }

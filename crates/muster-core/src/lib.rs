@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod pull;
 pub mod report;
 pub mod run;
+pub mod secrets;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod trust;

@@ -230,6 +230,9 @@ fn of_job(job: &JobFact) -> Status {
             (State::Pending, "Waiting for another run of its concurrency group".to_owned())
         }
         JobState::Waiting => (State::Pending, "Waiting for other jobs".to_owned()),
+        JobState::Pending { .. } => {
+            (State::Pending, "Waiting for its turn in its concurrency group".to_owned())
+        }
         JobState::Queued { .. } => (State::Pending, "Waiting for a runner".to_owned()),
         JobState::Running { stopping: Some(reason), .. }
         | JobState::Calling { stopping: Some(reason) } => {

@@ -33,6 +33,12 @@ pub struct JobSpec {
     /// What is never written with the rest: the supervisor gets it by its orders.
     #[serde(skip)]
     pub private: Private,
+    /// What it deploys to.
+    #[serde(default)]
+    pub deploys_to: Option<String>,
+    /// What its log says first.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Variables that every step has, and the context `env`, unless the workflow sets them.
     #[serde(default)]
     pub env: Vec<(String, String)>,

@@ -1,6 +1,6 @@
 //! The files of a run: the workflow that it is of and, by name, those that it calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::call::MAX_FILES;
@@ -95,15 +95,38 @@ impl Workflows {
         self.called.get(name).map(|(text, _)| text.as_str())
     }
 
+    /// Returns the names of the files that have a concurrency group and are called by a job that has one, too.
+    fn in_two_groups(&self) -> BTreeSet<String> {
+        let read = self.called.iter().filter_map(|(name, (_, found))| match found {
+            Found::Workflow(workflow) => Some((name.as_str(), workflow)),
+            Found::Wrong(_) | Found::NotHere => None,
+        });
+        let mut names = BTreeSet::new();
+        for (within, workflow) in read.chain([("", &self.root)]) {
+            for job in workflow.jobs.iter().filter(|job| job.concurrency.is_some()) {
+                let Some(call) = &job.call else { continue };
+                if let (name, Found::Workflow(called)) = self.find(within, &call.uses)
+                    && called.concurrency.is_some()
+                {
+                    names.insert(name);
+                }
+            }
+        }
+        names
+    }
+
     /// Takes for wrong what of the files that are called muster cannot run.
     pub fn refuse_unsupported(&mut self) {
-        for (text, found) in self.called.values_mut() {
+        let in_two = self.in_two_groups();
+        for (name, (text, found)) in &mut self.called {
             let Found::Workflow(workflow) = found else { continue };
             let first = workflow.unsupported.first();
             let why = first.map(|first| format!("line {}: {}", first.line(text), first.message));
-            let group = workflow.concurrency.is_some();
-            let why = why
-                .or_else(|| group.then(|| "its own `concurrency` is not supported yet".to_owned()));
+            let two = in_two.contains(name).then(|| {
+                "it has `concurrency`, and so has a job that calls it: two groups of one call are not supported yet"
+                    .to_owned()
+            });
+            let why = why.or(two);
             if let Some(why) = why {
                 *found = Found::Wrong(format!("cannot be run: {why}"));
             }

@@ -43,10 +43,8 @@ const fn lack(path: &'static [&'static str], when: When, what: &'static str) -> 
 
 static LACKS: &[Lack] = &[
     lack(&[keys::ENV], Computed, "an `env` that is one expression"),
-    lack(&[keys::CONCURRENCY, keys::QUEUE], There, "key `queue` of `concurrency`"),
     lack(&[JOBS, ANY, keys::RUNS_ON], Mapping, "`runs-on` with a group"),
     lack(&[JOBS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
-    lack(&[JOBS, ANY, keys::CONCURRENCY], There, "key `concurrency` of a job"),
     lack(&[JOBS, ANY, keys::CONTAINER], There, "key `container` of a job"),
     lack(&[JOBS, ANY, keys::SERVICES], There, "key `services` of a job"),
     lack(&[JOBS, ANY, keys::SNAPSHOT], There, "key `snapshot` of a job"),

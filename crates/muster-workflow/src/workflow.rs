@@ -1,5 +1,7 @@
 //! A workflow file as a typed tree: what the reader makes and the planner and runner use.
 
+use serde::{Deserialize, Serialize};
+
 use crate::diagnostic::{Problem, Span};
 use crate::expr::{Contexts, EvalError, Expr, Value};
 use crate::pattern::Filter;
@@ -227,6 +229,19 @@ pub struct Concurrency {
     pub group: Template,
     /// `cancel-in-progress`.
     pub cancel_in_progress: Setting<bool>,
+    /// `queue`.
+    pub queue: Queue,
+}
+
+/// How many may wait in a concurrency group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queue {
+    /// One: a newer one takes its place.
+    #[default]
+    Single,
+    /// Up to a hundred, one after the other.
+    Max,
 }
 
 /// `environment` of a job.

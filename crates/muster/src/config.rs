@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) approved_without_sandbox: bool,
     /// The certificate to serve under; without it the server speaks plain HTTP.
     pub(crate) tls: Option<TlsConfig>,
+    /// The file of the key that secrets are sealed with; without one it is in the data folder.
+    pub(crate) secrets_key_file: Option<PathBuf>,
     /// Where actions come from.
     pub(crate) actions: ActionsConfig,
     /// What stands between jobs and this machine.
@@ -209,6 +211,7 @@ impl Default for Config {
             idle_timeout_s: 3600,
             approved_without_sandbox: false,
             tls: None,
+            secrets_key_file: None,
             actions: ActionsConfig::default(),
             isolation: IsolationConfig::Auto,
             sandbox: SandboxConfig::default(),
@@ -255,6 +258,9 @@ impl Config {
             if !config.actions.from.contains(':') {
                 let from = folder.join(&config.actions.from);
                 config.actions.from = from.to_string_lossy().into_owned();
+            }
+            if let Some(file) = &mut config.secrets_key_file {
+                *file = folder.join(&file);
             }
             if let Some(tls) = &mut config.tls {
                 tls.certificate = folder.join(&tls.certificate);

@@ -181,6 +181,11 @@ impl Data {
         self.folder.join("services-key")
     }
 
+    /// Returns the file of the key of the secrets, unless the configuration names another.
+    pub(crate) fn secrets_key(&self) -> PathBuf {
+        self.folder.join("secrets-key")
+    }
+
     /// Returns the file that says at which port the services for actions are.
     pub(crate) fn services_port(&self) -> PathBuf {
         self.folder.join("services-port")

@@ -15,6 +15,7 @@ mod loops;
 mod machine;
 mod natives;
 mod notices;
+mod secrets;
 mod server;
 mod services;
 mod store;

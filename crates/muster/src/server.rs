@@ -15,6 +15,7 @@ use crate::forge::GitHub;
 use crate::http::{IN_FLIGHT_KIB, TlsListener};
 use crate::loops::{Loops, Shared, Wake};
 use crate::notices::Channels;
+use crate::secrets::Vault;
 use crate::services::{Key, Places, Services};
 use crate::store::Store;
 use crate::task::Errands;
@@ -87,12 +88,15 @@ impl Server {
             .context("cannot listen for the services for actions")?;
         let services = open_services(&data, &config, &services_listener, &store)
             .context("cannot open the services for actions")?;
+        let key_file = config.secrets_key_file.clone().unwrap_or_else(|| data.secrets_key());
+        let vault = Vault::new(key_file);
         let (grown, _) = broadcast::channel(NOTICES);
         let shared = Arc::new(Shared {
             store,
             data,
             config,
             github,
+            vault,
             services,
             notices,
             cageless,

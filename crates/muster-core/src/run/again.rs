@@ -111,7 +111,10 @@ impl Run {
                 continue;
             }
             fates[place] = Again::Repeated;
-            if job.work == Work::Called {
+            if job.work == Work::Called && job.claim.is_some() {
+                // It has to come to its group again, before anything that it calls.
+                self.forget(place, fates);
+            } else if job.work == Work::Called {
                 self.decide(Some(place), failed_only, fates);
                 let is_within = |other: &usize| self.jobs[*other].within == Some(place);
                 let any =
@@ -141,6 +144,7 @@ fn begin(job: &mut Job) {
     job.state = JobState::Waiting;
     job.outputs.clear();
     job.despite_cancel = false;
+    job.claim = None;
     if job.work == Work::Called {
         job.work = Work::Call;
     }

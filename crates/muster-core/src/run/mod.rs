@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use self::scope::{Scope, Scopes};
 
+use crate::concurrency::Group;
 use crate::id::Attempt;
 
 /// A run in motion.
@@ -75,6 +76,18 @@ pub struct Job {
     /// Whether it is one leg, or stands for some.
     #[serde(default)]
     pub legs: Legs,
+    /// The concurrency group that it has come to.
+    #[serde(default)]
+    pub claim: Option<Claim>,
+}
+
+/// A concurrency group that a job has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The group.
+    pub group: Group,
+    /// Whether its turn has come.
+    pub granted: bool,
 }
 
 /// What a job does.
@@ -127,6 +140,8 @@ pub enum Report {
 pub enum Effect {
     /// The job at this place is new, or another than it was.
     Planned(usize),
+    /// The job at this place has come to its concurrency group, and waits for its turn ([`Run::admit`]).
+    Claim(usize),
     /// The job at this place may be given to a runner.
     Queue(usize),
     /// The runner of the job at this place is to be told to stop, for this reason.
@@ -154,6 +169,7 @@ impl Job {
             within: None,
             work: if planned.is_call { Work::Call } else { Work::Steps },
             legs: if planned.is_open { Legs::Open } else { Legs::Known },
+            claim: None,
         }
     }
 
@@ -295,6 +311,23 @@ impl Run {
         }
     }
 
+    /// Records that the turn of the job at `place` has come in its concurrency group.
+    pub fn admit(&mut self, place: usize) {
+        if let Some(claim) = self.jobs.get_mut(place).and_then(|job| job.claim.as_mut()) {
+            claim.granted = true;
+        }
+    }
+
+    /// Cancels the job at `place` alone: another has taken its place in their concurrency group. What follows is told as by
+    /// [`Self::step`].
+    pub fn supersede(&mut self, place: usize, reason: &Reason) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if place < self.jobs.len() {
+            self.stop(place, reason, &mut effects);
+        }
+        effects
+    }
+
     /// Returns how the run ended, once all its jobs have.
     pub fn conclusion(&self) -> Option<Conclusion> {
         let mut worst = Conclusion::Success;
@@ -379,7 +412,7 @@ impl Run {
     /// A job that still waits is left: its `if` may ask for it to run after all.
     fn stop(&mut self, place: usize, reason: &Reason, effects: &mut Vec<Effect>) {
         match &mut self.jobs[place].state {
-            JobState::Queued { .. } => {
+            JobState::Pending { .. } | JobState::Queued { .. } => {
                 self.jobs[place].state =
                     JobState::finished(Conclusion::Cancelled, Some(reason.clone()));
                 effects.push(Effect::Finished(place));
@@ -402,7 +435,12 @@ impl Run {
         // What is added meanwhile is looked at, too.
         while place < self.jobs.len() {
             let job = &self.jobs[place];
-            if job.state == JobState::Waiting && needs::are_over(self, job) {
+            let is_free = match (&job.state, &job.claim) {
+                (JobState::Waiting, _) => needs::are_over(self, job),
+                (JobState::Pending { .. }, Some(claim)) => claim.granted,
+                _ => false,
+            };
+            if is_free {
                 match self.turn(place, ground) {
                     Ok(turn) => {
                         let is_other = matches!(turn, Turn::Expand(_));
@@ -427,7 +465,11 @@ impl Run {
         let wrong = |reason: Reason| (Conclusion::Error, reason);
         let scope = self.scope(job.within, ground).map_err(wrong)?;
         let definition = scope.job(&job.id).map_err(wrong)?;
-        self.may_start(place, definition, &scope)?;
+        // What has come to its group was judged before.
+        let is_granted = job.claim.as_ref().is_some_and(|claim| claim.granted);
+        if !is_granted {
+            self.may_start(place, definition, &scope)?;
+        }
         let refuse = |message: String| (Conclusion::Failure, Reason::new("plan", message));
         let added = match (job.legs, job.work) {
             (Legs::Open, _) => {
@@ -441,20 +483,16 @@ impl Run {
                 }
                 Turn::Expand(legs)
             }
+            _ if is_granted => self.begin(place, &scope, ground)?,
             _ if !self.has_room(place, definition, &scope) => return Ok(Turn::Wait),
-            (_, Work::Steps) => return Ok(Turn::Queue),
-            (_, Work::Call | Work::Called) => {
-                let inner = self.scope_of_call(place, &scope, ground).map_err(wrong)?;
-                let planned = plan(&inner.workflow, &inner.contexts).map_err(|problems| {
-                    let first = problems.into_iter().next().map(|problem| problem.message);
-                    refuse(format!("`{}`: {}", inner.file, first.unwrap_or_default()))
-                })?;
-                Turn::Call(self.chosen(planned))
-            }
+            _ => match self.group(place, definition, &scope, ground)? {
+                Some(group) => return Ok(Turn::Claim(group)),
+                None => self.begin(place, &scope, ground)?,
+            },
         };
         let count = match &added {
             Turn::Expand(jobs) | Turn::Call(jobs) => jobs.len(),
-            Turn::Queue | Turn::Wait => 0,
+            Turn::Wait | Turn::Claim(_) | Turn::Queue => 0,
         };
         // Those for which others stand are no jobs to people, nor to GitHub.
         let stand_ins = self.jobs.iter().filter(|job| job.work == Work::Called).count();
@@ -465,12 +503,65 @@ impl Run {
         Ok(added)
     }
 
+    /// Decides what a job does that nothing holds up any more.
+    fn begin(
+        &self,
+        place: usize,
+        scope: &Scope,
+        ground: Ground<'_>,
+    ) -> Result<Turn, (Conclusion, Reason)> {
+        if self.jobs[place].work == Work::Steps {
+            return Ok(Turn::Queue);
+        }
+        let inner = self.scope_of_call(place, scope, ground);
+        let inner = inner.map_err(|reason| (Conclusion::Error, reason))?;
+        let planned = plan(&inner.workflow, &inner.contexts).map_err(|problems| {
+            let first = problems.into_iter().next().map(|problem| problem.message);
+            let message = format!("`{}`: {}", inner.file, first.unwrap_or_default());
+            (Conclusion::Failure, Reason::new("plan", message))
+        })?;
+        Ok(Turn::Call(self.chosen(planned)))
+    }
+
+    /// Returns the concurrency group that a job names, or the workflow that it calls.
+    fn group(
+        &self,
+        place: usize,
+        definition: &workflow::Job,
+        scope: &Scope,
+        ground: Ground<'_>,
+    ) -> Result<Option<Group>, (Conclusion, Reason)> {
+        let wrong = |reason| (Conclusion::Error, reason);
+        let group = match &definition.concurrency {
+            Some(own) => Group::of(own, &self.leg_contexts(place, scope).map_err(wrong)?),
+            None if self.jobs[place].work == Work::Steps => Ok(None),
+            None => {
+                let inner = self.scope_of_call(place, scope, ground).map_err(wrong)?;
+                match &inner.workflow.concurrency {
+                    Some(concurrency) => Group::of(concurrency, &inner.contexts),
+                    None => Ok(None),
+                }
+            }
+        };
+        group.map_err(|error| {
+            let why = format!("`concurrency` has no value: {error}");
+            (Conclusion::Failure, Reason::new("concurrency", why))
+        })
+    }
+
     fn take(&mut self, place: usize, turn: Turn, effects: &mut Vec<Effect>) {
         let (name, within) = (self.jobs[place].name.clone(), self.jobs[place].within);
         let is_cancelled = self.cancelled(within).is_some();
         let job = &mut self.jobs[place];
         let added = match turn {
             Turn::Wait => return,
+            Turn::Claim(group) => {
+                let why = format!("waits for its turn in the concurrency group `{}`", group.name);
+                job.state = JobState::Pending { reason: Reason::new("concurrency", why) };
+                job.claim = Some(Claim { group, granted: false });
+                job.despite_cancel = is_cancelled;
+                return effects.push(Effect::Claim(place));
+            }
             Turn::Queue => {
                 job.state = JobState::Queued { attempt: Attempt::FIRST };
                 job.despite_cancel = is_cancelled;
@@ -575,6 +666,8 @@ impl Run {
 enum Turn {
     /// Other legs of its matrix go first.
     Wait,
+    /// It comes to its concurrency group.
+    Claim(Group),
     /// It may be given to a runner.
     Queue,
     /// It becomes these legs.
@@ -592,6 +685,7 @@ fn name_within(caller: &str, name: &str) -> String {
 pub fn moved(effects: &[Effect]) -> BTreeSet<usize> {
     let places = effects.iter().filter_map(|effect| match effect {
         Effect::Planned(place)
+        | Effect::Claim(place)
         | Effect::Queue(place)
         | Effect::Stop(place, _)
         | Effect::Finished(place) => Some(*place),

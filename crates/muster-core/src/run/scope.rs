@@ -33,6 +33,8 @@ pub struct Assignment {
     pub contexts: Contexts,
     /// Whether its failure leaves the run green.
     pub continue_on_error: bool,
+    /// What it deploys to; what is empty in the end is none.
+    pub environment: Option<String>,
     /// Whether any of its steps uses an action other than `actions/checkout`.
     pub uses_actions: bool,
 }
@@ -73,12 +75,18 @@ impl Run {
         let continue_on_error = definition.continue_on_error.get(&contexts).map_err(|error| {
             Reason::new("continue-on-error", format!("`continue-on-error`: {error}"))
         })?;
+        let environment = definition.environment.as_ref().map(|to| to.name.text(&contexts));
+        let environment = environment
+            .transpose()
+            .map_err(|error| Reason::new("environment", format!("`environment`: {error}")))?;
+        let environment = environment.filter(|name| !name.is_empty());
         let uses = |step: &workflow::Step| match &step.action {
             workflow::Action::Uses { uses, .. } => !uses.is("actions/checkout"),
             _ => false,
         };
         let uses_actions = definition.steps.iter().any(uses);
-        Ok(Assignment { file: scope.file.clone(), leg, contexts, continue_on_error, uses_actions })
+        let file = scope.file.clone();
+        Ok(Assignment { file, leg, contexts, continue_on_error, environment, uses_actions })
     }
 
     /// Returns what of the run's secrets the job at `place` may see: each call says what it gives on.
@@ -184,6 +192,11 @@ impl Run {
         contexts.set("matrix", leg.matrix.clone());
         contexts.set("strategy", leg.strategy());
         Ok((leg, contexts))
+    }
+
+    /// Returns what the expressions of the leg at `place` see.
+    pub(super) fn leg_contexts(&self, place: usize, scope: &Scope) -> Result<Contexts, Reason> {
+        self.leg(place, scope).map(|(_, contexts)| contexts)
     }
 
     /// Returns the outputs of the workflow that the job at `caller` has called.

@@ -13,6 +13,11 @@ use crate::id::Attempt;
 pub enum JobState {
     /// For the jobs that it needs.
     Waiting,
+    /// For its turn in its concurrency group.
+    Pending {
+        /// Which group that is, for people.
+        reason: Reason,
+    },
     /// For a runner.
     Queued {
         /// The try that is next.
@@ -160,9 +165,11 @@ impl JobState {
     pub fn conclusion(&self) -> Option<Conclusion> {
         match self {
             Self::Finished { conclusion, .. } => Some(*conclusion),
-            Self::Waiting | Self::Queued { .. } | Self::Running { .. } | Self::Calling { .. } => {
-                None
-            }
+            Self::Waiting
+            | Self::Pending { .. }
+            | Self::Queued { .. }
+            | Self::Running { .. }
+            | Self::Calling { .. } => None,
         }
     }
 
@@ -171,6 +178,7 @@ impl JobState {
         match self {
             Self::Finished { reason, .. } => reason.as_ref(),
             Self::Running { stopping, .. } | Self::Calling { stopping } => stopping.as_ref(),
+            Self::Pending { reason } => Some(reason),
             Self::Waiting | Self::Queued { .. } => None,
         }
     }
@@ -179,6 +187,7 @@ impl JobState {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Pending { .. } => "pending",
             Self::Queued { .. } => "queued",
             Self::Running { .. } | Self::Calling { .. } => "running",
             Self::Finished { conclusion, .. } => conclusion.as_str(),

@@ -37,6 +37,7 @@ impl Story {
         for effect in self.run.step(Ground { workflows: &self.workflows, contexts }) {
             let line = match effect {
                 Effect::Planned(place) => format!("{} planned", self.run.jobs[place].name),
+                Effect::Claim(place) => format!("{} comes to its group", self.run.jobs[place].name),
                 Effect::Queue(place) => format!("{} queued", self.run.jobs[place].name),
                 Effect::Stop(place, reason) => {
                     format!("{} told to stop: {reason}", self.run.jobs[place].name)

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::change::{Change, LAST_HEARD, PullRequestAction};
-use crate::concurrency::{Member, Newcomer, arrive};
+use muster_workflow::workflow::Queue;
+
+use crate::concurrency::{Claimant, Group, Member, Newcomer, arrive, turns};
 use crate::id::Sha;
 use crate::outbox::{Quiet, is_due};
 use crate::outcome::Outcome;
 use crate::pull::{self, Known};
 use crate::report::{EventFact, Facts, RunFact, State, Status, changes};
-use crate::run::{Conclusion, Job, JobState, Reason, Run};
+use crate::run::{Conclusion, Job, JobState, Reason, Run, Work};
 use crate::trust::Trust;
 
 use super::mutant::Mutant;
@@ -51,6 +53,8 @@ pub(super) struct RunRow {
     /// Which of the workflows it is of.
     pub(super) workflow: usize,
     pub(super) group: Option<String>,
+    /// When it came to its group.
+    turn: i64,
     pub(super) held: bool,
     pub(super) cancel: Option<Reason>,
     pub(super) attempt: i64,
@@ -65,6 +69,17 @@ pub(super) struct JobRow {
     pub(super) job: Job,
     /// The job whose attempts are its own, when it was carried over from an earlier attempt of its run.
     pub(super) ran_as: u32,
+    /// What it is in its concurrency group, once it has come to it.
+    seat: Option<Seat>,
+}
+
+/// What a job is in its concurrency group.
+#[derive(Debug, Clone)]
+struct Seat {
+    group: String,
+    turn: i64,
+    held: bool,
+    cancel: Option<Reason>,
 }
 
 /// An attempt of a job.
@@ -92,7 +107,7 @@ pub(super) struct Report {
 pub(super) struct NewRun {
     pub(super) workflow: usize,
     pub(super) trust: Trust,
-    pub(super) group: Option<(String, bool)>,
+    pub(super) group: Option<Group>,
     pub(super) late: bool,
     pub(super) run: Run,
 }
@@ -108,6 +123,7 @@ pub(super) struct Decision {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Db {
     counter: i64,
+    turn_counter: i64,
     job_counter: u32,
     pub(super) deliveries: Vec<Delivery>,
     pub(super) events: Vec<Event>,
@@ -324,12 +340,10 @@ impl Db {
         let number = self.next_number();
         let late = new.late && !self.is(Mutant::LatePushEndsNewer);
         let (held, cancel) = match &new.group {
-            Some((group, cancel_in_progress)) => {
-                let cancel_in_progress = *cancel_in_progress;
-                self.join(group, Newcomer { run: number, cancel_in_progress, late })
-            }
+            Some(group) => self.join(group, Claimant::run(number), late),
             None => (false, None),
         };
+        let turn = self.next_turn();
         self.runs.push(RunRow {
             number,
             event,
@@ -341,7 +355,8 @@ impl Db {
             },
             trust: new.trust,
             workflow: new.workflow,
-            group: new.group.map(|(group, _)| group),
+            group: new.group.map(|group| group.name),
+            turn,
             held,
             cancel,
             attempt: 1,
@@ -355,7 +370,8 @@ impl Db {
     fn insert_job(&mut self, run: i64, run_attempt: i64, job: Job, carried: Option<u32>) {
         self.job_counter += 1;
         let id = self.job_counter;
-        self.jobs.push(JobRow { id, run, run_attempt, job, ran_as: carried.unwrap_or(id) });
+        let ran_as = carried.unwrap_or(id);
+        self.jobs.push(JobRow { id, run, run_attempt, job, ran_as, seat: None });
     }
 
     /// Returns the last id that a job has got.
@@ -363,27 +379,98 @@ impl Db {
         self.job_counter
     }
 
-    fn join(&mut self, group: &str, newcomer: Newcomer) -> (bool, Option<Reason>) {
-        let members: Vec<Member> = self
-            .runs
-            .iter()
-            .filter(|run| run.group.as_deref() == Some(group) && run.conclusion.is_none())
-            .filter(|run| run.number != newcomer.run)
-            .map(|run| self.member(run))
-            .collect();
-        let arrival = arrive(&members, newcomer);
-        for (number, reason) in arrival.cancels {
-            for run in self.runs.iter_mut().filter(|run| run.number == number) {
-                run.cancel.get_or_insert_with(|| reason.clone());
+    /// Brings a run or job to a group: returns whether it waits, and why it never gets its turn.
+    fn join(&mut self, group: &Group, who: Claimant, late: bool) -> (bool, Option<Reason>) {
+        let mut members = self.members();
+        members.retain(|(_, member)| member.who != who);
+        let Group { name, cancel_in_progress, queue } = group.clone();
+        let arrival = arrive(&members, &name, Newcomer { who, cancel_in_progress, queue, late });
+        for (other, reason) in arrival.cancels {
+            match other.job {
+                None => {
+                    for run in self.runs.iter_mut().filter(|run| run.number == other.run) {
+                        run.cancel.get_or_insert_with(|| reason.clone());
+                    }
+                }
+                Some(place) => {
+                    if let Some(seat) = self.seat_of(other.run, place) {
+                        seat.cancel.get_or_insert(reason);
+                    }
+                }
             }
         }
         (arrival.held, arrival.cancelled)
     }
 
-    /// Returns what a run is in its group.
-    pub(super) fn member(&self, run: &RunRow) -> Member {
-        let cancelled = run.cancel.is_some();
-        Member { run: run.number, held: run.held, cancelled }
+    /// Brings a job to its group, unless it has come there already.
+    fn seat(&mut self, run: i64, id: u32, group: &Group) {
+        let Some(place) = self.jobs_of(run).iter().position(|row| row.id == id) else { return };
+        if self.jobs_of(run)[place].seat.is_some() {
+            return;
+        }
+        let (held, cancel) = self.join(group, Claimant::job(run, place), false);
+        let seat = Seat { group: group.name.clone(), turn: self.next_turn(), held, cancel };
+        if let Some(row) = self.jobs.iter_mut().find(|row| row.id == id) {
+            row.seat = Some(seat);
+        }
+    }
+
+    fn seat_of(&mut self, run: i64, place: usize) -> Option<&mut Seat> {
+        let id = self.jobs_of(run).get(place).map(|row| row.id)?;
+        self.jobs.iter_mut().find(|row| row.id == id)?.seat.as_mut()
+    }
+
+    fn next_turn(&mut self) -> i64 {
+        self.turn_counter += 1;
+        self.turn_counter
+    }
+
+    /// Returns all who are in a group, each with the name of it.
+    pub(super) fn members(&self) -> Vec<(String, Member)> {
+        let mut members = Vec::new();
+        for run in self.runs.iter().filter(|run| run.conclusion.is_none()) {
+            if let Some(group) = &run.group {
+                let (held, cancelled) = (run.held, run.cancel.is_some());
+                let (who, turn) = (Claimant::run(run.number), run.turn);
+                members
+                    .push((group.clone(), Member { who, turn, held, cancelled, is_whole: true }));
+            }
+            for (place, row) in self.jobs_of(run.number).into_iter().enumerate() {
+                let Some(seat) = row.seat.as_ref().filter(|_| row.job.state.conclusion().is_none())
+                else {
+                    continue;
+                };
+                let who = Claimant::job(run.number, place);
+                let (turn, held, cancelled) = (seat.turn, seat.held, seat.cancel.is_some());
+                let is_whole = row.job.work != Work::Steps;
+                members.push((seat.group.clone(), Member { who, turn, held, cancelled, is_whole }));
+            }
+        }
+        members
+    }
+
+    /// Gives a run or job its turn, if it still is that.
+    pub(super) fn release(&mut self, who: Claimant) {
+        if !turns(self.members()).contains(&who) {
+            return;
+        }
+        match who.job {
+            None => {
+                for run in self.runs.iter_mut().filter(|run| run.number == who.run) {
+                    run.held = false;
+                }
+            }
+            Some(place) => {
+                if let Some(seat) = self.seat_of(who.run, place) {
+                    seat.held = false;
+                }
+            }
+        }
+    }
+
+    /// Returns why the job at `place` of a run is to end for another of its group.
+    pub(super) fn superseded(&self, run: i64, place: usize) -> Option<Reason> {
+        self.jobs_of(run).get(place)?.seat.as_ref()?.cancel.clone()
     }
 
     /// Returns the jobs of the current attempt of a run, in the order of the plan.
@@ -427,6 +514,11 @@ impl Db {
                 }
             }
         }
+        for (id, job) in moved {
+            if let (JobState::Pending { .. }, Some(claim)) = (&job.state, &job.claim) {
+                self.seat(run, *id, &claim.group);
+            }
+        }
         let Some(row) = self.runs.iter_mut().find(|row| row.number == run) else { return };
         row.conclusion = conclusion.or(row.conclusion);
         let sha = row.sha.clone();
@@ -446,12 +538,15 @@ impl Db {
         let mut run = Run::of(jobs);
         let Some(places) = run.again(failed_only) else { return };
         let held = match &row.group {
-            Some(group) => {
-                let newcomer = Newcomer { run: number, cancel_in_progress: false, late: false };
-                self.join(group, newcomer).0
+            Some(name) => {
+                // A re-run takes its turn like any other, and ends nobody that goes on.
+                let (name, cancel_in_progress, queue) = (name.clone(), false, Queue::Single);
+                let group = Group { name, cancel_in_progress, queue };
+                self.join(&group, Claimant::run(number), false).0
             }
             None => false,
         };
+        let turn = self.next_turn();
         for (job, place) in run.jobs.into_iter().zip(places) {
             let carried = job.state.conclusion().map(|_| before[place].ran_as);
             self.insert_job(number, row.attempt + 1, job, carried);
@@ -461,6 +556,7 @@ impl Db {
             run.conclusion = None;
             run.cancel = None;
             run.held = held;
+            run.turn = turn;
         }
         self.refresh(&row.sha, now);
     }

@@ -35,6 +35,7 @@ pub(super) struct Memory {
 pub(super) fn check(world: &mut World) -> Result<(), String> {
     deliveries(world)?;
     jobs_go_forward(world)?;
+    groups(world)?;
     runs(world)?;
     attempts(world)?;
     outbox(world)?;
@@ -75,12 +76,13 @@ fn jobs_go_forward(world: &mut World) -> Result<(), String> {
     for row in &world.db.jobs {
         let (attempt, rank) = match &row.job.state {
             JobState::Waiting => (0, 0),
-            JobState::Queued { attempt } => (attempt.0, 1),
-            JobState::Running { attempt, stopping: None } => (attempt.0, 2),
-            JobState::Running { attempt, stopping: Some(_) } => (attempt.0, 3),
-            JobState::Calling { stopping: None } => (0, 2),
-            JobState::Calling { stopping: Some(_) } => (0, 3),
-            JobState::Finished { .. } => (u32::MAX, 4),
+            JobState::Pending { .. } => (0, 1),
+            JobState::Queued { attempt } => (attempt.0, 2),
+            JobState::Running { attempt, stopping: None } => (attempt.0, 3),
+            JobState::Running { attempt, stopping: Some(_) } => (attempt.0, 4),
+            JobState::Calling { stopping: None } => (0, 3),
+            JobState::Calling { stopping: Some(_) } => (0, 4),
+            JobState::Finished { .. } => (u32::MAX, 5),
         };
         now.insert(row.id, (attempt, rank, row.job.state.conclusion()));
     }
@@ -94,6 +96,30 @@ fn jobs_go_forward(world: &mut World) -> Result<(), String> {
         })?;
     }
     world.memory.jobs = now;
+    Ok(())
+}
+
+/// Of a concurrency group one run or job goes on.
+fn groups(world: &World) -> Result<(), String> {
+    let mut going: BTreeMap<&str, String> = BTreeMap::new();
+    let mut goes_on = |group, who: String| match going.insert(group, who.clone()) {
+        Some(other) => Err(format!("of group `{group}` both {other} and {who} go on")),
+        None => Ok(()),
+    };
+    for run in world.db.runs.iter().filter(|run| run.conclusion.is_none()) {
+        if let Some(group) = run.group.as_deref().filter(|_| !run.held) {
+            goes_on(group, format!("run {}", run.number))?;
+        }
+        for row in world.db.jobs_of(run.number) {
+            let is_on = matches!(
+                row.job.state,
+                JobState::Queued { .. } | JobState::Running { .. } | JobState::Calling { .. }
+            );
+            if let Some(claim) = row.job.claim.as_ref().filter(|_| is_on) {
+                goes_on(&claim.group.name, format!("job {} of run {}", row.id, run.number))?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -17,6 +17,8 @@ pub enum Mutant {
     LatePushEndsNewer,
     /// A run whose turn it is in its group does not always get it.
     LosesTurn,
+    /// A job goes on before its turn has come in its group.
+    SkipsQueue,
     /// A job that is tried again has the same attempt number.
     ReusesAttempt,
     /// A supervisor is started before that is stored.
@@ -45,7 +47,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AnswersBeforeStoring,
         Self::ProcessesTwice,
         Self::RevivesOldHead,
@@ -53,6 +55,7 @@ impl Mutant {
         Self::ApprovesAllHeads,
         Self::LatePushEndsNewer,
         Self::LosesTurn,
+        Self::SkipsQueue,
         Self::ReusesAttempt,
         Self::StartsBeforeStoring,
         Self::RetriesForEver,

@@ -16,14 +16,14 @@ use super::forge::Shown;
 use super::machine::Record;
 use super::mutant::Mutant;
 use crate::change::{Change, is_late_push};
-use crate::concurrency::{group_of, turns};
+use crate::concurrency::{Claimant, group_of, turns};
 use crate::id::{Attempt, Sha};
 use crate::outbox::{Answer, BETWEEN_WRITES_MS, LONGEST_WAIT_MS, NEVER, Quiet, sequel};
 use crate::outcome::{Outcome, UNWANTED};
 use crate::run::{
     Conclusion, Ground, Job, JobState, Reason, Report as JobReport, Run, fairest, moved,
 };
-use crate::trust::{Standing, Trust, admit, approval};
+use crate::trust::{Protection, Standing, Trust, admit, approval};
 
 /// How many jobs run at once.
 pub(super) const JOBS: usize = 3;
@@ -32,7 +32,7 @@ const EVENT_WAIT_MS: i64 = 1_000;
 const LONGEST_EVENT_WAIT_MS: i64 = 600_000;
 
 /// The workflow files that commits have, from simple to refused; the last has none.
-const WORKFLOWS: [&str; 10] = [
+const WORKFLOWS: [&str; 12] = [
     "on: [push, pull_request]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n",
     "on: [push, pull_request]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n  b: {runs-on: x, needs: a, steps: [{run: b}]}\n  c: {runs-on: x, strategy: {matrix: {n: [1, 2]}}, steps: [{run: c}]}\n",
     "on: [push, pull_request]\nconcurrency: {group: deploy, cancel-in-progress: true}\njobs:\n  deploy: {runs-on: x, steps: [{run: a}]}\n",
@@ -40,6 +40,8 @@ const WORKFLOWS: [&str; 10] = [
     "on: {push: {}, pull_request: {types: [opened, synchronize, reopened, ready_for_review]}}\njobs:\n  named: {name: \"on ${{ github.event.action }}\", runs-on: x, steps: [{run: a}]}\n  same: {name: twice, runs-on: x, steps: [{run: a}]}\n  other: {name: twice, runs-on: x, steps: [{run: a}]}\n",
     "on: [push, pull_request]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n  call: {needs: a, strategy: {matrix: {n: [1, 2]}}, uses: ./.github/workflows/called.yml}\n  b: {needs: call, runs-on: x, steps: [{run: b}]}\n",
     "on: [push, pull_request]\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n  legs: {needs: a, runs-on: x, strategy: {max-parallel: 1, matrix: {n: \"${{ fromJSON(needs.a.outputs.list || '[1, 2]') }}\"}}, steps: [{run: b}]}\n  last: {needs: legs, if: always(), uses: ./.github/workflows/called.yml}\n",
+    "on: [push, pull_request]\njobs:\n  a: {runs-on: x, concurrency: Deploy, strategy: {matrix: {n: [1, 2, 3]}, fail-fast: false}, steps: [{run: a}]}\n  call: {needs: a, if: always(), concurrency: {group: called, cancel-in-progress: true}, uses: ./.github/workflows/called.yml}\n",
+    "on: [push, pull_request]\nconcurrency: called\njobs:\n  a: {runs-on: x, concurrency: {group: deploy, queue: max}, strategy: {matrix: {n: [1, 2, 3]}}, steps: [{run: a}]}\n  itself: {runs-on: x, concurrency: called, steps: [{run: a}]}\n",
     "on: pull_request\njobs:\n  a: {runs-on: x, steps: [{run: a}]}\n",
     "on: push\njobs:\n  a: {runs-on: x, services: {}, steps: []}\n",
     "",
@@ -207,7 +209,9 @@ impl World {
             Change::Push { .. } | Change::Delete { .. } => None,
         };
         let approved = self.is_approved(&event.change);
-        let standing = Standing { known: known.as_ref(), approved, cageless: None };
+        let protection = Protection::Branch("main".to_owned());
+        let (known, protection) = (known.as_ref(), &protection);
+        let standing = Standing { known, approved, cageless: None, protection };
         let trust = match admit(&event.change, standing) {
             Ok(trust) => trust,
             Err(outcome) => return Ok(nothing(outcome)),
@@ -279,7 +283,7 @@ impl World {
         let contexts = contexts(Some(&event.change));
         let planned = plan(root, &contexts).unwrap_or_default();
         let group = group_of(&event.change, &format!("workflow {number}"), root, &contexts);
-        let group = group.ok().flatten().map(|group| (group.name, group.cancel_in_progress));
+        let group = group.ok().flatten();
         let run = NewRun { workflow: number, trust, group, late, run: Run::new(&planned) };
         Decision { outcome: Outcome::Accepted, refused: Vec::new(), run: Some(run) }
     }
@@ -333,16 +337,11 @@ impl World {
     fn follow_orders(&mut self) -> Result<(), Stop> {
         let open: Vec<_> =
             self.db.runs.iter().filter(|run| run.conclusion.is_none()).cloned().collect();
-        let members = open.iter().filter_map(|run| Some((run.group.clone()?, self.db.member(run))));
-        for number in turns(members) {
-            if self.is(Mutant::LosesTurn) && number % 2 == 0 {
+        for who in turns(self.db.members()) {
+            if self.is(Mutant::LosesTurn) && who.run % 2 == 0 {
                 continue;
             }
-            self.write(|db, _| {
-                for run in db.runs.iter_mut().filter(|run| run.number == number) {
-                    run.held = false;
-                }
-            })?;
+            self.write(|db, _| db.release(who))?;
         }
         self.server()?.runs.retain(|number, _| open.iter().any(|run| run.number == *number));
         for order in open {
@@ -374,6 +373,21 @@ impl World {
                 && live.run.cancel.is_none()
             {
                 live.run.cancel.clone_from(&order.cancel);
+            }
+        }
+        let skips = self.is(Mutant::SkipsQueue);
+        for (_, member) in self.db.members() {
+            let Claimant { run, job: Some(place) } = member.who else { continue };
+            let superseded = self.db.superseded(run, place);
+            let Some(live) = self.server()?.runs.get_mut(&run) else { continue };
+            let Some(id) = live.jobs.get(place).copied() else { continue };
+            let ends = |reason: &Reason| !live.run.supersede(place, reason).is_empty();
+            if superseded.as_ref().is_some_and(ends) {
+                let moved = [(id, live.run.jobs[place].clone())];
+                let done = self.write(|db, now| db.save_moves(run, &moved, None, None, now));
+                self.or_forget(run, done)?;
+            } else if superseded.is_none() && (!member.held || skips) {
+                live.run.admit(place);
             }
         }
         Ok(())

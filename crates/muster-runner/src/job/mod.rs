@@ -224,6 +224,9 @@ impl<'a> RunningJob<'a> {
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
         job.say(0, &format!("{ISOLATION}{}", job.ground.description));
         job.say(0, &format!("Workspace: {}", job.ground.places.workspace.display()));
+        for note in &spec.notes {
+            job.say(0, note);
+        }
         if let Err(error) = job.tell_environment(false) {
             return Err(job.log.masked(&format!("`environment`: {error}")));
         }
@@ -556,14 +559,11 @@ impl<'a> RunningJob<'a> {
 
     /// Tells to which environment the job deploys; where that can be seen, once it is over.
     fn tell_environment(&mut self, is_over: bool) -> Result<(), EvalError> {
-        let Some(environment) = &self.definition.environment else { return Ok(()) };
-        let name = environment.name.text(self.contexts.view())?;
-        let url = environment.url.as_ref().filter(|_| is_over);
-        let url = url.map(|url| url.text(self.contexts.view())).transpose()?;
-        if !name.is_empty() {
-            let url = url.filter(|url| !url.is_empty());
-            self.log.step(StepEvent::Environment { name, url });
-        }
+        let Some(name) = self.spec.deploys_to.clone() else { return Ok(()) };
+        let url = self.definition.environment.as_ref().and_then(|to| to.url.as_ref());
+        let url = url.filter(|_| is_over).map(|url| url.text(self.contexts.view())).transpose()?;
+        let url = url.filter(|url| !url.is_empty());
+        self.log.step(StepEvent::Environment { name, url });
         Ok(())
     }
 

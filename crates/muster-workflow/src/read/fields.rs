@@ -7,7 +7,7 @@ use crate::keys;
 use crate::permissions::{Level, Permissions};
 use crate::template::{Condition, Template};
 use crate::token::{Kind, Token};
-use crate::workflow::{Argument, Concurrency, Defaults, Env, Setting};
+use crate::workflow::{Argument, Concurrency, Defaults, Env, Queue, Setting};
 
 /// GitHub's bound on the name of a concurrency group, in characters.
 const MAX_GROUP: usize = 400;
@@ -114,10 +114,13 @@ impl Reader {
             let message = format!("the name of the group has more than {MAX_GROUP} characters");
             self.invalid(token.span, message);
         }
-        Some(Concurrency {
-            group: template(group)?,
-            cancel_in_progress: cancel.map_or(Setting::Fixed(false), flag),
-        })
+        let cancel_in_progress = cancel.map_or(Setting::Fixed(false), flag);
+        let queue = if is_mapping { token.get(keys::QUEUE) } else { None };
+        let queue = match queue.and_then(Token::text) {
+            Some("max") => Queue::Max,
+            _ => Queue::Single,
+        };
+        Some(Concurrency { group: template(group)?, cancel_in_progress, queue })
     }
 
     /// Checks an id: `[A-Za-z_][A-Za-z0-9_-]*`, not starting with `__`, fewer than 100 characters.

@@ -100,9 +100,7 @@ jobs:
     env: {"${{ github.ref_name }}": 1}
     steps: [{uses: actions/checkout@v4, with: "${{ fromJSON('{}') }}"}]
 "#), @"
-    ci.yml:3:25: key `queue` of `concurrency` is not supported yet
     ci.yml:6:14: `runs-on` with a group is not supported yet
-    ci.yml:8:5: key `concurrency` of a job is not supported yet
     ci.yml:10:5: key `container` of a job is not supported yet
     ci.yml:11:5: key `services` of a job is not supported yet
     ci.yml:19:9: key `background` of a step is not supported yet

@@ -50,7 +50,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         copied => drop(copied.context("cannot copy the known hosts")?),
     }
-    print("Mirrors are fetched again; secrets that muster.toml names are not in it.");
+    let key = config.secrets_key_file.unwrap_or_else(|| config.data.join("secrets-key"));
+    print("Mirrors are fetched again; what muster.toml names is not in it.");
+    if key.exists() {
+        // Who has the backup alone reads no secret.
+        let why =
+            "is not in it: keep a copy of it somewhere else, for without it no secret can be read";
+        print(format!("The key of the secrets, {}, {why}.", key.display()));
+    }
     Ok(GREEN)
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod conformance;
 mod demo;
 mod doctor;
+mod env_file;
 mod eval;
 mod filter;
 mod hash_files;
@@ -16,6 +17,7 @@ mod repo;
 mod restore;
 mod run;
 mod runs;
+mod secrets;
 mod serve;
 mod service;
 mod stdio;
@@ -79,6 +81,10 @@ enum Command {
     Adopt(runs::AdoptArguments),
     /// Say why a run or a commit stands where it stands.
     Why(runs::WhyArguments),
+    /// Keep secrets for jobs on the server.
+    Secrets(secrets::SecretsArguments),
+    /// Keep variables for jobs on the server.
+    Vars(secrets::VarsArguments),
     /// Copy the database and the logs, while the server runs.
     Backup(backup::Arguments),
     /// Put a backup in the place of what is there, while no server runs.
@@ -129,6 +135,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Approve(arguments) => runs::approve(&arguments),
         Command::Adopt(arguments) => runs::adopt(&arguments),
         Command::Why(arguments) => runs::why(&arguments),
+        Command::Secrets(arguments) => secrets::secrets(&arguments),
+        Command::Vars(arguments) => secrets::vars(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Restore(arguments) => restore::run(&arguments),
         Command::Torture(arguments) => torture::run(&arguments),

@@ -1,5 +1,6 @@
 //! `muster repo`: which repositories the server watches.
 
+use reqwest::Method;
 use serde_json::json;
 
 use super::client::{Client, ServerArguments};
@@ -26,6 +27,18 @@ enum Command {
         #[arg(long, requires = "location")]
         deploy_key: bool,
     },
+    /// Say which branches and tags are protected: runs of pushes to them get the secrets with `--trust protected`.
+    Protect {
+        /// The repository's name.
+        name: String,
+        /// Filter patterns, of branches or, where they begin with `refs/`, of whole refs, such as `main`, `release/*` or
+        /// `refs/tags/v*`. Nothing else is protected then.
+        #[arg(required_unless_present = "default")]
+        patterns: Vec<String>,
+        /// The default branch alone, as it is where nobody has said anything.
+        #[arg(long, conflicts_with = "patterns")]
+        default: bool,
+    },
     /// List the repositories.
     List,
     /// Stop watching a repository, and forget its runs.
@@ -50,6 +63,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
                 client.post("/api/v1/repositories", &body).await?;
                 let place = location.unwrap_or_else(|| "GitHub".to_owned());
                 print(format!("watching {name} at {place}"));
+            }
+            Command::Protect { name, patterns, default } => {
+                let body = json!({ "patterns": (!default).then_some(patterns) });
+                let path = format!("/api/v1/protection/{name}");
+                client.send(Method::PUT, &path, Some(&body)).await?;
+                let what =
+                    if *default { "its default branch".to_owned() } else { patterns.join(" ") };
+                print(format!("protected in {name}: {what}"));
             }
             Command::List => {
                 let answer = client.get("/api/v1/repositories").await?;

@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use futures_util::stream::unfold;
 use muster_core::id::Sha;
 use muster_core::run::Reason;
+use muster_core::trust::Protection;
 use muster_sys::{clock, files};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,6 +45,7 @@ pub(super) async fn repositories(
                 "location": repository.shown_location(),
                 "kind": repository.kind(),
                 "default_branch": repository.default_branch,
+                "protected": repository.protected_patterns(),
                 "seen_at": repository.seen_at,
                 "problem": repository.problem,
             })
@@ -163,6 +165,34 @@ pub(super) async fn adopt(
 ) -> Result<Json<Value>, Problem> {
     if shared.store.adopt_repository(name.clone()).await? {
         Ok(Json(json!({ "name": name })))
+    } else {
+        Err(Problem::not_found(format!("repository `{name}`")))
+    }
+}
+
+/// Which branches and tags of a repository are protected.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Protect {
+    /// Filter patterns; without any its default branch is protected.
+    patterns: Option<Vec<String>>,
+}
+
+/// `PUT /api/v1/protection/NAME`
+pub(super) async fn protect(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    Json(Protect { patterns }): Json<Protect>,
+) -> Result<StatusCode, Problem> {
+    if let Some(patterns) = &patterns {
+        let bad = |why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why);
+        if patterns.iter().any(|pattern| pattern.contains('\n')) {
+            return Err(bad("a pattern is one line".to_owned()));
+        }
+        Protection::read(patterns.iter().map(String::as_str)).map_err(bad)?;
+    }
+    if shared.store.protect(name.clone(), patterns).await? {
+        Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Problem::not_found(format!("repository `{name}`")))
     }

@@ -34,9 +34,30 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let credentials = credentials(&shared, request.headers()).await?;
+    let public = shared.config.public_read;
+    admit(&shared, &caller, public, request, next).await
+}
+
+/// As [`guard`], for what `public_read` does not open.
+pub(super) async fn guard_from_readers(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    admit(&shared, &caller, false, request, next).await
+}
+
+async fn admit(
+    shared: &Shared,
+    caller: &Caller,
+    public: bool,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let credentials = credentials(shared, request.headers()).await?;
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let public = reads && shared.config.public_read;
+    let public = reads && public;
     if credentials == Credentials::None && !public {
         let wants_page = !request.uri().path().starts_with("/api/");
         if wants_page && reads {
@@ -47,7 +68,7 @@ pub(super) async fn guard(
     // A browser sends its cookie along from any page; it cannot lie about which page that was.
     if !reads
         && credentials != Credentials::Bearer
-        && !same_origin(&shared, &caller, request.headers())
+        && !same_origin(shared, caller, request.headers())
     {
         return Err(Problem::new(StatusCode::FORBIDDEN, "this came from a page of another site"));
     }

@@ -12,6 +12,7 @@ mod health;
 mod hooks;
 mod live;
 mod pages;
+mod secrets;
 mod tls;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 
 use crate::loops::Shared;
 
@@ -58,11 +59,24 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/commits/{sha}", get(api::commit))
         .route("/api/v1/commits/{sha}/approve", post(api::approve))
         .route("/api/v1/adopt/{*name}", post(api::adopt))
+        .route("/api/v1/protection/{*name}", put(api::protect))
         .route("/api/v1/jobs/{number}/log", get(api::log))
         .route("/api/v1/jobs/{number}/live", get(live::live))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::guard));
+    let never_public = Router::new()
+        .route(
+            "/api/v1/secrets",
+            get(secrets::secrets).put(secrets::set_secret).delete(secrets::remove_secret),
+        )
+        .route(
+            "/api/v1/variables",
+            get(secrets::variables).put(secrets::set_variable).delete(secrets::remove_variable),
+        )
+        .layer(DefaultBodyLimit::max(secrets::MAX_BODY))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::guard_from_readers));
     Router::new()
         .merge(closed)
+        .merge(never_public)
         .route("/login", get(auth::login_page).post(auth::login))
         .route("/webhooks/github", post(hooks::github))
         .route("/event_handler", post(hooks::github))

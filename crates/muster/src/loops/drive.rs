@@ -10,19 +10,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use muster_core::concurrency::turns;
-use muster_core::id::Attempt;
+use muster_core::id::{Attempt, RepoId};
 use muster_core::labels::Labels;
 use muster_core::run::{Conclusion, Ground, JobState, Reason, Report, fairest, moved};
 use muster_runner::spec::{JobConclusion, JobResult};
 use muster_sys::clock;
 use muster_workflow::{Workflows, read};
 
-use super::start::{self, Start};
+use super::start::{self, Kept, Start};
 use super::supervisor::Supervisor;
 use super::{Shared, Step};
 use crate::called;
 use crate::data::NO_ROOM;
 use crate::machine;
+use crate::store::claims::Claim;
 use crate::store::jobs::{Moved, Taken};
 use crate::store::new_id;
 use crate::store::runs::{ActiveRun, Order};
@@ -58,12 +59,8 @@ impl Drive {
 
     /// Takes up runs that are new, that were asked to end, or that have a new attempt.
     async fn follow_orders(&mut self) -> anyhow::Result<()> {
+        let claims = self.give_turns().await?;
         let orders = self.shared.store.orders().await?;
-        for run in turns(orders.iter().filter_map(Order::membership)) {
-            self.shared.store.release_run(run).await?;
-            // The release is seen with the next orders.
-            self.shared.wake.drive.notify_one();
-        }
         // A run that was removed with its repository has no orders any more.
         self.runs.retain(|id, _| orders.iter().any(|order| order.id == *id));
         for supervisor in &mut self.supervisors {
@@ -83,7 +80,42 @@ impl Drive {
                 );
             }
         }
+        self.tell_turns(claims).await;
         Ok(())
+    }
+
+    /// Gives their turns to those who have them in their concurrency groups.
+    async fn give_turns(&self) -> anyhow::Result<Vec<Claim>> {
+        let store = &self.shared.store;
+        let claims = store.claims().await?;
+        let turns = turns(claims.iter().map(|claim| (&claim.group, claim.member)));
+        for who in &turns {
+            if let Some(claim) = claims.iter().find(|claim| claim.member.who == *who) {
+                store.give_turn(RepoId::new(claim.group.0.as_str()), *who).await?;
+            }
+        }
+        if turns.is_empty() { Ok(claims) } else { Ok(store.claims().await?) }
+    }
+
+    /// Tells the runs that were taken up what was decided of their jobs in concurrency groups.
+    async fn tell_turns(&mut self, claims: Vec<Claim>) {
+        for claim in claims {
+            let Some(place) = claim.member.who.job else { continue };
+            let Some(live) = self.runs.get_mut(&claim.run_id) else { continue };
+            match &claim.cancel {
+                Some(reason) => {
+                    let effects = live.active.run.supersede(place, reason);
+                    let moved: Vec<usize> = moved(&effects).into_iter().collect();
+                    if !moved.is_empty()
+                        && let Err(error) = self.save(&claim.run_id, &moved, None, Vec::new()).await
+                    {
+                        self.forget(&claim.run_id, &error);
+                    }
+                }
+                None if !claim.member.held => live.active.run.admit(place),
+                None => {}
+            }
+        }
     }
 
     async fn take_up(&mut self, order: &Order) -> anyhow::Result<()> {
@@ -268,10 +300,13 @@ impl Drive {
         }
         let concluded = live.active.run.concluded;
         let moved: Vec<usize> = moved.into_iter().collect();
+        let is_in_group = moved.iter().any(|place| live.active.run.jobs[*place].claim.is_some());
         self.save(run_id, &moved, concluded, taken).await?;
         if concluded.is_some() {
             self.runs.remove(run_id);
-            // Another run of its concurrency group may have waited for this.
+        }
+        if concluded.is_some() || is_in_group {
+            // Another of its concurrency group may have waited for this, or it for another.
             self.shared.wake.drive.notify_one();
         }
         Ok(())
@@ -345,7 +380,9 @@ impl Drive {
         let pinned = self.shared.store.actions_of(run_id).await?;
         let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
         let Live { active, workflows } = live;
-        let prepared = Start::prepare(&self.shared, active, workflows, place, &self.labels, pinned);
+        let kept = Kept::of(&self.shared.store, &active.repository).await?;
+        let prepared =
+            Start::prepare(&self.shared, active, workflows, place, &self.labels, pinned, &kept);
         let job = &mut live.active.run.jobs[place];
         let JobState::Queued { attempt } = job.state else { return Ok(()) };
         match prepared {

@@ -34,6 +34,7 @@ use crate::data::Data;
 use crate::forge::GitHub;
 use crate::git::Remote;
 use crate::notices::Channels;
+use crate::secrets::Vault;
 use crate::services::Services;
 use crate::store::Store;
 use crate::store::repositories::Repository;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) data: Data,
     pub(crate) config: Config,
     pub(crate) github: Option<GitHub>,
+    /// What seals and opens secrets.
+    pub(crate) vault: Vault,
     /// What actions use.
     pub(crate) services: Arc<Services>,
     /// Who is told when the verdict on a default branch changes.

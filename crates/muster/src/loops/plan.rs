@@ -11,7 +11,7 @@ use muster_core::id::Sha;
 use muster_core::outcome::{Outcome, UNWANTED};
 use muster_core::pull::Known;
 use muster_core::run::{Reason, Run};
-use muster_core::trust::{Standing, Trust, admit, approval};
+use muster_core::trust::{Protection, Standing, Trust, admit, approval};
 use muster_forge::github::Payload;
 use muster_sys::clock;
 use muster_workflow::expr::Contexts;
@@ -26,9 +26,11 @@ use super::lanes::Lanes;
 use super::{AFTER_FAILURE, Shared, Step};
 use crate::called::{gather, plan_all};
 use crate::git::{Actions, GitError, Merge, Mirror, Remote};
+use crate::secrets::chosen;
 use crate::store::events::{Decision, FileVerdict, LONGEST_WAIT_MS, PendingEvent};
 use crate::store::repositories::Repository;
 use crate::store::runs::NewRun;
+use crate::store::secrets::Kind;
 
 /// How many events are taken at once, and how many workflow files one commit may have.
 const EVENTS: i64 = 32;
@@ -111,7 +113,8 @@ impl Planner {
             }
             Change::Push { .. } | Change::Delete { .. } => None,
         };
-        let trust = match self.trust(event, known.as_ref()).await? {
+        let protection = repository.protection()?;
+        let trust = match self.trust(event, known.as_ref(), &protection).await? {
             Ok(trust) => trust,
             Err(outcome) => return Ok(Some(Decision::nothing(outcome))),
         };
@@ -217,6 +220,7 @@ impl Planner {
         &self,
         event: &PendingEvent,
         known: Option<&Known>,
+        protection: &Protection,
     ) -> anyhow::Result<Result<Trust, Outcome>> {
         let approved = match &event.change {
             Change::PullRequest(pull) => {
@@ -226,7 +230,7 @@ impl Planner {
         };
         let cageless = self.shared.cageless.as_deref();
         let cageless = cageless.filter(|_| !self.shared.config.approved_without_sandbox);
-        Ok(admit(&event.change, Standing { known, approved, cageless }))
+        Ok(admit(&event.change, Standing { known, approved, cageless, protection }))
     }
 
     /// Brings the commit here and looks at it.
@@ -253,11 +257,15 @@ impl Planner {
             Some(body) => Some(Payload::find(&body.content_type, &body.bytes()?)?.value()?),
             None => None,
         };
+        let vars = self.shared.store.values_for(Kind::Variable, &event.repository).await?;
+        let vars = chosen(&vars, trust, None).into_iter();
+        let vars = vars.map(|var| (var.place.entry.name.clone(), Json::from(var.value.as_str())));
+        let vars = Json::Object(vars.collect());
         let mut files = Vec::new();
         let mut runs = Vec::new();
         let mut called = 0;
         let found = std::mem::take(&mut subject.files);
-        let about = About { event, repository, trust, subject, late, payload };
+        let about = About { event, repository, trust, subject, late, payload, vars };
         for (path, text) in found {
             let (outcome, reason) = match self.judge_file(&about, &trigger, &path, text).await? {
                 Judged::Ran(run) => {
@@ -332,12 +340,14 @@ impl Planner {
             payload: about.payload.clone(),
             workflow: &name,
             workflow_path: path,
+            protected: about.trust == Trust::Protected,
             run_id: numbers.number,
             run_number: numbers.run_number,
         };
         let github = github_context(&event.change, &facts);
         let mut contexts = Contexts::new();
         contexts.set("github", &github);
+        contexts.set("vars", &about.vars);
         let jobs = match plan_all(&workflows, &contexts) {
             Ok(jobs) => jobs,
             Err(problems) => return Ok(first(&problems)),
@@ -361,6 +371,7 @@ impl Planner {
             source: text,
             called: workflows.texts().map(|(n, t)| (n.to_owned(), t.to_owned())).collect(),
             github,
+            vars: about.vars.clone(),
             event_name: event.change.event_name(),
             git_ref: event.change.full_ref(),
             sha: event.change.sha().unwrap_or(&subject.tested).clone(),
@@ -434,6 +445,8 @@ struct About<'a> {
     /// Whether its branch had moved on before it was heard of.
     late: bool,
     payload: Option<Json>,
+    /// The context `vars`.
+    vars: Json,
 }
 
 enum Judged {

@@ -8,6 +8,7 @@ use std::process::Child;
 
 use anyhow::Context as _;
 use muster_core::cache::scopes;
+use muster_core::id::RepoId;
 use muster_core::labels::Labels;
 use muster_core::run::{Assignment, Ground, JobState, Reason};
 use muster_core::trust::Trust;
@@ -17,13 +18,19 @@ use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_workflow::Workflows;
 use muster_workflow::expr::Value;
 use rustix::fs::{FileType, FlockOperation, Mode, flock, mknodat};
+use rustix::pipe::fcntl_setpipe_size;
 
 use super::Shared;
 use crate::config::IsolationConfig;
 use crate::machine::{self, Host};
+use crate::secrets::{chosen, not_given};
 use crate::services::Bearer;
 use crate::store::runs::ActiveRun;
+use crate::store::secrets::{Kind, Stored};
+use crate::store::{Store, StoreError};
 
+/// The bytes that a pipe of orders holds at least.
+const PIPE: usize = 64 << 10;
 /// The variable by which the processes of a job are found, as GitHub's runner has it.
 pub(super) const TRACKING_VARIABLE: &str = "RUNNER_TRACKING_ID";
 
@@ -33,6 +40,22 @@ pub(super) struct Start {
     pub(super) continue_on_error: bool,
     attempt: i64,
     spec: JobSpec,
+}
+
+/// What people keep for the jobs of a repository.
+pub(super) struct Kept {
+    secrets: Vec<Stored>,
+    variables: Vec<Stored>,
+}
+
+impl Kept {
+    /// Looks it up.
+    pub(super) async fn of(store: &Store, repository: &RepoId) -> Result<Self, StoreError> {
+        Ok(Self {
+            secrets: store.values_for(Kind::Secret, repository).await?,
+            variables: store.values_for(Kind::Variable, repository).await?,
+        })
+    }
 }
 
 /// Returns the mark of an attempt's processes.
@@ -58,6 +81,7 @@ impl Start {
         place: usize,
         labels: &Labels,
         pinned: Vec<(String, String)>,
+        kept: &Kept,
     ) -> Result<Self, Reason> {
         let job = &active.run.jobs[place];
         let JobState::Queued { attempt } = job.state else {
@@ -65,8 +89,10 @@ impl Start {
         };
         labels.serve(&job.labels)?;
         let ground = Ground { workflows, contexts: &active.contexts() };
-        let Assignment { file, contexts, continue_on_error, .. } =
+        let Assignment { file, contexts, continue_on_error, environment: deploys_to, .. } =
             active.run.assignment(place, ground)?;
+        let Given { secrets, notes } =
+            secrets(shared, active, ground, place, kept, deploys_to.as_deref())?;
         let context = |name: &str| contexts.get(name).unwrap_or(&Value::Null).to_json();
         let called = workflows.text(&file).map(|text| (text.to_owned(), file.clone()));
         let (workflow, workflow_path) =
@@ -79,6 +105,15 @@ impl Start {
         };
         let mut github = active.github.clone();
         github["run_attempt"] = active.attempt.to_string().into();
+        if !secrets.is_empty() {
+            github["secret_source"] = "Actions".into();
+        }
+        let mut vars = context("vars");
+        if let Some(name) = &deploys_to {
+            for var in chosen(&kept.variables, active.trust, Some(name)) {
+                vars[var.place.entry.name.as_str()] = var.value.as_str().into();
+            }
+        }
         let mut environment = machine::servers_environment(&folder.join("home"));
         environment.push((TRACKING_VARIABLE.to_owned(), tracking_id(&job_id, attempt)));
         let isolation = isolation(shared, active.trust, &job_id, attempt);
@@ -95,9 +130,11 @@ impl Start {
             matrix: context("matrix"),
             strategy: context("strategy"),
             needs: context("needs"),
-            vars: context("vars"),
+            vars,
             inputs: context("inputs"),
-            private: Private { secrets: Secrets::default(), services },
+            private: Private { secrets: Secrets(secrets), services },
+            deploys_to,
+            notes,
             environment,
             env: Vec::new(),
             actions: shared.config.actions.source(shared.data.actions(), pinned),
@@ -139,7 +176,12 @@ impl Start {
         let nudge = shared.data.nudges().join(format!("job-{}", self.job_id));
         let mut control = control(folder).context("cannot make the job's control pipe")?;
         let private = serde_json::to_string(&self.spec.private)?;
-        control.write_all(format!("secrets {private}\n").as_bytes())?;
+        let order = format!("secrets {private}\n");
+        // Nobody reads yet: what the pipe does not hold would be waited for.
+        let room =
+            fcntl_setpipe_size(&control, order.len().max(PIPE)).context("too many secrets")?;
+        anyhow::ensure!(order.len() <= room, "its secrets have more than {room} bytes");
+        control.write_all(order.as_bytes())?;
         let child = Program::new(OWN_PROGRAM)
             .arg("supervise")
             .arg("--nudge")
@@ -149,6 +191,66 @@ impl Start {
         let spool = open_log(&log)?;
         Ok((child, spool))
     }
+}
+
+/// The secrets that a job gets, and what its log says of them.
+struct Given {
+    secrets: Vec<(String, String)>,
+    notes: Vec<String>,
+}
+
+/// Opens the secrets that a job gets.
+fn secrets(
+    shared: &Shared,
+    active: &ActiveRun,
+    ground: Ground<'_>,
+    place: usize,
+    kept: &Kept,
+    environment: Option<&str>,
+) -> Result<Given, Reason> {
+    let (stored, trust) = (&kept.secrets, active.trust);
+    let mut notes = Vec::new();
+    if active.shadow {
+        if !stored.is_empty() {
+            notes.push(
+                "Secrets: none while the repository is in shadow, which `muster adopt` ends"
+                    .to_owned(),
+            );
+        }
+        return Ok(Given { secrets: Vec::new(), notes });
+    }
+    let open = |stored: &Stored| {
+        let name = &stored.place.entry.name;
+        let opened = shared.vault.open(&stored.place.seal(), &stored.value);
+        let opened =
+            opened.map_err(|error| Reason::new("secrets", format!("secret {name}: {error}")));
+        Ok((name.clone(), opened?))
+    };
+    let opened = |environment| -> Result<Vec<_>, Reason> {
+        chosen(stored, trust, environment).into_iter().map(open).collect()
+    };
+    // What its caller does not give on it does not have, but for those of its own environment.
+    let mut secrets = active.run.secrets(place, ground, &opened(None)?)?;
+    if environment.is_some() {
+        for (name, value) in opened(environment)? {
+            secrets.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
+            secrets.push((name, value));
+        }
+    }
+    if !secrets.is_empty() {
+        let names: Vec<&str> = secrets.iter().map(|(name, _)| name.as_str()).collect();
+        notes.push(format!("Secrets: {}", names.join(", ")));
+    }
+    // Strangers need not know what there would be.
+    let withheld = not_given(stored, trust, environment);
+    if trust >= Trust::Member && !withheld.is_empty() {
+        let trust = trust.as_str();
+        notes.push(format!(
+            "Secrets not given to a run of trust `{trust}`: {}",
+            withheld.join(", ")
+        ));
+    }
+    Ok(Given { secrets, notes })
 }
 
 /// Returns for whom a job speaks to the services for actions.

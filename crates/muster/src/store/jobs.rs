@@ -308,6 +308,7 @@ fn text(job: &Job) -> Result<String, StoreError> {
 fn status(job: &Job) -> &'static str {
     match job.state {
         JobState::Waiting => "waiting",
+        JobState::Pending { .. } => "pending",
         JobState::Queued { .. } => "queued",
         JobState::Running { .. } => "running",
         JobState::Calling { .. } => "calling",

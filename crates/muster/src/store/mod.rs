@@ -6,6 +6,7 @@
 mod alone;
 pub(crate) mod backlog;
 pub(crate) mod backup;
+pub(crate) mod claims;
 pub(crate) mod deliveries;
 mod door;
 pub(crate) mod events;
@@ -16,6 +17,7 @@ mod pull_requests;
 pub(crate) mod reports;
 pub(crate) mod repositories;
 pub(crate) mod runs;
+pub(crate) mod secrets;
 pub(crate) mod settings;
 
 use std::fs::{OpenOptions, Permissions};

@@ -2,6 +2,7 @@
 
 use muster_core::change::Change;
 use muster_core::id::{RepoId, Sha};
+use muster_core::trust::Protection;
 use sqlx::{AnyConnection, FromRow};
 
 use super::{Store, StoreError, events, new_id, next_number};
@@ -24,6 +25,7 @@ pub(crate) struct Repository {
     pub(crate) seen_at: Option<i64>,
     /// Why the last look at it failed.
     pub(crate) problem: Option<String>,
+    protection: Option<String>,
 }
 
 impl Repository {
@@ -45,6 +47,24 @@ impl Repository {
     /// Returns true when it lies at GitHub, and is heard of by webhooks.
     pub(crate) fn is_at_github(&self) -> bool {
         self.kind == "github"
+    }
+
+    /// Returns the patterns of branches and tags that are protected.
+    pub(crate) fn protected_patterns(&self) -> Vec<&str> {
+        match &self.protection {
+            Some(patterns) => patterns.lines().collect(),
+            None => vec![&self.default_branch],
+        }
+    }
+
+    /// Returns which branches and tags are protected.
+    pub(crate) fn protection(&self) -> Result<Protection, StoreError> {
+        match &self.protection {
+            Some(patterns) => {
+                Protection::read(patterns.lines()).map_err(StoreError::unreadable("protection"))
+            }
+            None => Ok(Protection::Branch(self.default_branch.clone())),
+        }
     }
 
     /// Returns true while another CI may publish the names of its jobs.
@@ -88,7 +108,8 @@ pub(super) async fn hold(db: &mut AnyConnection, ids: &[&str]) -> Result<(), Sto
     Ok(())
 }
 
-const COLUMNS: &str = "id, number, name, kind, location, adopted, default_branch, seen_at, problem";
+const COLUMNS: &str =
+    "id, number, name, kind, location, adopted, default_branch, seen_at, problem, protection";
 
 impl Store {
     /// Adds a repository; refuses a name that is taken.
@@ -241,6 +262,23 @@ impl Store {
             Box::pin(async move {
                 let query = sqlx::query("UPDATE repositories SET adopted = 1 WHERE name = $1");
                 Ok(query.bind(name).execute(db).await?.rows_affected() > 0)
+            })
+        })
+        .await
+    }
+
+    /// Says which branches and tags of a repository are protected, by patterns; without any its default branch is.
+    /// Returns false where there is no such repository.
+    pub(crate) async fn protect(
+        &self,
+        name: String,
+        patterns: Option<Vec<String>>,
+    ) -> Result<bool, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let query = sqlx::query("UPDATE repositories SET protection = $2 WHERE name = $1");
+                let query = query.bind(name).bind(patterns.map(|patterns| patterns.join("\n")));
+                Ok(query.execute(db).await?.rows_affected() > 0)
             })
         })
         .await

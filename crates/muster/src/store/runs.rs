@@ -1,15 +1,16 @@
 //! Runs, as they are made and as people look at them.
 
-use muster_core::concurrency::{Arrival, Group, Member, Newcomer, arrive};
+use muster_core::concurrency::{Arrival, Claimant, Group};
 use muster_core::id::{EventId, RepoId, RunId, Sha};
-use muster_core::run::{Conclusion, Reason, Run};
+use muster_core::run::{Conclusion, JobState, Reason, Run};
 use muster_core::trust::Trust;
 use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
+use muster_workflow::workflow::Queue;
 use serde_json::Value as Json;
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Page, Store, StoreError, jobs, new_id, next_number, reports};
+use super::{Page, Store, StoreError, claims, jobs, new_id, next_number, reports};
 
 /// The numbers of a run, which it has before it is made: its own file may ask for them.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub(crate) struct NewRun {
     /// The workflows that it calls: names and texts.
     pub(crate) called: Vec<(String, String)>,
     pub(crate) github: Json,
+    /// The context `vars`.
+    pub(crate) vars: Json,
     pub(crate) event_name: &'static str,
     pub(crate) git_ref: String,
     /// The commit that statuses are for.
@@ -66,6 +69,10 @@ pub(crate) struct ActiveRun {
     /// The workflows that it calls: names and texts.
     pub(crate) called: Vec<(String, String)>,
     pub(crate) github: Json,
+    /// The context `vars`: a run that is done again sees what it saw.
+    pub(crate) vars: Json,
+    /// Whether another CI may publish the names of its jobs.
+    pub(crate) shadow: bool,
     /// The ids of the jobs that are stored, by their places.
     pub(crate) job_ids: Vec<String>,
     pub(crate) run: Run,
@@ -76,6 +83,7 @@ impl ActiveRun {
     pub(crate) fn contexts(&self) -> Contexts {
         let mut contexts = Contexts::new();
         contexts.set("github", &self.github);
+        contexts.set("vars", &self.vars);
         contexts
     }
 }
@@ -85,22 +93,12 @@ impl ActiveRun {
 pub(crate) struct Order {
     pub(crate) id: String,
     pub(crate) attempt: i64,
-    pub(crate) number: i64,
-    repository_id: String,
-    concurrency_group: Option<String>,
     held: i64,
     cancel_code: Option<String>,
     cancel_text: Option<String>,
 }
 
 impl Order {
-    /// Returns the group in which it waits or runs, which is one of its repository, and what it is there.
-    pub(crate) fn membership(&self) -> Option<((&str, &str), Member)> {
-        let group = (self.repository_id.as_str(), self.concurrency_group.as_deref()?);
-        let cancelled = self.cancel_code.is_some();
-        Some((group, Member { run: self.number, held: self.is_held(), cancelled }))
-    }
-
     /// Returns true when the run waits for its turn.
     pub(crate) fn is_held(&self) -> bool {
         self.held != 0
@@ -147,6 +145,22 @@ impl RunRow {
     }
 }
 
+#[derive(FromRow)]
+struct ActiveRow {
+    repository_id: String,
+    number: i64,
+    attempt: i64,
+    sha: String,
+    tested_sha: String,
+    trust: String,
+    shadow: i64,
+    path: String,
+    source: String,
+    called: String,
+    github: String,
+    vars: String,
+}
+
 const COLUMNS: &str = "r.id, r.number, p.name AS repository, r.run_number, r.attempt, r.path, \
      r.workflow_name, r.title, r.event_name, r.ref, r.sha, r.tested_sha, r.base_sha, \
      r.pull_request, r.unserved, r.cancel_text, r.conclusion, r.created_at, r.concluded_at \
@@ -164,14 +178,12 @@ pub(super) async fn insert(
     now: i64,
 ) -> Result<(), StoreError> {
     let id = new_id();
-    let newcomer = |group: &Group| Newcomer {
-        run: new.numbers.number,
-        cancel_in_progress: group.cancel_in_progress,
-        late: new.late,
-    };
-    let arrival = match &new.concurrency {
-        Some(group) => join(db, repository, &group.name, newcomer(group)).await?,
-        None => Arrival { held: false, cancelled: None, cancels: Vec::new() },
+    let (arrival, turn) = match &new.concurrency {
+        Some(group) => {
+            let who = Claimant::run(new.numbers.number);
+            claims::join(db, repository, who, group, new.late).await?
+        }
+        None => (Arrival { held: false, cancelled: None, cancels: Vec::new() }, 0),
     };
     let (cancel_code, cancel_text) =
         arrival.cancelled.map(|reason| (reason.code, reason.text)).unzip();
@@ -183,9 +195,9 @@ pub(super) async fn insert(
         "INSERT INTO runs (id, number, repository_id, workflow_id, event_id, run_number, attempt, \
          path, workflow_name, title, source, github, event_name, ref, sha, unserved, created_at, \
          concurrency_group, held, tested_sha, pull_request, trust, shadow, base_sha, \
-         cancel_code, cancel_text, called) \
+         cancel_code, cancel_text, called, vars, turn) \
          VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-         $19, $20, $21, $22, $23, $24, $25, $26)",
+         $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)",
     )
     .bind(id.as_str())
     .bind(new.numbers.number)
@@ -213,6 +225,8 @@ pub(super) async fn insert(
     .bind(cancel_code)
     .bind(cancel_text)
     .bind(called)
+    .bind(new.vars.to_string())
+    .bind(turn)
     .execute(&mut *db)
     .await?;
     for (place, job) in new.run.jobs.iter().enumerate() {
@@ -225,58 +239,7 @@ fn stored_sha(text: &str) -> Result<Sha, StoreError> {
     Sha::parse(text).map_err(StoreError::unreadable("run"))
 }
 
-/// Brings a run to its group: ends those whose place it takes.
-async fn join(
-    db: &mut AnyConnection,
-    repository: &RepoId,
-    group: &str,
-    newcomer: Newcomer,
-) -> Result<Arrival, StoreError> {
-    let members: Vec<(i64, i64, Option<String>)> = sqlx::query_as(
-        "SELECT number, held, cancel_code FROM runs WHERE repository_id = $1 \
-         AND concurrency_group = $2 AND conclusion IS NULL AND number <> $3",
-    )
-    .bind(repository.as_str())
-    .bind(group)
-    .bind(newcomer.run)
-    .fetch_all(&mut *db)
-    .await?;
-    let member = |(run, held, cancel): (i64, i64, Option<String>)| Member {
-        run,
-        held: held != 0,
-        cancelled: cancel.is_some(),
-    };
-    let members: Vec<Member> = members.into_iter().map(member).collect();
-    let arrival = arrive(&members, newcomer);
-    for (run, reason) in &arrival.cancels {
-        sqlx::query(
-            "UPDATE runs SET cancel_code = $2, cancel_text = $3 \
-             WHERE number = $1 AND cancel_code IS NULL",
-        )
-        .bind(run)
-        .bind(reason.code.as_str())
-        .bind(reason.text.as_str())
-        .execute(&mut *db)
-        .await?;
-    }
-    Ok(arrival)
-}
-
 impl Store {
-    /// Gives a run its turn in its concurrency group.
-    pub(crate) async fn release_run(&self, number: i64) -> Result<(), StoreError> {
-        self.write(move |db| {
-            Box::pin(async move {
-                sqlx::query("UPDATE runs SET held = 0 WHERE number = $1")
-                    .bind(number)
-                    .execute(db)
-                    .await?;
-                Ok(())
-            })
-        })
-        .await
-    }
-
     /// Allots the numbers of the next run of a workflow file.
     pub(crate) async fn allot_run(
         &self,
@@ -309,7 +272,7 @@ impl Store {
     /// Returns what is asked of the runs that are not over.
     pub(crate) async fn orders(&self) -> Result<Vec<Order>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT id, attempt, number, repository_id, concurrency_group, held, cancel_code, cancel_text FROM runs \
+            "SELECT id, attempt, held, cancel_code, cancel_text FROM runs \
              WHERE conclusion IS NULL ORDER BY number",
         );
         Ok(query.fetch_all(self.reads()).await?)
@@ -317,31 +280,33 @@ impl Store {
 
     /// Returns an active run with its current jobs.
     pub(crate) async fn active_run(&self, id: &str) -> Result<Option<ActiveRun>, StoreError> {
-        type Row = (String, i64, i64, String, String, String, String, String, String, String);
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT repository_id, number, attempt, sha, tested_sha, trust, path, source, called, github \
-             FROM runs WHERE id = $1 AND conclusion IS NULL",
+        let row: Option<ActiveRow> = sqlx::query_as(
+            "SELECT repository_id, number, attempt, sha, tested_sha, trust, shadow, path, source, called, github, \
+             vars FROM runs WHERE id = $1 AND conclusion IS NULL",
         )
         .bind(id)
         .fetch_optional(self.reads())
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let (repository, number, attempt, sha, tested, trust, path, source, called, github) = row;
         let (job_ids, jobs) =
-            self.jobs_of(id, attempt).await?.into_iter().map(|row| (row.id, row.job)).unzip();
+            self.jobs_of(id, row.attempt).await?.into_iter().map(|row| (row.id, row.job)).unzip();
         Ok(Some(ActiveRun {
             id: RunId::new(id),
-            repository: RepoId::new(repository),
-            number,
-            attempt,
-            sha: stored_sha(&sha)?,
-            tested: stored_sha(&tested)?,
-            trust: serde_json::from_value(trust.into()).map_err(StoreError::unreadable("trust"))?,
-            path,
-            source,
-            called: serde_json::from_str(&called)
+            repository: RepoId::new(row.repository_id),
+            number: row.number,
+            attempt: row.attempt,
+            sha: stored_sha(&row.sha)?,
+            tested: stored_sha(&row.tested_sha)?,
+            trust: Trust::parse(&row.trust)
+                .ok_or(row.trust)
+                .map_err(StoreError::unreadable("trust"))?,
+            path: row.path,
+            source: row.source,
+            called: serde_json::from_str(&row.called)
                 .map_err(StoreError::unreadable("called workflows"))?,
-            github: serde_json::from_str(&github).map_err(StoreError::unreadable("context"))?,
+            github: serde_json::from_str(&row.github).map_err(StoreError::unreadable("context"))?,
+            vars: serde_json::from_str(&row.vars).map_err(StoreError::unreadable("variables"))?,
+            shadow: row.shadow != 0,
             job_ids,
             run: Run::of(jobs),
         }))
@@ -370,6 +335,9 @@ impl Store {
                         jobs::insert(db, &job, run, attempt, place, &moved, None).await?;
                     }
                     jobs::update(db, &job, &moved, now).await?;
+                    if let (JobState::Pending { .. }, Some(claim)) = (&moved.state, &moved.claim) {
+                        claims::seat(db, &repository, &job, &claim.group).await?;
+                    }
                 }
                 if let Some(conclusion) = conclusion {
                     sqlx::query("UPDATE runs SET conclusion = $2, concluded_at = $3 WHERE id = $1")
@@ -442,13 +410,15 @@ let row: Option<RerunRow> = sqlx::query_as(
                 let attempt = attempt + 1;
                 let repository = RepoId::new(repository);
                 // A re-run takes its turn like any other, and ends nobody that runs.
-                let held = match group {
+                let (held, turn) = match group {
                     Some(name) => {
-                        let run = number;
-                        let newcomer = Newcomer { run, cancel_in_progress: false, late: false };
-                        join(db, &repository, &name, newcomer).await?.held
+                        let (cancel_in_progress, queue) = (false, Queue::Single);
+                        let group = Group { name, cancel_in_progress, queue };
+                        let who = Claimant::run(number);
+                        let (arrival, turn) = claims::join(db, &repository, who, &group, false).await?;
+                        (arrival.held, turn)
                     }
-                    None => false,
+                    None => (false, 0),
                 };
                 for (place, (job, before)) in run.jobs.iter().zip(places).enumerate() {
                     let carried = job.state.conclusion().map(|_| &rows[before]);
@@ -456,11 +426,12 @@ let row: Option<RerunRow> = sqlx::query_as(
                 }
                 sqlx::query(
                     "UPDATE runs SET attempt = $2, conclusion = NULL, concluded_at = NULL, \
-                     cancel_code = NULL, cancel_text = NULL, held = $3 WHERE id = $1",
+                     cancel_code = NULL, cancel_text = NULL, held = $3, turn = $4 WHERE id = $1",
                 )
                 .bind(id.as_str())
                 .bind(attempt)
                 .bind(i64::from(held))
+                .bind(turn)
                 .execute(&mut *db)
                 .await?;
                 let sha = Sha::parse(&sha)

@@ -150,7 +150,7 @@ fn a_backup_is_taken_while_the_server_runs(database: Database) {
     database: copy/muster.db
     logs: 1 in copy/logs
     deploy keys: 0 in copy/keys
-    Mirrors are fetched again; secrets that muster.toml names are not in it.
+    Mirrors are fetched again; what muster.toml names is not in it.
     ");
     let log = std::fs::read_dir(folder.join("logs")).unwrap().flatten().next().unwrap();
     assert!(std::fs::read_to_string(log.path()).unwrap().contains(" kept\n"));

@@ -339,10 +339,10 @@ fn what_is_no_secret_is_refused() {
     assert_snapshot!(story, @"
     error: secret `NOWHERE` has no value: set the variable NOWHERE, or write it in a file for `--secret-file`
     exit 2
-    error: `1A` is no name of a secret: write letters, digits and `_`, no digit first
+    error: `1A` is no name of a secret or variable: write letters, digits and `_`, no digit first
     exit 2
     error: wrong.env:2: write NAME=VALUE
-    wrong.env:3: `2B` is no name of a secret: write letters, digits and `_`, no digit first
+    wrong.env:3: `2B` is no name of a secret or variable: write letters, digits and `_`, no digit first
     exit 2
     error: cannot read absent: No such file or directory (os error 2)
     exit 2

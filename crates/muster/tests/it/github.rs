@@ -36,10 +36,10 @@ on_both! {
 const CI: &str = "on: [push, pull_request]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps: [{uses: actions/checkout@v4}, {run: ./test}]\n";
 
 /// A server beside a fake GitHub that has `team/app`, with a green commit on `main`.
-struct Story {
-    github: FakeGitHub,
-    server: Server,
-    main: String,
+pub(crate) struct Story {
+    pub(crate) github: FakeGitHub,
+    pub(crate) server: Server,
+    pub(crate) main: String,
 }
 
 impl Story {
@@ -48,7 +48,7 @@ impl Story {
     }
 
     /// Starts with more configuration.
-    fn start_in(database: Database, config: &str) -> Self {
+    pub(crate) fn start_in(database: Database, config: &str) -> Self {
         let github = FakeGitHub::start();
         let repository = github.repository();
         std::fs::create_dir_all(&repository).unwrap();
@@ -65,7 +65,7 @@ impl Story {
     }
 
     /// Commits what is in the work tree and pushes it to `name` at GitHub, without a webhook.
-    fn commit(&self, name: &str, message: &str) -> String {
+    pub(crate) fn commit(&self, name: &str, message: &str) -> String {
         let sha = self.server.scene.commit(message);
         let to = self.github.repository();
         let refspec = format!("HEAD:{name}");
@@ -73,12 +73,12 @@ impl Story {
         sha
     }
 
-    fn deliver(&self, event: &str, payload: &serde_json::Value) {
+    pub(crate) fn deliver(&self, event: &str, payload: &serde_json::Value) {
         assert_eq!(self.github.deliver(&self.server.url, event, payload), 202);
     }
 
     /// Waits until GitHub shows the last word on a commit; returns all that it shows.
-    fn verdict(&self, sha: &str) -> String {
+    pub(crate) fn verdict(&self, sha: &str) -> String {
         self.server.until("GitHub shows the verdict", |server| {
             // What GitHub shows is all that muster says, and nothing is open.
             let why = server.muster(&["why", sha]).out;

@@ -213,8 +213,14 @@ impl Server {
 
     /// Runs muster beside the server, as its administrator.
     pub(crate) fn muster(&self, args: &[&str]) -> Done {
+        self.muster_given("", args)
+    }
+
+    /// Runs muster beside the server, with something on standard input.
+    pub(crate) fn muster_given(&self, input: &str, args: &[&str]) -> Done {
         let output = Program::new(env!("CARGO_BIN_EXE_muster"))
             .args(args)
+            .input(input)
             .dir(self.folder.path())
             .env("HOME", self.folder.path())
             .env("MUSTER_URL", &self.url)

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use muster_core::concurrency::Claimant;
 use muster_core::id::Attempt;
 use muster_core::labels::Labels;
 use muster_core::run::{Assignment, Conclusion, Effect, Ground, JobState, Legs, Reason, Work};
@@ -24,6 +25,7 @@ use muster_sys::{clock, sandbox, signal, tree};
 use muster_workflow::expr::Value;
 
 use super::Planned;
+use super::groups::{Groups, Turn};
 use super::screen::Screen;
 use super::services::LocalServices;
 use crate::config::{IsolationConfig, SandboxConfig};
@@ -94,6 +96,7 @@ struct Driver<'e> {
     annotations: Vec<Vec<(usize, Annotation)>>,
     queue: Vec<Place>,
     running: Vec<Supervisor>,
+    groups: Groups,
     sender: SyncSender<Message>,
     prefixed: bool,
     services: LocalServices,
@@ -133,6 +136,7 @@ impl Engine {
             took: HashMap::new(),
             queue: Vec::new(),
             running: Vec::new(),
+            groups: Groups::default(),
             sender,
             prefixed,
             services: LocalServices::new(&self.folder, &self.repository),
@@ -140,6 +144,16 @@ impl Engine {
         };
         driver.drive(&receiver, screen)
     }
+}
+
+/// Returns which job is meant by who is in a concurrency group.
+fn job_of(who: Claimant) -> Option<Place> {
+    Some(Place { run: usize::try_from(who.run - 1).ok()?, job: who.job? })
+}
+
+/// Returns who a job is in a concurrency group: to people the first run is number 1.
+fn claimant_of(run: usize, job: usize) -> Claimant {
+    Claimant::job(i64::try_from(run + 1).unwrap_or(i64::MAX), job)
 }
 
 impl Driver<'_> {
@@ -194,11 +208,48 @@ impl Driver<'_> {
         Ok(tally)
     }
 
-    /// Lets the engine take the moves of a run that can be taken now.
+    /// Lets the engine take the moves of a run that can be taken now, and then those of jobs in concurrency groups.
     fn step(&mut self, run: usize) {
+        self.take_moves(run);
+        loop {
+            let planned = &self.planned;
+            let is_over = |who: Claimant| {
+                let job = job_of(who).and_then(|at| planned.get(at.run)?.run.jobs.get(at.job));
+                job.is_none_or(|job| job.state.conclusion().is_some())
+            };
+            self.groups.forget(is_over);
+            let Some(turn) = self.groups.next() else { break };
+            let (Turn::Goes(who) | Turn::Ends(who, _)) = &turn;
+            let Some(at) = job_of(*who) else { continue };
+            let run = &mut self.planned[at.run].run;
+            match &turn {
+                Turn::Goes(_) => run.admit(at.job),
+                Turn::Ends(_, reason) => {
+                    let effects = run.supersede(at.job, reason);
+                    self.follow(at.run, effects);
+                }
+            }
+            self.take_moves(at.run);
+        }
+    }
+
+    fn take_moves(&mut self, run: usize) {
         let Planned { run: state, workflows, contexts, .. } = &mut self.planned[run];
-        for effect in state.step(Ground { workflows, contexts }) {
+        let effects = state.step(Ground { workflows, contexts });
+        self.follow(run, effects);
+    }
+
+    /// Does what follows from moves of a run.
+    fn follow(&mut self, run: usize, effects: Vec<Effect>) {
+        for effect in effects {
             match effect {
+                Effect::Claim(job) => {
+                    let job_now = &self.planned[run].run.jobs[job];
+                    if let Some(claim) = &job_now.claim {
+                        let is_whole = job_now.work != Work::Steps;
+                        self.groups.come(claimant_of(run, job), &claim.group, is_whole);
+                    }
+                }
                 Effect::Queue(job) => self.queue.push(Place { run, job }),
                 Effect::Stop(job, reason) => {
                     let place = Place { run, job };
@@ -243,7 +294,7 @@ impl Driver<'_> {
         let secrets = entry.run.secrets(place.job, ground, &self.engine.secrets.0);
         let secrets = Secrets(secrets.map_err(|reason| anyhow::anyhow!(reason.text))?);
         let assignment = entry.run.assignment(place.job, ground);
-        let Assignment { file, contexts, continue_on_error, uses_actions, .. } =
+        let Assignment { file, contexts, continue_on_error, environment, uses_actions, .. } =
             assignment.map_err(|reason| anyhow::anyhow!(reason.text))?;
         let (workflow, workflow_path) = match entry.workflows.text(&file) {
             Some(text) => (text.to_owned(), file),
@@ -266,6 +317,8 @@ impl Driver<'_> {
             vars: context("vars"),
             inputs: context("inputs"),
             private: Private::default(),
+            deploys_to: environment,
+            notes: Vec::new(),
             environment: machine::callers_environment(),
             env: self.engine.env.clone(),
             actions: self.engine.actions.clone(),

@@ -5,6 +5,7 @@
 
 mod engine;
 mod find;
+mod groups;
 mod screen;
 mod secrets;
 mod services;
@@ -342,6 +343,7 @@ fn plan_one(
         payload: payload.clone(),
         workflow: workflows.root().name.as_deref().unwrap_or(&file.path),
         workflow_path: &file.path,
+        protected: false,
         run_id: 1,
         run_number: 1,
     };

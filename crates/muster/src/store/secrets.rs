@@ -1,0 +1,194 @@
+//! Secrets and variables: what people keep for jobs. A secret comes here sealed, and goes sealed.
+
+use muster_core::id::RepoId;
+use muster_core::secrets::Entry;
+use muster_core::trust::Trust;
+use sqlx::FromRow;
+
+use super::{Store, StoreError};
+
+/// The most of one kind that a repository, or all together, may have for one environment, or for none. GitHub's
+/// [limits](https://docs.github.com/en/actions/reference/security/secrets#limits-for-secrets) are from 100 on.
+const MOST: i64 = 500;
+/// The scope of what is for all repositories.
+const ALL: &str = "*";
+
+/// Which of the two it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nobody reads it but jobs.
+    Secret,
+    /// Everybody with the right to may read it.
+    Variable,
+}
+
+impl Kind {
+    /// Returns the word, as it is stored.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Variable => "variable",
+        }
+    }
+}
+
+/// Where one of them belongs; there is one of each name there.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) kind: Kind,
+    /// The repository that it is for; else it is for all.
+    pub(crate) repository: Option<RepoId>,
+    pub(crate) entry: Entry,
+}
+
+impl Place {
+    fn scope(&self) -> &str {
+        self.repository.as_ref().map_or(ALL, RepoId::as_str)
+    }
+
+    /// Returns a text that is that of no other place: a value that was sealed for this one is good for no other.
+    pub(crate) fn seal(&self) -> String {
+        let Entry { name, environment, trust, .. } = &self.entry;
+        let environment = environment.as_deref().unwrap_or_default();
+        let parts = [self.kind.as_str(), self.scope(), environment, trust.as_str(), name];
+        serde_json::Value::from(parts.to_vec()).to_string()
+    }
+}
+
+/// One of them, as it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub(crate) place: Place,
+    /// The name of its repository.
+    pub(crate) repository: Option<String>,
+    /// A secret's is sealed.
+    pub(crate) value: String,
+    pub(crate) changed_at: i64,
+}
+
+#[derive(FromRow)]
+struct Row {
+    repository_id: Option<String>,
+    repository: Option<String>,
+    environment: String,
+    trust: String,
+    name: String,
+    value: String,
+    changed_at: i64,
+}
+
+impl Row {
+    fn read(self, kind: Kind) -> Result<Stored, StoreError> {
+        let trust = Trust::parse(&self.trust).ok_or("no trust");
+        let entry = Entry {
+            name: self.name,
+            of_repository: self.repository_id.is_some(),
+            environment: Some(self.environment).filter(|name| !name.is_empty()),
+            trust: trust.map_err(StoreError::unreadable("secret"))?,
+        };
+        let place = Place { kind, repository: self.repository_id.map(RepoId::new), entry };
+        let (value, changed_at) = (self.value, self.changed_at);
+        Ok(Stored { place, repository: self.repository, value, changed_at })
+    }
+}
+
+const ROWS: &str = "SELECT s.repository_id, p.name AS repository, s.environment, s.trust, s.name, s.value, \
+     s.changed_at FROM secrets s LEFT JOIN repositories p ON p.id = s.repository_id WHERE s.kind = $1";
+
+impl Store {
+    /// Keeps a value in the place of what was there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] when there are too many.
+    pub(crate) async fn keep_value(
+        &self,
+        place: Place,
+        value: String,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let environment = place.entry.environment.clone().unwrap_or_default();
+                sqlx::query(
+                    "INSERT INTO secrets (scope, repository_id, environment, trust, name, kind, value, changed_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                     ON CONFLICT (scope, kind, environment, trust, name) \
+                     DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at",
+                )
+                .bind(place.scope())
+                .bind(place.repository.as_ref().map(RepoId::as_str))
+                .bind(environment.as_str())
+                .bind(place.entry.trust.as_str())
+                .bind(place.entry.name.as_str())
+                .bind(place.kind.as_str())
+                .bind(value)
+                .bind(now)
+                .execute(&mut *db)
+                .await?;
+                let count: i64 = sqlx::query_scalar(
+                    "SELECT COUNT(*) FROM secrets WHERE scope = $1 AND kind = $2 AND environment = $3",
+                )
+                .bind(place.scope())
+                .bind(place.kind.as_str())
+                .bind(environment.as_str())
+                .fetch_one(db)
+                .await?;
+                if count > MOST {
+                    let kind = place.kind.as_str();
+                    return Err(StoreError::Refused(format!("there are {MOST} of this kind ({kind}) there already")));
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Removes what has this name in a place: of any trust where none is named. Returns how many there were.
+    pub(crate) async fn remove_values(
+        &self,
+        place: Place,
+        trust: Option<Trust>,
+    ) -> Result<u64, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "DELETE FROM secrets WHERE scope = $1 AND kind = $2 AND environment = $3 AND name = $4 \
+                     AND (trust = $5 OR $5 = '')",
+                )
+                .bind(place.scope())
+                .bind(place.kind.as_str())
+                .bind(place.entry.environment.as_deref().unwrap_or_default())
+                .bind(place.entry.name.as_str())
+                .bind(trust.map_or("", Trust::as_str))
+                .execute(db)
+                .await?;
+                Ok(done.rows_affected())
+            })
+        })
+        .await
+    }
+
+    /// Returns all of a kind: by repository, environment and name, those for all repositories first.
+    pub(crate) async fn values(&self, kind: Kind) -> Result<Vec<Stored>, StoreError> {
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "{ROWS} ORDER BY COALESCE(p.name, ''), s.environment, s.name, s.trust"
+        )));
+        let rows: Vec<Row> = query.bind(kind.as_str()).fetch_all(self.reads()).await?;
+        rows.into_iter().map(|row| row.read(kind)).collect()
+    }
+
+    /// Returns those of a kind that may be for jobs of a repository.
+    pub(crate) async fn values_for(
+        &self,
+        kind: Kind,
+        repository: &RepoId,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "{ROWS} AND s.scope IN ($2, '{ALL}') ORDER BY s.name, s.scope"
+        )));
+        let rows: Vec<Row> =
+            query.bind(kind.as_str()).bind(repository.as_str()).fetch_all(self.reads()).await?;
+        rows.into_iter().map(|row| row.read(kind)).collect()
+    }
+}
