@@ -8,6 +8,7 @@ pub mod cache;
 pub mod change;
 pub mod concurrency;
 pub mod id;
+pub mod identity;
 pub mod labels;
 pub mod outbox;
 pub mod outcome;

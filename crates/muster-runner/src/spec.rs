@@ -85,6 +85,9 @@ pub struct ServiceAccess {
     pub url: String,
     /// What the job shows them.
     pub token: String,
+    /// Where it gets identity tokens, if it may have any; there is a query in it already.
+    #[serde(default)]
+    pub identity_url: Option<String>,
 }
 
 impl fmt::Debug for ServiceAccess {

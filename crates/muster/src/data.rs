@@ -186,6 +186,11 @@ impl Data {
         self.folder.join("secrets-key")
     }
 
+    /// Returns the file of the key that identity tokens are signed with.
+    pub(crate) fn identity_key(&self) -> PathBuf {
+        self.folder.join("identity-key")
+    }
+
     /// Returns the file that says at which port the services for actions are.
     pub(crate) fn services_port(&self) -> PathBuf {
         self.folder.join("services-port")

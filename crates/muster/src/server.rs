@@ -16,7 +16,7 @@ use crate::http::{IN_FLIGHT_KIB, TlsListener};
 use crate::loops::{Loops, Shared, Wake};
 use crate::notices::Channels;
 use crate::secrets::Vault;
-use crate::services::{Key, Places, Services};
+use crate::services::{Key, Keys, Places, Services};
 use crate::store::Store;
 use crate::task::Errands;
 use crate::{git, http, machine, services, task};
@@ -57,8 +57,12 @@ fn open_services(
 ) -> std::io::Result<Arc<Services>> {
     let places =
         Places { artifacts: &data.artifacts(), caches: &data.caches(), uploads: &data.uploads() };
-    let key = Key::kept(&data.services_key())?;
-    Services::open(&places, (&config.retention).into(), key, listener, Some(store.clone()))
+    let keys = Keys {
+        tokens: Key::kept(&data.services_key())?,
+        identity: data.identity_key(),
+        issuer: Some(config.public_url.clone()).filter(|url| !url.is_empty()),
+    };
+    Services::open(&places, (&config.retention).into(), keys, listener, Some(store.clone()))
 }
 
 impl Server {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_workflow::call::MAX_NESTED;
 use muster_workflow::expr::{Contexts, Object, Value};
+use muster_workflow::permissions::{Level, Permissions};
 use muster_workflow::workflow::{self, Call, CallSecrets, Workflow};
 use muster_workflow::{Found, MAX_GIVEN, PlannedJob, Workflows, given_to, legs};
 
@@ -35,6 +36,8 @@ pub struct Assignment {
     pub continue_on_error: bool,
     /// What it deploys to; what is empty in the end is none.
     pub environment: Option<String>,
+    /// Whether it asks for identity tokens, and each call that it is of lets it.
+    pub may_identify: bool,
     /// Whether any of its steps uses an action other than `actions/checkout`.
     pub uses_actions: bool,
 }
@@ -85,8 +88,35 @@ impl Run {
             _ => false,
         };
         let uses_actions = definition.steps.iter().any(uses);
+        let may_identify = self.may_identify(place, ground)?;
         let file = scope.file.clone();
-        Ok(Assignment { file, leg, contexts, continue_on_error, environment, uses_actions })
+        Ok(Assignment {
+            file,
+            leg,
+            contexts,
+            continue_on_error,
+            environment,
+            may_identify,
+            uses_actions,
+        })
+    }
+
+    /// Returns whether the job at `place` may write `id-token`: permissions only shrink from call to call.
+    fn may_identify(&self, place: usize, ground: Ground<'_>) -> Result<bool, Reason> {
+        let mut next = Some(place);
+        while let Some(place) = next {
+            let job = &self.jobs[place];
+            let scope = self.scope(job.within, ground)?;
+            let definition = scope.job(&job.id)?;
+            let said = definition.permissions.as_ref().or(scope.workflow.permissions.as_ref());
+            let allows = |said: &Permissions| said.level("id-token") == Level::Write;
+            // What is called and says nothing has what its caller has; nobody has it without a word.
+            if !said.map_or(job.within.is_some(), allows) {
+                return Ok(false);
+            }
+            next = job.within;
+        }
+        Ok(true)
     }
 
     /// Returns what of the run's secrets the job at `place` may see: each call says what it gives on.

@@ -295,7 +295,7 @@ impl RunningJob<'_> {
 
     /// Returns the variables by which GitHub's clients find the services for actions.
     fn services(&self) -> Vec<(String, String)> {
-        let Some(ServiceAccess { url, token }) = &self.spec.private.services else {
+        let Some(ServiceAccess { url, token, .. }) = &self.spec.private.services else {
             return Vec::new();
         };
         let urls = ["ACTIONS_RUNTIME_URL", "ACTIONS_RESULTS_URL", "ACTIONS_CACHE_URL"];

@@ -163,6 +163,17 @@ impl RunningJob<'_> {
         Ok((program, files, allows))
     }
 
+    /// Returns the variables by which a step gets identity tokens, where the job may have any.
+    fn identity(&self) -> Vec<(String, String)> {
+        let Some(access) = &self.spec.private.services else { return Vec::new() };
+        let Some(url) = &access.identity_url else { return Vec::new() };
+        let variables = [
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", url),
+            ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", &access.token),
+        ];
+        variables.map(|(name, value)| (name.to_owned(), value.clone())).to_vec()
+    }
+
     /// Returns the variables of a step, the later ones overriding.
     pub(super) fn variables(
         &self,
@@ -171,6 +182,7 @@ impl RunningJob<'_> {
     ) -> Vec<(String, String)> {
         let mut variables = self.ground.environment.clone();
         variables.extend(self.contexts.variables());
+        variables.extend(self.identity());
         variables.extend(env.iter().cloned());
         for (name, path) in files.variables() {
             variables.push((name.to_owned(), path.to_string_lossy().into_owned()));

@@ -31,6 +31,18 @@ const MOST_ROWS: i64 = 1000;
 /// How many rows of the outbox are shown, of each kind.
 const OUTBOX: i64 = 200;
 
+/// `GET /.well-known/openid-configuration`: what clouds ask who vouches for jobs.
+pub(super) async fn discovery(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    Json(shared.services.issuer().discovery())
+}
+
+/// `GET /.well-known/jwks`
+pub(super) async fn identity_keys(
+    State(shared): State<Arc<Shared>>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(shared.services.issuer().keys().await?))
+}
+
 /// `GET /api/v1/repositories`
 pub(super) async fn repositories(
     State(shared): State<Arc<Shared>>,

@@ -80,6 +80,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/login", get(auth::login_page).post(auth::login))
         .route("/webhooks/github", post(hooks::github))
         .route("/event_handler", post(hooks::github))
+        .route("/.well-known/openid-configuration", get(api::discovery))
+        .route("/.well-known/jwks", get(api::identity_keys))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(health::readyz))
         .route(

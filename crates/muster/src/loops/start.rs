@@ -9,6 +9,7 @@ use std::process::Child;
 use anyhow::Context as _;
 use muster_core::cache::scopes;
 use muster_core::id::RepoId;
+use muster_core::identity::{self, claims};
 use muster_core::labels::Labels;
 use muster_core::run::{Assignment, Ground, JobState, Reason};
 use muster_core::trust::Trust;
@@ -89,9 +90,15 @@ impl Start {
         };
         labels.serve(&job.labels)?;
         let ground = Ground { workflows, contexts: &active.contexts() };
-        let Assignment { file, contexts, continue_on_error, environment: deploys_to, .. } =
-            active.run.assignment(place, ground)?;
-        let Given { secrets, notes } =
+        let Assignment {
+            file,
+            contexts,
+            continue_on_error,
+            environment: deploys_to,
+            may_identify,
+            ..
+        } = active.run.assignment(place, ground)?;
+        let Given { secrets, mut notes } =
             secrets(shared, active, ground, place, kept, deploys_to.as_deref())?;
         let context = |name: &str| contexts.get(name).unwrap_or(&Value::Null).to_json();
         let called = workflows.text(&file).map(|text| (text.to_owned(), file.clone()));
@@ -118,9 +125,20 @@ impl Start {
         environment.push((TRACKING_VARIABLE.to_owned(), tracking_id(&job_id, attempt)));
         let isolation = isolation(shared, active.trust, &job_id, attempt);
         let services = isolation.reaches_machine().then(|| {
-            let bearer = bearer(active, &job_id, attempt);
+            let may = may_identify && active.trust >= Trust::Member && !active.shadow;
+            let identity = may.then(|| {
+                let (github, environment) = (&github, deploys_to.as_deref());
+                let (file, trust) = (file.as_str(), active.trust);
+                let repository_id = active.repository.as_str();
+                claims(&identity::Job { github, environment, file, trust, repository_id })
+            });
+            let bearer = Bearer { identity, ..bearer(active, &job_id, attempt) };
             shared.services.access(&bearer, clock::now_ms())
         });
+        if may_identify && services.as_ref().is_none_or(|to| to.identity_url.is_none()) {
+            let why = "the run is not trusted so far, is in the shadow, or has no network";
+            notes.push(format!("No identity tokens: {why}"));
+        }
         let spec = JobSpec {
             workflow,
             workflow_path,
@@ -267,6 +285,7 @@ fn bearer(active: &ActiveRun, job_id: &str, attempt: i64) -> Bearer {
         attempt,
         repository: active.repository.to_string(),
         caches: scopes(own, base.as_deref(), default_branch, active.trust),
+        identity: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod artifacts;
 mod blobs;
 mod caches;
 mod error;
+mod identity;
 mod keep;
 #[cfg(test)]
 mod tests;
@@ -31,11 +32,12 @@ use muster_core::cache::Scopes;
 use muster_runner::spec::ServiceAccess;
 use muster_sys::clock;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub(crate) use artifacts::Artifact;
+pub(crate) use identity::Issuer;
 pub(crate) use token::Key;
 
 use self::error::Refusal;
@@ -68,6 +70,9 @@ pub(crate) struct Bearer {
     /// The repository whose caches it sees, and which of them.
     pub(crate) repository: String,
     pub(crate) caches: Scopes,
+    /// What its identity tokens say, where it may have any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<Map<String, Value>>,
 }
 
 /// Where the services keep what they are given.
@@ -77,6 +82,17 @@ pub(crate) struct Places<'p> {
     pub(crate) caches: &'p Path,
     /// What is not complete yet.
     pub(crate) uploads: &'p Path,
+}
+
+/// What the services sign with.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// What jobs show to the services.
+    pub(crate) tokens: Key,
+    /// The file of the key of identity tokens, which is made when it is first needed.
+    pub(crate) identity: PathBuf,
+    /// The address of who vouches for jobs, as clouds reach it; without one it is that of the services.
+    pub(crate) issuer: Option<String>,
 }
 
 /// How much is kept, and for how long.
@@ -135,6 +151,8 @@ pub(crate) struct Services {
     uploads: Uploads,
     bounds: Bounds,
     key: Key,
+    /// Who vouches for jobs; without an address of its own, the services themselves.
+    issuer: Issuer,
     /// Where jobs of this machine reach them, with a slash at the end.
     url: String,
     /// Who looks at an upload as a whole: a few at a time, for the others' work.
@@ -154,17 +172,20 @@ impl Services {
     pub(crate) fn open(
         places: &Places<'_>,
         bounds: Bounds,
-        key: Key,
+        keys: Keys,
         listener: &TcpListener,
         store: Option<Store>,
     ) -> io::Result<Arc<Self>> {
+        let url = format!("http://{}/", listener.local_addr()?);
+        let issuer = Issuer::new(keys.issuer.as_deref().unwrap_or(&url), keys.identity);
         Ok(Arc::new(Self {
             artifacts: Keep::open(places.artifacts)?,
             caches: Keep::open(places.caches)?,
             uploads: Uploads::open(places.uploads.to_owned(), bounds.largest)?,
             bounds,
-            key,
-            url: format!("http://{}/", listener.local_addr()?),
+            key: keys.tokens,
+            issuer,
+            url,
             readers: Semaphore::new(READERS),
             last_number: AtomicI64::new(0),
             store,
@@ -174,7 +195,15 @@ impl Services {
     /// Returns what a job is given to use the services.
     pub(crate) fn access(&self, bearer: &Bearer, now_ms: i64) -> ServiceAccess {
         let token = self.key.token(bearer, now_ms, TOKEN_LASTS);
-        ServiceAccess { url: self.url.clone(), token }
+        // Clients add the audience with `&`.
+        let identity = bearer.identity.is_some();
+        let identity_url = identity.then(|| format!("{}identity/token?api-version=2.0", self.url));
+        ServiceAccess { url: self.url.clone(), token, identity_url }
+    }
+
+    /// Returns who vouches for jobs.
+    pub(crate) fn issuer(&self) -> &Issuer {
+        &self.issuer
     }
 
     /// Returns all routes.
@@ -185,6 +214,9 @@ impl Services {
                 post(artifacts::call),
             )
             .route("/twirp/github.actions.results.api.v1.CacheService/{method}", post(caches::call))
+            .route("/identity/token", get(identity::token))
+            .route("/.well-known/openid-configuration", get(identity::discovery))
+            .route("/.well-known/jwks", get(identity::keys))
             .route("/_apis/artifactcache/cache", get(caches::v1::find))
             .route("/_apis/artifactcache/caches", post(caches::v1::reserve))
             .route(

@@ -1,3 +1,5 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use muster_core::cache::scopes;
 use muster_core::trust::Trust;
 use muster_testkit::http_client;
@@ -23,7 +25,8 @@ impl Scene {
         let (artifacts, caches, uploads) = (at("artifacts"), at("caches"), at("uploads"));
         let places = Places { artifacts: &artifacts, caches: &caches, uploads: &uploads };
         let listener = bind(&at("port")).await.unwrap();
-        let services = Services::open(&places, bounds, Key::fresh(), &listener, None).unwrap();
+        let keys = Keys { tokens: Key::fresh(), identity: at("identity-key"), issuer: None };
+        let services = Services::open(&places, bounds, keys, &listener, None).unwrap();
         let serve = axum::serve(listener, services.router());
         drop(crate::task::spawn("services", async move { serve.await }));
         Self { folder, services, http: http_client().build().unwrap() }
@@ -121,6 +124,7 @@ fn of_ref(run: &str, job: &str, name: &str, base: Option<&str>, trust: Trust) ->
         attempt: 1,
         repository: "repository".into(),
         caches: scopes(name, base, "main", trust),
+        identity: None,
     }
 }
 
@@ -401,4 +405,52 @@ async fn of_two_block_lists_at_once_neither_harms_the_other() {
     assert!(one.status().is_success() || other.status().is_success());
     let size = json!({ "workflow_run_backend_id": "1", "name": "a", "size": "200000" });
     scene.call(&token, "ArtifactService/FinalizeArtifact", size).await.unwrap();
+}
+
+#[tokio::test]
+async fn identity_tokens_are_for_jobs_that_may_have_them_and_verify_with_the_issuers_keys() {
+    let scene = Scene::new(bounds()).await;
+    let claims = json!({"sub": "repo:team/app:ref:refs/heads/main", "repository_owner": "team"});
+    let may_not = job("1", "a");
+    let may = Bearer { identity: claims.as_object().cloned(), ..job("1", "b") };
+    let ask = async |bearer: &Bearer, query: &str| {
+        let access = scene.services.access(bearer, clock::now_ms());
+        let url = access.identity_url.unwrap_or(format!("{}identity/token?x=y", access.url));
+        let request = scene.http.get(format!("{url}{query}")).bearer_auth(access.token);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    assert_eq!(ask(&may_not, "").await.0, 403);
+    assert_eq!(ask(&may, &format!("&audience={}", "x".repeat(1025))).await.0, 400);
+    let (status, answer) = ask(&may, "&audience=sts.example.org").await;
+    assert_eq!(status, 200);
+    let token = answer["value"].as_str().unwrap();
+    let (said, signature) = token.rsplit_once('.').unwrap();
+    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
+    let get = async |path: &str| {
+        let url =
+            format!("{}{path}", scene.services.issuer().discovery()["issuer"].as_str().unwrap());
+        scene.http.get(url).send().await.unwrap().json::<Value>().await.unwrap()
+    };
+    let keys = get("/.well-known/jwks").await;
+    let number = |name: &str| decode(keys["keys"][0][name].as_str().unwrap());
+    let public = ring::signature::RsaPublicKeyComponents { n: number("n"), e: number("e") };
+    let verify = |said: &str| {
+        let parameters = &ring::signature::RSA_PKCS1_2048_8192_SHA256;
+        public.verify(parameters, said.as_bytes(), &decode(signature)).is_ok()
+    };
+    assert!(verify(said) && !verify(&said[1..]));
+    let (header, body) = said.split_once('.').unwrap();
+    let header: Value = serde_json::from_slice(&decode(header)).unwrap();
+    assert_eq!(header["kid"], keys["keys"][0]["kid"]);
+    let body: Value = serde_json::from_slice(&decode(body)).unwrap();
+    assert_eq!((&body["aud"], &body["sub"]), (&"sts.example.org".into(), &claims["sub"]));
+    assert_eq!(get("/.well-known/openid-configuration").await["issuer"], body["iss"]);
+    let seconds = |name: &str| body[name].as_i64().unwrap();
+    assert!(seconds("exp") - seconds("iat") == 300 && seconds("nbf") < seconds("iat"));
+    // Without a word it is for who owns the repository.
+    let (_, answer) = ask(&may, "").await;
+    let body = answer["value"].as_str().unwrap().split('.').nth(1).unwrap().to_owned();
+    let body: Value = serde_json::from_slice(&decode(&body)).unwrap();
+    assert!(body["aud"].as_str().unwrap().ends_with("/team"), "{body}");
 }

@@ -128,6 +128,7 @@ mod tests {
             attempt: 1,
             repository: "p".into(),
             caches: Scopes { write: "member:a".into(), read: vec!["member:a".into()] },
+            identity: None,
         };
         let token = key.token(&bearer, 5_000, Duration::from_secs(10));
         assert_eq!(key.bearer(&token, 5_000), Some(bearer.clone()));

@@ -195,7 +195,7 @@ fn strangers_get_nothing_that_is_not_meant_for_them(database: Database) {
         let name = format!("VAR_{name}");
         done(&server.muster_given(&name, &["vars", "set", &name, "--trust", trust]));
     }
-    server.scene.workflow("on: pull_request\njobs:\n  test:\n    runs-on: ubuntu-latest\n    environment: production\n    steps:\n      - run: echo \"$(echo \"$S\" | tr a-z A-Z | tr ' ' -)\"\n        env: {S: '${{ toJSON(secrets) }}'}\n      - run: echo \"$V\"\n        env: {V: 'vars ${{ toJSON(vars) }}, source ${{ github.secret_source }}'}\n      - run: env | grep -c 'RELEASE\\|MEMBERS' || true\n");
+    server.scene.workflow("on: pull_request\npermissions: write-all\njobs:\n  test:\n    runs-on: ubuntu-latest\n    environment: production\n    steps:\n      - run: 'echo \"identity [$ACTIONS_ID_TOKEN_REQUEST_URL]\"'\n      - run: echo \"$(echo \"$S\" | tr a-z A-Z | tr ' ' -)\"\n        env: {S: '${{ toJSON(secrets) }}'}\n      - run: echo \"$V\"\n        env: {V: 'vars ${{ toJSON(vars) }}, source ${{ github.secret_source }}'}\n      - run: env | grep -c 'RELEASE\\|MEMBERS' || true\n");
     done(&server.muster_given("p", &["secrets", "set", "MEMBERS", "--env", "production"]));
     let head = story.commit("refs/pull/3/head", "From a fork");
     let pull = PullRequest { number: 3, head: head.clone(), from_fork: true };
@@ -207,6 +207,8 @@ fn strangers_get_nothing_that_is_not_meant_for_them(database: Database) {
     let said: Vec<_> = log.lines().skip_while(|line| !line.starts_with("Secrets")).collect();
     assert_snapshot!(said.join("\n"), @r#"
     Secrets: EVERYBODY
+    No identity tokens: the run is not trusted so far, is in the shadow, or has no network
+    identity []
     {
     --"EVERYBODY":-"FOR-APPROVED"
     }

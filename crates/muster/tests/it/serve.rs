@@ -179,6 +179,8 @@ fn nobody_gets_in_without_the_token(database: Database) {
     POST /login 415
     POST /webhooks/github 404
     POST /event_handler 404
+    GET /.well-known/openid-configuration 200
+    GET /.well-known/jwks 200
     GET /healthz 200
     GET /readyz 200
     ");

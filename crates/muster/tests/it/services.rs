@@ -16,6 +16,7 @@ use crate::server::Server;
 
 on_both! {
     artifacts_pass_from_job_to_job_and_reach_people,
+    a_job_that_may_shows_clouds_who_it_is,
 }
 
 const ACTION: &str = "name: Clients\ndescription: d\ninputs: {do: {required: true}}\n\
@@ -178,4 +179,36 @@ fn artifacts_pass_from_job_to_job_and_reach_people(database: Database) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let read = async { stranger.get(url).send().await.unwrap().bytes().await.unwrap() };
     assert!(!runtime.block_on(read).starts_with(b"PK"), "anybody reads it");
+}
+
+fn a_job_that_may_shows_clouds_who_it_is(database: Database) {
+    let Some(bundle) = clients() else { return };
+    let server = Server::start(database, "");
+    with_clients(&server.scene, bundle);
+    let steps =
+        "[{uses: actions/checkout@v4}, {uses: ./clients, with: {do: identify sts.example.org}}]";
+    let job = |head: &str| format!("{{runs-on: linux, {head} steps: {steps}}}\n");
+    let workflow = format!(
+        "on: push\npermissions: {{contents: read}}\njobs:\n  may: {}  ships: {}  called:\n    permissions: {{id-token: write}}\n    \
+         uses: ./.github/workflows/called.yml\n  not: {}  shrunk:\n    uses: ./.github/workflows/called.yml\n",
+        job("permissions: {id-token: write},"),
+        job("permissions: write-all, environment: 'a:b',"),
+        job(""),
+    );
+    server.scene.workflow(&workflow);
+    let called = format!("on: workflow_call\njobs:\n  it: {}", job(""));
+    server.scene.file(".github/workflows/called.yml", &called);
+    let sha = server.push("main", "Say who you are");
+    server.verdict(&sha);
+    let said = |job: &str| said(&server.muster(&["log", "1", job]).out);
+    let all = ["may", "ships", "called / it", "not", "shrunk / it"].map(said);
+    assert_snapshot!(all.join("\n"), @"
+    said: true sts.example.org repo:team/app:ref:refs/heads/main team/app/.github/workflows/ci.yml@refs/heads/main true ***
+    said: true sts.example.org repo:team/app:environment:a%3Ab team/app/.github/workflows/ci.yml@refs/heads/main true ***
+    said: true sts.example.org repo:team/app:ref:refs/heads/main team/app/.github/workflows/called.yml@refs/heads/main true ***
+    Error: Error message: Unable to get ACTIONS_ID_TOKEN_REQUEST_URL env variable
+    Error: the step ended with exit code 1
+    Error: Error message: Unable to get ACTIONS_ID_TOKEN_REQUEST_URL env variable
+    Error: the step ended with exit code 1
+    ");
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use muster_core::concurrency::Claimant;
 use muster_core::id::Attempt;
+use muster_core::identity::{self, claims};
 use muster_core::labels::Labels;
 use muster_core::run::{Assignment, Conclusion, Effect, Ground, JobState, Legs, Reason, Work};
 use muster_core::trust::Trust;
@@ -294,8 +295,25 @@ impl Driver<'_> {
         let secrets = entry.run.secrets(place.job, ground, &self.engine.secrets.0);
         let secrets = Secrets(secrets.map_err(|reason| anyhow::anyhow!(reason.text))?);
         let assignment = entry.run.assignment(place.job, ground);
-        let Assignment { file, contexts, continue_on_error, environment, uses_actions, .. } =
-            assignment.map_err(|reason| anyhow::anyhow!(reason.text))?;
+        let Assignment {
+            file,
+            contexts,
+            continue_on_error,
+            environment,
+            may_identify,
+            uses_actions,
+            ..
+        } = assignment.map_err(|reason| anyhow::anyhow!(reason.text))?;
+        let identity = may_identify.then(|| {
+            claims(&identity::Job {
+                github: &entry.github,
+                environment: environment.as_deref(),
+                file: &file,
+                // It is the caller's own work tree.
+                trust: Trust::Member,
+                repository_id: &self.engine.repository,
+            })
+        });
         let (workflow, workflow_path) = match entry.workflows.text(&file) {
             Some(text) => (text.to_owned(), file),
             None => (entry.file.text.clone(), entry.file.path.clone()),
@@ -339,8 +357,9 @@ impl Driver<'_> {
             runner: machine::name(),
             idle_timeout_s: None,
         };
-        let services = if uses_actions && spec.isolation.reaches_machine() {
-            Some(self.services.access(place, &spec.github)?)
+        let needs_services = uses_actions || identity.is_some();
+        let services = if needs_services && spec.isolation.reaches_machine() {
+            Some(self.services.access(place, &spec.github, identity)?)
         } else {
             None
         };

@@ -9,14 +9,14 @@ use muster_core::cache::scopes;
 use muster_core::trust::Trust;
 use muster_runner::spec::ServiceAccess;
 use muster_sys::{clock, files};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use super::engine::Place;
 use crate::config::RetentionConfig;
 use crate::machine;
-use crate::services::{Bearer, Key, Places, Services};
+use crate::services::{Bearer, Key, Keys, Places, Services};
 
 /// The services, once they are needed.
 pub(super) struct LocalServices {
@@ -38,7 +38,12 @@ impl LocalServices {
     }
 
     /// Returns what a job is given to use the services.
-    pub(super) fn access(&self, place: Place, github: &Json) -> anyhow::Result<ServiceAccess> {
+    pub(super) fn access(
+        &self,
+        place: Place,
+        github: &Json,
+        identity: Option<Map<String, Json>>,
+    ) -> anyhow::Result<ServiceAccess> {
         let running = match self.running.get() {
             Some(running) => running,
             None => {
@@ -59,6 +64,7 @@ impl LocalServices {
             repository: self.repository.clone(),
             // It is the caller's own work tree.
             caches: scopes(own, base.as_deref(), default_branch, Trust::Member),
+            identity,
         };
         Ok(running.services.access(&bearer, clock::now_ms()))
     }
@@ -71,7 +77,9 @@ impl LocalServices {
         let places = Places { artifacts: &artifacts, caches: &caches, uploads: &uploads };
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let bounds = (&RetentionConfig::default()).into();
-        let services = Services::open(&places, bounds, Key::fresh(), &listener, None)?;
+        let identity = self.folder.join("identity-key");
+        let keys = Keys { tokens: Key::fresh(), identity, issuer: None };
+        let services = Services::open(&places, bounds, keys, &listener, None)?;
         let serve = axum::serve(listener, services.router());
         drop(runtime.spawn(async move { serve.await }));
         Ok(Running { runtime, services })

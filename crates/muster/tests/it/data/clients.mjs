@@ -1,4 +1,5 @@
 // An action around GitHub's own clients, as they are on npm. `do` says which of them is to do what.
+import { createPublicKey, verify } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import artifact from '@actions/artifact';
 import * as cache from '@actions/cache';
@@ -29,6 +30,17 @@ const deeds = {
   },
   async restore() {
     say(await cache.restoreCache(['out'], name, ['key-']));
+  },
+  async identify() {
+    const token = await core.getIDToken(name);
+    const [header, body, signature] = token.split('.');
+    const read = (part) => JSON.parse(Buffer.from(part, 'base64url').toString());
+    const claims = read(body);
+    const about = await (await fetch(`${claims.iss}/.well-known/openid-configuration`)).json();
+    const { keys } = await (await fetch(about.jwks_uri)).json();
+    const key = createPublicKey({ key: keys.find(({ kid }) => kid === read(header).kid), format: 'jwk' });
+    const real = verify('RSA-SHA256', `${header}.${body}`, key, Buffer.from(signature, 'base64url'));
+    say(`${real} ${claims.aud} ${claims.sub} ${claims.job_workflow_ref} ${claims.ref_protected} ${token}`);
   },
   async tools() {
     core.setOutput('found', tools.find('nothing', '1.0.0'));
