@@ -226,7 +226,7 @@ impl JobContexts {
 
     /// Evaluates variables, each of which sees those before it in outer levels only.
     pub(crate) fn evaluate(&self, env: &Env) -> Result<Vec<(String, String)>, EvalError> {
-        env.iter().map(|(name, value)| Ok((name.clone(), value.text(&self.contexts)?))).collect()
+        env.values(&self.contexts)
     }
 
     /// Sets variables for all that comes after.

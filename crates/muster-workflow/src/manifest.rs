@@ -7,7 +7,7 @@
 use crate::diagnostic::Problem;
 use crate::template::{Condition, Template};
 use crate::token::{self, Places};
-use crate::workflow::{Env, Step};
+use crate::workflow::Step;
 use crate::{grammar, read, yaml};
 
 /// An action.
@@ -63,7 +63,7 @@ pub enum Runs {
         /// `args`.
         args: Vec<Template>,
         /// `env`.
-        env: Env,
+        env: Vec<(String, Template)>,
         /// `pre-entrypoint`, and when it runs.
         pre: Option<Hook>,
         /// `post-entrypoint`, and when it runs.

@@ -42,9 +42,7 @@ const fn lack(path: &'static [&'static str], when: When, what: &'static str) -> 
 }
 
 static LACKS: &[Lack] = &[
-    lack(&[keys::ENV], Computed, "an `env` that is one expression"),
     lack(&[JOBS, ANY, keys::RUNS_ON], Mapping, "`runs-on` with a group"),
-    lack(&[JOBS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
     lack(&[JOBS, ANY, keys::CONTAINER], There, "key `container` of a job"),
     lack(&[JOBS, ANY, keys::SERVICES], There, "key `services` of a job"),
     lack(&[JOBS, ANY, keys::SNAPSHOT], There, "key `snapshot` of a job"),
@@ -58,7 +56,6 @@ static LACKS: &[Lack] = &[
         Computed,
         "a `defaults.run` that is one expression",
     ),
-    lack(&[JOBS, ANY, STEPS, ANY, keys::ENV], Computed, "an `env` that is one expression"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::WITH], Computed, "a `with` that is one expression"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::BACKGROUND], There, "key `background` of a step"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::WAIT], There, "key `wait` of a step"),

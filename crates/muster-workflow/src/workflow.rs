@@ -209,9 +209,57 @@ pub enum InputKind {
     Environment,
 }
 
-/// Environment variables in their order. Where they are one expression there are none here: such a workflow
-/// is not run.
-pub type Env = Vec<(String, Template)>;
+/// Environment variables.
+#[derive(Debug, Clone)]
+pub enum Env {
+    /// Each for itself, in their order.
+    Listed(Vec<(String, Template)>),
+    /// One expression that gives all of them as an object.
+    Computed(Template),
+}
+
+impl Default for Env {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
+impl Env {
+    /// Finds out their values, in their order.
+    ///
+    /// # Errors
+    ///
+    /// When one has no value, or what gives them all is no object of texts.
+    pub fn values(&self, contexts: &Contexts) -> Result<Vec<(String, String)>, EvalError> {
+        let template = match self {
+            Self::Listed(listed) => {
+                let values = listed.iter();
+                return values.map(|(name, it)| Ok((name.clone(), it.text(contexts)?))).collect();
+            }
+            Self::Computed(template) => template,
+        };
+        let wrong = |what: &str| EvalError::new(what.to_owned());
+        match template.evaluate(contexts)? {
+            Value::Object(object) => object
+                .iter()
+                .map(|(name, value)| match value {
+                    Value::Object(_) | Value::Array(_) => {
+                        Err(wrong(&format!("`{}` must be a text", one_line(name))))
+                    }
+                    scalar => Ok((name.to_owned(), scalar.to_string())),
+                })
+                .collect(),
+            _ => Err(wrong("the expression must give an object of names and texts")),
+        }
+    }
+
+    fn templates(&self) -> Vec<&Template> {
+        match self {
+            Self::Listed(listed) => listed.iter().map(|(_, value)| value).collect(),
+            Self::Computed(template) => vec![template],
+        }
+    }
+}
 
 /// `defaults.run`.
 #[derive(Debug, Clone, Default)]
@@ -403,7 +451,7 @@ impl Step {
     }
 
     fn texts(&self) -> impl Iterator<Item = &Template> {
-        let texts = self.name.iter().chain(self.env.iter().map(|(_, value)| value));
+        let texts = self.name.iter().chain(self.env.templates());
         let of_action: Vec<&Template> = match &self.action {
             Action::Run { script, shell, working_directory } => {
                 [Some(script), shell.as_ref(), working_directory.as_ref()]

@@ -76,7 +76,10 @@ pub(super) fn condition(token: &Token) -> Option<Condition> {
 }
 
 pub(super) fn env(token: &Token) -> Env {
-    templates(token)
+    match &token.kind {
+        Kind::Expression(template) => Env::Computed(template.clone()),
+        _ => Env::Listed(templates(token)),
+    }
 }
 
 pub(super) fn defaults(token: &Token) -> Defaults {

@@ -59,7 +59,7 @@ impl Reader {
             condition: None,
             runs_on: Vec::new(),
             group: None,
-            env: Vec::new(),
+            env: Default::default(),
             defaults: Default::default(),
             permissions: None,
             concurrency: None,

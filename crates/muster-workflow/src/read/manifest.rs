@@ -1,7 +1,7 @@
 //! The manifest of an action.
 
 use super::Reader;
-use super::fields::{condition, env, template};
+use super::fields::{condition, template, templates};
 use crate::diagnostic::{Problem, Rule};
 use crate::keys;
 use crate::manifest::{ActionInput, Hook, Manifest, Node, Runs};
@@ -97,7 +97,7 @@ impl Reader {
                     .iter()
                     .filter_map(template)
                     .collect(),
-                env: token.get(keys::ENV).map(env).unwrap_or_default(),
+                env: token.get(keys::ENV).map(templates).unwrap_or_default(),
                 pre: hook(keys::PRE_ENTRYPOINT, keys::PRE_IF),
                 post: hook(keys::POST_ENTRYPOINT, keys::POST_IF),
             },

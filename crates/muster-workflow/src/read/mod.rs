@@ -115,7 +115,7 @@ impl Reader {
             name: None,
             run_name: None,
             triggers: Vec::new(),
-            env: Vec::new(),
+            env: Default::default(),
             defaults: Default::default(),
             permissions: None,
             concurrency: None,

@@ -108,7 +108,6 @@ jobs:
     ci.yml:21:9: key `wait-all` of a step is not supported yet
     ci.yml:22:9: key `cancel` of a step is not supported yet
     ci.yml:23:9: key `parallel` of a step is not supported yet
-    ci.yml:25:14: an `env` that is one expression is not supported yet
     ci.yml:28:9: a status function with parameters is not supported yet
     ci.yml:38:21: a `defaults.run` that is one expression is not supported yet
     ci.yml:39:11: a key that is computed is not supported yet

@@ -657,3 +657,34 @@ jobs:
     exit 1
     ");
 }
+
+#[test]
+fn variables_may_come_from_one_expression_at_each_level() {
+    let scene = Scene::new();
+    scene.workflow(
+        "on: push\nenv: \"${{ fromJSON('{\\\"A\\\": 1, \\\"B\\\": true, \\\"C\\\": null}') }}\"\njobs:\n  say:\n    runs-on: ubuntu-latest\n    outputs: {vars: '${{ steps.make.outputs.vars }}'}\n    env: \"${{ fromJSON(format('{{\\\"D\\\": \\\"{0}\\\"}}', github.ref_name)) }}\"\n    steps:\n      - {id: make, run: \"echo 'vars={\\\"E\\\": \\\"of a job\\\"}' >> $GITHUB_OUTPUT; echo \\\"$A $B [$C] $D ${{ env.A }}\\\"\"}\n  take:\n    needs: say\n    runs-on: ubuntu-latest\n    env: \"${{ fromJSON(needs.say.outputs.vars) }}\"\n    steps:\n      - run: echo \"$E, $F\"\n        env: \"${{ fromJSON('{\\\"F\\\": \\\"of a step\\\"}') }}\"\n      - {run: echo never, env: \"${{ fromJSON('[1]') }}\"}\n      - {run: echo never, if: always(), env: \"${{ fromJSON('{\\\"G\\\": {}}') }}\"}\n",
+    );
+    scene.commit("first");
+    assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @r#"
+    .github/workflows/ci.yml
+    isolation: none; the steps run as this user, with this machine's files and network.
+    say ▸ Run echo 'vars={"E": "of a job"}' >> $GITHUB_OUTPUT; echo "$A $B [$C] $D 1"
+    say │ 1 true [] main 1
+    say ✓ Run echo 'vars={"E": "of a job"}' >> $GITHUB_OUTPUT; echo "$A $B [$C] $D 1" [time]
+    take ▸ Run echo "$E, $F"
+    take │ of a job, of a step
+    take ✓ Run echo "$E, $F" [time]
+    take ▸ Run echo never
+    take │ Error: `env`: the expression must give an object of names and texts
+    take ✗ Run echo never [time]
+    take ▸ Run echo never
+    take │ Error: `env`: `G` must be a text
+    take ✗ Run echo never [time]
+    .github/workflows/ci.yml: failure
+      say   success  [time]
+      take  failure  [time]
+      error  take: `env`: the expression must give an object of names and texts
+      error  take: `env`: `G` must be a text
+    exit 1
+    "#);
+}
