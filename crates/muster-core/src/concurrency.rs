@@ -9,12 +9,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-use muster_workflow::expr::{Contexts, EvalError};
-use muster_workflow::workflow::{Concurrency, Queue, Workflow};
+use muster_workflow::expr::Contexts;
+use muster_workflow::workflow::{Concurrency, MAX_GROUP, Queue, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
 use crate::run::Reason;
+use crate::trust::Trust;
 
 /// How many wait in a group at most: [as at GitHub](https://github.blog/changelog/2026-05-07-github-actions-concurrency-groups-now-allow-larger-queues).
 pub const MAX_WAITING: usize = 100;
@@ -41,38 +42,59 @@ impl Claimant {
 }
 
 /// A run or job in a group that is not over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Who it is.
     pub who: Claimant,
+    /// Of a job, the places of those that call the workflow which it is of.
+    pub callers: Vec<usize>,
+    /// How far its run is trusted.
+    pub trust: Trust,
     /// When it came: a later one has a greater number.
     pub turn: i64,
     /// Whether it waits for its turn.
     pub held: bool,
     /// Whether it is to be cancelled.
     pub cancelled: bool,
-    /// Whether it is over only when other jobs are: a run, or a job that has called a workflow.
+    /// Whether it is over only when other jobs are: a run, or a job that calls a workflow.
     pub is_whole: bool,
 }
 
 impl Member {
     /// One that is being cancelled holds its place until it is over; one that waited gives it up.
-    fn counts(self) -> bool {
+    fn counts(&self) -> bool {
         !(self.held && self.cancelled)
+    }
+
+    /// Returns whether it is over only when the job of a run is that these call.
+    fn waits_for(&self, job: Claimant, callers: &[usize]) -> bool {
+        let is_around = self.who.job.is_none_or(|place| callers.contains(&place));
+        self.is_whole && self.who.run == job.run && is_around
     }
 }
 
 /// A run or job that comes to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Newcomer {
+pub struct Newcomer<'c> {
     /// Who it is.
     pub who: Claimant,
+    /// Of a job, the places of those that call the workflow which it is of.
+    pub callers: &'c [usize],
+    /// How far its run is trusted.
+    pub trust: Trust,
     /// Whether it ends the one that goes on.
     pub cancel_in_progress: bool,
     /// How many may wait.
     pub queue: Queue,
     /// Whether its ref had moved on before it was heard of.
     pub late: bool,
+}
+
+impl Newcomer<'_> {
+    /// What strangers send ends nothing of those who may push.
+    fn may_end(&self, member: &Member) -> bool {
+        self.trust >= Trust::Member || member.trust <= self.trust
+    }
 }
 
 /// What follows when a run or job comes to a group.
@@ -108,10 +130,15 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When one of its expressions has no value.
-    pub fn of(concurrency: &Concurrency, contexts: &Contexts) -> Result<Option<Self>, EvalError> {
-        let name = concurrency.group.text(contexts)?.to_lowercase();
-        let cancel_in_progress = concurrency.cancel_in_progress.get(contexts)?;
+    /// When one of its expressions has no value, or the name is longer than GitHub's bound or no line of text.
+    pub fn of(concurrency: &Concurrency, contexts: &Contexts) -> Result<Option<Self>, String> {
+        let name = concurrency.group.text(contexts).map_err(|error| error.to_string())?;
+        let name = name.trim().to_lowercase();
+        if name.chars().count() > MAX_GROUP || name.chars().any(char::is_control) {
+            return Err(format!("the name of a group is a line of at most {MAX_GROUP} characters"));
+        }
+        let cancel_in_progress =
+            concurrency.cancel_in_progress.get(contexts).map_err(|error| error.to_string())?;
         let group = Self { name, cancel_in_progress, queue: concurrency.queue };
         Ok(Some(group).filter(|group| !group.name.is_empty()))
     }
@@ -128,7 +155,7 @@ pub fn group_of(
     path: &str,
     workflow: &Workflow,
     contexts: &Contexts,
-) -> Result<Option<Group>, EvalError> {
+) -> Result<Option<Group>, String> {
     if let Some(concurrency) = &workflow.concurrency {
         return Group::of(concurrency, contexts);
     }
@@ -144,20 +171,21 @@ pub fn group_of(
 }
 
 /// Decides what follows when a run or job comes to a group, given all who are in a group of its repository.
-pub fn arrive<G: Eq + Hash>(members: &[(G, Member)], group: &G, newcomer: Newcomer) -> Arrival {
+pub fn arrive<G: Eq + Hash>(members: &[(G, Member)], group: &G, newcomer: Newcomer<'_>) -> Arrival {
     if newcomer.late {
         // It would take the place of what is newer, or come after it.
         let text = "its branch had moved on before it was heard of";
         return Arrival::refused(Reason::new("superseded", text));
     }
-    if newcomer.who.job.is_some() && waits_for_itself(members, group, newcomer.who) {
+    if newcomer.who.job.is_some() && waits_for_itself(members, group, newcomer) {
         let text = "its concurrency group is held by what waits for it to end: a deadlock";
         return Arrival::refused(Reason::new("deadlock", text));
     }
     let of_group = members.iter().filter(|(name, member)| name == group && member.counts());
-    let mut members: Vec<Member> = of_group.map(|(_, member)| *member).collect();
+    let mut members: Vec<&Member> = of_group.map(|(_, member)| member).collect();
     members.sort_unstable_by_key(|member| (member.turn, member.who));
-    let waiting = members.iter().filter(|member| member.held).count();
+    let is_waiting = |member: &&&Member| member.held && newcomer.may_end(member);
+    let waiting = members.iter().filter(is_waiting).count();
     // The newcomer is to have a place among them.
     let too_many = match newcomer.queue {
         Queue::Single => waiting,
@@ -165,8 +193,10 @@ pub fn arrive<G: Eq + Hash>(members: &[(G, Member)], group: &G, newcomer: Newcom
     };
     let by = if newcomer.who.job.is_some() { "a job of run" } else { "run" };
     let why = format!("superseded by {by} {} of its concurrency group", newcomer.who.run);
-    let replaced = members.iter().filter(|member| member.held).take(too_many);
-    let ended = members.iter().filter(|member| !member.held && newcomer.cancel_in_progress);
+    let replaced = members.iter().filter(is_waiting).take(too_many);
+    let is_ended =
+        |member: &&&Member| !member.held && newcomer.cancel_in_progress && newcomer.may_end(member);
+    let ended = members.iter().filter(is_ended);
     let mut cancels: Vec<Claimant> = replaced.chain(ended).map(|member| member.who).collect();
     cancels.sort_unstable();
     let cancels = cancels.into_iter().map(|who| (who, Reason::new("superseded", why.as_str())));
@@ -174,21 +204,25 @@ pub fn arrive<G: Eq + Hash>(members: &[(G, Member)], group: &G, newcomer: Newcom
 }
 
 /// Returns whether a job that waited for a group would wait for what is over only after the job itself: the group is held
-/// by its run or by a job that calls it, or by those of another run that waits for them.
-fn waits_for_itself<G: Eq + Hash>(members: &[(G, Member)], group: &G, job: Claimant) -> bool {
+/// by its run or by a job that calls it, or by what waits for these.
+fn waits_for_itself<G: Eq + Hash>(
+    members: &[(G, Member)],
+    group: &G,
+    newcomer: Newcomer<'_>,
+) -> bool {
     let mut groups = vec![group];
     let mut seen = BTreeSet::new();
     while let Some(group) = groups.pop() {
         let of_group = members.iter().filter(|(name, _)| name == group).map(|(_, member)| member);
-        for holder in of_group.filter(|member| !member.held && member.is_whole) {
-            if holder.who.run == job.run {
+        for holder in of_group.filter(|member| !member.held) {
+            if holder.waits_for(newcomer.who, newcomer.callers) {
                 return true;
             }
-            if seen.insert(holder.who.run) {
-                let waits = members.iter().filter(|(_, member)| {
-                    member.held && member.counts() && member.who.run == holder.who.run
-                });
-                groups.extend(waits.map(|(group, _)| group));
+            if seen.insert(holder.who) {
+                let is_within = |(_, member): &&(G, Member)| {
+                    member.held && member.counts() && holder.waits_for(member.who, &member.callers)
+                };
+                groups.extend(members.iter().filter(is_within).map(|(group, _)| group));
             }
         }
     }
@@ -196,8 +230,10 @@ fn waits_for_itself<G: Eq + Hash>(members: &[(G, Member)], group: &G, job: Claim
 }
 
 /// Returns those whose turn it is, of all groups, given each member with its group.
-pub fn turns<G: Eq + Hash>(members: impl IntoIterator<Item = (G, Member)>) -> Vec<Claimant> {
-    let mut groups: HashMap<G, Vec<Member>> = HashMap::new();
+pub fn turns<'m, G: Eq + Hash>(
+    members: impl IntoIterator<Item = (G, &'m Member)>,
+) -> Vec<Claimant> {
+    let mut groups: HashMap<G, Vec<&Member>> = HashMap::new();
     for (group, member) in members.into_iter().filter(|(_, member)| member.counts()) {
         groups.entry(group).or_default().push(member);
     }
@@ -207,7 +243,7 @@ pub fn turns<G: Eq + Hash>(members: impl IntoIterator<Item = (G, Member)>) -> Ve
 }
 
 /// Returns whose turn it is in a group, when nobody has it.
-fn next(members: &[Member]) -> Option<Claimant> {
+fn next(members: &[&Member]) -> Option<Claimant> {
     if members.iter().any(|member| !member.held) {
         return None;
     }
@@ -221,18 +257,20 @@ mod tests {
 
     fn member(run: i64, held: bool) -> Member {
         let who = Claimant::run(run);
-        Member { who, turn: run, held, cancelled: false, is_whole: true }
+        let (callers, trust) = (Vec::new(), Trust::Member);
+        Member { who, callers, trust, turn: run, held, cancelled: false, is_whole: true }
     }
 
     fn members(list: &[(i64, bool)]) -> Vec<(&'static str, Member)> {
         list.iter().map(|(run, held)| ("g", member(*run, *held))).collect()
     }
 
-    fn newcomer(cancel_in_progress: bool, queue: Queue) -> Newcomer {
-        Newcomer { who: Claimant::run(999), cancel_in_progress, queue, late: false }
+    fn newcomer(cancel_in_progress: bool, queue: Queue) -> Newcomer<'static> {
+        let (who, trust) = (Claimant::run(999), Trust::Member);
+        Newcomer { who, callers: &[], trust, cancel_in_progress, queue, late: false }
     }
 
-    fn arrives(list: &[(i64, bool)], newcomer: Newcomer) -> (bool, Vec<i64>) {
+    fn arrives(list: &[(i64, bool)], newcomer: Newcomer<'_>) -> (bool, Vec<i64>) {
         let arrival = arrive(&members(list), &"g", newcomer);
         assert_eq!(arrival.cancelled, None);
         (arrival.held, arrival.cancels.into_iter().map(|(who, _)| who.run).collect())
@@ -269,7 +307,9 @@ mod tests {
     #[test]
     fn the_turn_passes_on_when_nobody_has_it() {
         let turns = |list: &[(i64, bool)]| {
-            turns(members(list)).into_iter().map(|who| who.run).collect::<Vec<_>>()
+            let members = members(list);
+            let turns = turns(members.iter().map(|(group, member)| (group, member)));
+            turns.into_iter().map(|who| who.run).collect::<Vec<_>>()
         };
         assert!(turns(&[(1, false), (2, true)]).is_empty());
         assert_eq!(turns(&[(3, true), (2, true)]), [2]);
@@ -277,27 +317,49 @@ mod tests {
     }
 
     #[test]
+    fn what_strangers_send_ends_nothing_of_those_who_may_push() {
+        let newcomer = Newcomer { trust: Trust::Approved, ..newcomer(true, Queue::Single) };
+        let mut members = members(&[(1, false), (2, true), (3, true)]);
+        members[2].1.trust = Trust::Approved;
+        let arrival = arrive(&members, &"g", newcomer);
+        assert!(arrival.held);
+        assert_eq!(arrival.cancels.iter().map(|(who, _)| who.run).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
     fn nobody_waits_for_what_waits_for_it() {
-        let job = |run, place, held, is_whole| Member {
-            who: Claimant::job(run, place),
-            turn: 10,
-            held,
-            cancelled: false,
-            is_whole,
+        let job = |run, place, callers: &[usize], held, is_whole| {
+            let who = Claimant::job(run, place);
+            let (turn, callers) = (10, callers.to_vec());
+            Member { who, callers, turn, is_whole, ..member(run, held) }
         };
-        let comes = |members: &[(&'static str, Member)], group: &'static str, run| {
+        let comes = |members: &[(&'static str, Member)], group: &'static str, run, callers| {
             let who = Claimant::job(run, 7);
-            arrive(members, &group, Newcomer { who, ..newcomer(false, Queue::Single) }).cancelled
+            let newcomer = Newcomer { who, callers, ..newcomer(false, Queue::Single) };
+            arrive(members, &group, newcomer).cancelled
         };
-        // Its own run has the group, or a job of it that has called a workflow; but not one that runs steps.
-        assert!(comes(&[("a", member(1, false))], "a", 1).is_some());
-        assert!(comes(&[("a", job(1, 0, false, true))], "a", 1).is_some());
-        assert_eq!(comes(&[("a", job(1, 0, false, false))], "a", 1), None);
-        assert_eq!(comes(&[("a", member(2, false))], "a", 1), None);
+        // Its own run has the group, or a job that calls it; but not another job of it, or another run.
+        assert!(comes(&[("a", member(1, false))], "a", 1, &[]).is_some());
+        let call = ("a", job(1, 0, &[], false, true));
+        assert!(comes(std::slice::from_ref(&call), "a", 1, &[0]).is_some());
+        assert_eq!(comes(std::slice::from_ref(&call), "a", 1, &[]), None);
+        assert_eq!(comes(&[("a", job(1, 0, &[], false, false))], "a", 1, &[]), None);
+        assert_eq!(comes(&[("a", member(2, false))], "a", 1, &[]), None);
         // Run 1 has `a`, and a job of run 2, which has `b`, waits for that.
-        let crossed =
-            [("a", member(1, false)), ("b", member(2, false)), ("a", job(2, 0, true, false))];
-        assert_eq!(comes(&crossed, "b", 1).unwrap().code, "deadlock");
-        assert_eq!(comes(&crossed, "b", 3), None);
+        let waits = ("a", job(2, 0, &[], true, false));
+        let crossed = [("a", member(1, false)), ("b", member(2, false)), waits];
+        assert_eq!(comes(&crossed, "b", 1, &[]).unwrap().code, "deadlock");
+        assert_eq!(comes(&crossed, "b", 3, &[]), None);
+        // The same with jobs that call; what another job of run 2 waits for does not hold up its call.
+        let crossed = |callers| {
+            [
+                call.clone(),
+                ("b", job(2, 4, &[], false, true)),
+                ("a", job(2, 5, callers, true, false)),
+            ]
+        };
+        assert!(comes(&crossed(&[4]), "b", 1, &[0]).is_some());
+        assert_eq!(comes(&crossed(&[]), "b", 1, &[0]), None);
+        assert_eq!(comes(&crossed(&[4]), "b", 1, &[]), None);
     }
 }

@@ -270,6 +270,9 @@ pub struct Defaults {
     pub working_directory: Option<Template>,
 }
 
+/// GitHub's bound on the name of a concurrency group, in characters.
+pub const MAX_GROUP: usize = 400;
+
 /// `concurrency`.
 #[derive(Debug, Clone)]
 pub struct Concurrency {

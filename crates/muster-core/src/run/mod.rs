@@ -86,6 +86,8 @@ pub struct Job {
 pub struct Claim {
     /// The group.
     pub group: Group,
+    /// The places of the jobs that call the workflow which the job is of.
+    pub callers: Vec<usize>,
     /// Whether its turn has come.
     pub granted: bool,
 }
@@ -239,7 +241,7 @@ impl Run {
         let mut effects = Vec::new();
         loop {
             let before = effects.len();
-            self.stop_what_is_cancelled(&mut effects);
+            self.stop_what_is_cancelled(ground, &mut effects);
             self.fail_fast(&mut effects);
             self.start_what_is_free(ground, &mut effects);
             self.end_calls(ground, &mut effects);
@@ -353,16 +355,31 @@ impl Run {
         self.jobs.iter().position(|job| matches!(job.state, JobState::Queued { .. }))
     }
 
-    fn stop_what_is_cancelled(&mut self, effects: &mut Vec<Effect>) {
+    fn stop_what_is_cancelled(&mut self, ground: Ground<'_>, effects: &mut Vec<Effect>) {
         for place in 0..self.jobs.len() {
             let job = &self.jobs[place];
             if job.despite_cancel || job.state.conclusion().is_some() {
                 continue;
             }
-            if let Some(reason) = self.cancelled(job.within).cloned() {
-                self.stop(place, &reason, effects);
+            let Some(reason) = self.cancelled(job.within).cloned() else { continue };
+            let has_not_begun =
+                matches!(job.state, JobState::Pending { .. } | JobState::Queued { .. });
+            if has_not_begun && self.runs_anyway(place, ground) {
+                self.jobs[place].despite_cancel = true;
+                // It is told as it stands.
+                effects.push(Effect::Planned(place));
+                continue;
             }
+            self.stop(place, &reason, effects);
         }
+    }
+
+    /// Judges once more the `if` of a job that has not begun when its run is cancelled, as GitHub does.
+    fn runs_anyway(&self, place: usize, ground: Ground<'_>) -> bool {
+        let job = &self.jobs[place];
+        let Ok(scope) = self.scope(job.within, ground) else { return false };
+        let definition = scope.job(&job.id);
+        definition.is_ok_and(|definition| self.may_start(place, definition, &scope).is_ok())
     }
 
     /// Returns why the jobs are to end that the one at `within` calls, or those of the run's own file.
@@ -544,7 +561,7 @@ impl Run {
             }
         };
         group.map_err(|error| {
-            let why = format!("`concurrency` has no value: {error}");
+            let why = format!("`concurrency`: {error}");
             (Conclusion::Failure, Reason::new("concurrency", why))
         })
     }
@@ -552,13 +569,15 @@ impl Run {
     fn take(&mut self, place: usize, turn: Turn, effects: &mut Vec<Effect>) {
         let (name, within) = (self.jobs[place].name.clone(), self.jobs[place].within);
         let is_cancelled = self.cancelled(within).is_some();
+        let around = std::iter::successors(within, |caller| self.jobs[*caller].within);
+        let callers: Vec<usize> = around.collect();
         let job = &mut self.jobs[place];
         let added = match turn {
             Turn::Wait => return,
             Turn::Claim(group) => {
                 let why = format!("waits for its turn in the concurrency group `{}`", group.name);
                 job.state = JobState::Pending { reason: Reason::new("concurrency", why) };
-                job.claim = Some(Claim { group, granted: false });
+                job.claim = Some(Claim { group, callers, granted: false });
                 job.despite_cancel = is_cancelled;
                 return effects.push(Effect::Claim(place));
             }

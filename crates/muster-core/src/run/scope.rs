@@ -143,8 +143,9 @@ impl Run {
         let mut secrets: Vec<_> =
             of_caller.iter().filter(|(name, _)| is_token(name)).cloned().collect();
         for (name, template) in given.iter().filter(|(name, _)| !is_token(name)) {
-            let value = template.text(&contexts).map_err(|error| {
-                Reason::new("secrets", format!("secret `{name}` has no value: {error}"))
+            // What is wrong with it may quote a secret.
+            let value = template.text(&contexts).map_err(|_| {
+                Reason::new("secrets", format!("the expression of secret `{name}` has no value"))
             })?;
             // One that is not there is as one that is empty.
             if !value.is_empty() {

@@ -193,6 +193,38 @@ fn a_cancelled_run_ends_all_but_what_asks_to_run_anyway() {
 }
 
 #[test]
+fn what_has_not_begun_is_judged_once_more_when_its_run_is_cancelled() {
+    let jobs = [
+        job("plain", ""),
+        job("always", ", if: always()"),
+        job("waits", ", concurrency: one"),
+        job("cleans", ", if: always(), concurrency: two"),
+    ]
+    .concat();
+    let mut story = Story::new(&jobs);
+    story.cancel();
+    assert_snapshot!(story.said(), @"
+    plain queued
+    always queued
+    waits comes to its group
+    cleans comes to its group
+    plain cancelled: cancelled by ana
+    always planned
+    waits cancelled: cancelled by ana
+    cleans planned
+    ");
+    let place = story.place("cleans");
+    story.run.admit(place);
+    story.settle();
+    story.start("always").end("always", Conclusion::Success, &[]);
+    story.start("cleans").end("cleans", Conclusion::Success, &[]);
+    assert_snapshot!(story.said(), @"
+    cleans queued
+    run cancelled
+    ");
+}
+
+#[test]
 fn a_failure_that_may_be_leaves_the_run_green() {
     let jobs = [job("flaky", ""), job("next", ", needs: flaky")].concat();
     let mut story = Story::new(&jobs);

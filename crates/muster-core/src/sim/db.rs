@@ -6,15 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::change::{Change, LAST_HEARD, PullRequestAction};
-use muster_workflow::workflow::Queue;
-
 use crate::concurrency::{Claimant, Group, Member, Newcomer, arrive, turns};
 use crate::id::Sha;
 use crate::outbox::{Quiet, is_due};
 use crate::outcome::Outcome;
 use crate::pull::{self, Known};
 use crate::report::{EventFact, Facts, RunFact, State, Status, changes};
-use crate::run::{Conclusion, Job, JobState, Reason, Run, Work};
+use crate::run::{Claim, Conclusion, Job, JobState, Reason, Run, Work};
 use crate::trust::Trust;
 
 use super::mutant::Mutant;
@@ -52,7 +50,7 @@ pub(super) struct RunRow {
     pub(super) trust: Trust,
     /// Which of the workflows it is of.
     pub(super) workflow: usize,
-    pub(super) group: Option<String>,
+    pub(super) group: Option<Group>,
     /// When it came to its group.
     turn: i64,
     pub(super) held: bool,
@@ -340,7 +338,7 @@ impl Db {
         let number = self.next_number();
         let late = new.late && !self.is(Mutant::LatePushEndsNewer);
         let (held, cancel) = match &new.group {
-            Some(group) => self.join(group, Claimant::run(number), late),
+            Some(group) => self.join(group, Claimant::run(number), &[], new.trust, late),
             None => (false, None),
         };
         let turn = self.next_turn();
@@ -355,7 +353,7 @@ impl Db {
             },
             trust: new.trust,
             workflow: new.workflow,
-            group: new.group.map(|group| group.name),
+            group: new.group,
             turn,
             held,
             cancel,
@@ -380,11 +378,19 @@ impl Db {
     }
 
     /// Brings a run or job to a group: returns whether it waits, and why it never gets its turn.
-    fn join(&mut self, group: &Group, who: Claimant, late: bool) -> (bool, Option<Reason>) {
+    fn join(
+        &mut self,
+        group: &Group,
+        who: Claimant,
+        callers: &[usize],
+        trust: Trust,
+        late: bool,
+    ) -> (bool, Option<Reason>) {
         let mut members = self.members();
         members.retain(|(_, member)| member.who != who);
         let Group { name, cancel_in_progress, queue } = group.clone();
-        let arrival = arrive(&members, &name, Newcomer { who, cancel_in_progress, queue, late });
+        let newcomer = Newcomer { who, callers, trust, cancel_in_progress, queue, late };
+        let arrival = arrive(&members, &name, newcomer);
         for (other, reason) in arrival.cancels {
             match other.job {
                 None => {
@@ -403,13 +409,15 @@ impl Db {
     }
 
     /// Brings a job to its group, unless it has come there already.
-    fn seat(&mut self, run: i64, id: u32, group: &Group) {
+    fn seat(&mut self, run: i64, id: u32, claim: &Claim) {
         let Some(place) = self.jobs_of(run).iter().position(|row| row.id == id) else { return };
         if self.jobs_of(run)[place].seat.is_some() {
             return;
         }
-        let (held, cancel) = self.join(group, Claimant::job(run, place), false);
-        let seat = Seat { group: group.name.clone(), turn: self.next_turn(), held, cancel };
+        let Some(trust) = self.run(run).map(|run| run.trust) else { return };
+        let who = Claimant::job(run, place);
+        let (held, cancel) = self.join(&claim.group, who, &claim.callers, trust, false);
+        let seat = Seat { group: claim.group.name.clone(), turn: self.next_turn(), held, cancel };
         if let Some(row) = self.jobs.iter_mut().find(|row| row.id == id) {
             row.seat = Some(seat);
         }
@@ -429,21 +437,33 @@ impl Db {
     pub(super) fn members(&self) -> Vec<(String, Member)> {
         let mut members = Vec::new();
         for run in self.runs.iter().filter(|run| run.conclusion.is_none()) {
+            let trust = run.trust;
             if let Some(group) = &run.group {
-                let (held, cancelled) = (run.held, run.cancel.is_some());
-                let (who, turn) = (Claimant::run(run.number), run.turn);
-                members
-                    .push((group.clone(), Member { who, turn, held, cancelled, is_whole: true }));
+                let member = Member {
+                    who: Claimant::run(run.number),
+                    callers: Vec::new(),
+                    trust,
+                    turn: run.turn,
+                    held: run.held,
+                    cancelled: run.cancel.is_some(),
+                    is_whole: true,
+                };
+                members.push((group.name.clone(), member));
             }
             for (place, row) in self.jobs_of(run.number).into_iter().enumerate() {
-                let Some(seat) = row.seat.as_ref().filter(|_| row.job.state.conclusion().is_none())
-                else {
-                    continue;
+                let seat = row.seat.as_ref().filter(|_| row.job.state.conclusion().is_none());
+                let Some(seat) = seat else { continue };
+                let claim = row.job.claim.as_ref();
+                let member = Member {
+                    who: Claimant::job(run.number, place),
+                    callers: claim.map(|claim| claim.callers.clone()).unwrap_or_default(),
+                    trust,
+                    turn: seat.turn,
+                    held: seat.held,
+                    cancelled: seat.cancel.is_some(),
+                    is_whole: row.job.work != Work::Steps,
                 };
-                let who = Claimant::job(run.number, place);
-                let (turn, held, cancelled) = (seat.turn, seat.held, seat.cancel.is_some());
-                let is_whole = row.job.work != Work::Steps;
-                members.push((seat.group.clone(), Member { who, turn, held, cancelled, is_whole }));
+                members.push((seat.group.clone(), member));
             }
         }
         members
@@ -451,7 +471,8 @@ impl Db {
 
     /// Gives a run or job its turn, if it still is that.
     pub(super) fn release(&mut self, who: Claimant) {
-        if !turns(self.members()).contains(&who) {
+        let members = self.members();
+        if !turns(members.iter().map(|(group, member)| (group, member))).contains(&who) {
             return;
         }
         match who.job {
@@ -516,7 +537,7 @@ impl Db {
         }
         for (id, job) in moved {
             if let (JobState::Pending { .. }, Some(claim)) = (&job.state, &job.claim) {
-                self.seat(run, *id, &claim.group);
+                self.seat(run, *id, claim);
             }
         }
         let Some(row) = self.runs.iter_mut().find(|row| row.number == run) else { return };
@@ -538,11 +559,10 @@ impl Db {
         let mut run = Run::of(jobs);
         let Some(places) = run.again(failed_only) else { return };
         let held = match &row.group {
-            Some(name) => {
+            Some(group) => {
                 // A re-run takes its turn like any other, and ends nobody that goes on.
-                let (name, cancel_in_progress, queue) = (name.clone(), false, Queue::Single);
-                let group = Group { name, cancel_in_progress, queue };
-                self.join(&group, Claimant::run(number), false).0
+                let group = Group { cancel_in_progress: false, ..group.clone() };
+                self.join(&group, Claimant::run(number), &[], row.trust, false).0
             }
             None => false,
         };

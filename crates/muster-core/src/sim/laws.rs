@@ -107,8 +107,8 @@ fn groups(world: &World) -> Result<(), String> {
         None => Ok(()),
     };
     for run in world.db.runs.iter().filter(|run| run.conclusion.is_none()) {
-        if let Some(group) = run.group.as_deref().filter(|_| !run.held) {
-            goes_on(group, format!("run {}", run.number))?;
+        if let Some(group) = run.group.as_ref().filter(|_| !run.held) {
+            goes_on(&group.name, format!("run {}", run.number))?;
         }
         for row in world.db.jobs_of(run.number) {
             let is_on = matches!(

@@ -337,7 +337,8 @@ impl World {
     fn follow_orders(&mut self) -> Result<(), Stop> {
         let open: Vec<_> =
             self.db.runs.iter().filter(|run| run.conclusion.is_none()).cloned().collect();
-        for who in turns(self.db.members()) {
+        let members = self.db.members();
+        for who in turns(members.iter().map(|(group, member)| (group, member))) {
             if self.is(Mutant::LosesTurn) && who.run % 2 == 0 {
                 continue;
             }

@@ -23,6 +23,8 @@ pub enum Decoded {
         name: String,
         /// When it had that name, as ISO 8601 in UTC, where the webhook says so.
         as_of: Option<String>,
+        /// The repository's default branch then.
+        default_branch: Option<String>,
         /// What happened.
         change: Box<Change>,
     },
@@ -32,10 +34,14 @@ pub enum Decoded {
     Dead(Reason),
 }
 
+/// The longest name of a branch, in bytes.
+const MAX_BRANCH: usize = 1024;
+
 #[derive(Deserialize)]
 struct Repository {
     id: i64,
     full_name: String,
+    default_branch: Option<String>,
     /// Later events have later times, and a new name is a change.
     updated_at: Option<String>,
 }
@@ -48,6 +54,12 @@ impl Repository {
         }
         if self.updated_at.as_ref().is_some_and(|time| !is_time(time)) {
             return Err(unfit(event, "its repository's `updated_at` is no time"));
+        }
+        let is_branch = |name: &String| {
+            !name.is_empty() && name.len() <= MAX_BRANCH && !name.chars().any(char::is_control)
+        };
+        if self.default_branch.as_ref().is_some_and(|name| !is_branch(name)) {
+            return Err(unfit(event, "its repository's `default_branch` is no name"));
         }
         Ok(())
     }
@@ -219,6 +231,7 @@ fn push(push: Push) -> Decoded {
         repository: repository.id,
         name: repository.full_name,
         as_of: repository.updated_at,
+        default_branch: repository.default_branch,
         change: Box::new(change),
     }
 }
@@ -278,6 +291,7 @@ fn pull_request(event: PullRequestEvent) -> Decoded {
         repository: repository.id,
         name: repository.full_name,
         as_of: repository.updated_at,
+        default_branch: repository.default_branch,
         change: Box::new(change),
     }
 }

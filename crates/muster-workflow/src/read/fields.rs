@@ -7,10 +7,7 @@ use crate::keys;
 use crate::permissions::{Level, Permissions};
 use crate::template::{Condition, Template};
 use crate::token::{Kind, Token};
-use crate::workflow::{Argument, Concurrency, Defaults, Env, Queue, Setting};
-
-/// GitHub's bound on the name of a concurrency group, in characters.
-const MAX_GROUP: usize = 400;
+use crate::workflow::{Argument, Concurrency, Defaults, Env, MAX_GROUP, Queue, Setting};
 
 /// GitHub's bound on an id, in characters: it must have fewer.
 const MAX_ID: usize = 100;

@@ -107,6 +107,9 @@ struct RemoveArguments {
     place: PlaceArguments,
 }
 
+/// What a terminal takes in one line at most, in bytes.
+const MAX_TYPED: usize = 4095;
+
 /// What of the API it is about.
 struct Kind {
     list: &'static str,
@@ -272,5 +275,9 @@ fn hidden_line(prompt: &str) -> anyhow::Result<String> {
     let read = input.read_line(&mut line);
     tcsetattr(input.as_fd(), OptionalActions::Flush, &shown)?;
     read.context("cannot read standard input")?;
+    // What is longer a terminal cuts off without a word.
+    if line.len() >= MAX_TYPED {
+        bail!("a terminal takes no more than {MAX_TYPED} bytes in a line: use --file");
+    }
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }

@@ -108,6 +108,8 @@ async fn set(shared: &Shared, kind: Kind, new: New) -> Result<StatusCode, Proble
     if value.contains('\0') {
         return Err(bad("a value has no NUL: programs could not be given it".to_owned()));
     }
+    let bytes = serde_json::to_string(value).map_or(value.len(), |json| json.len());
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
     let value = match kind {
         Kind::Variable => value.to_owned(),
         Kind::Secret if value.is_empty() => {
@@ -130,7 +132,7 @@ async fn set(shared: &Shared, kind: Kind, new: New) -> Result<StatusCode, Proble
             sealed.map_err(|error| Problem::new(StatusCode::CONFLICT, error.to_string()))?
         }
     };
-    shared.store.keep_value(place, value, clock::now_ms()).await?;
+    shared.store.keep_value(place, value, bytes, clock::now_ms()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -139,10 +141,15 @@ async fn remove(shared: &Shared, kind: Kind, of: Where) -> Result<StatusCode, Pr
     let place = place(shared, kind, of).await?;
     let (name, trust) = (place.entry.name.clone(), place.entry.trust);
     let trust = (!any_trust).then_some(trust);
-    if shared.store.remove_values(place, trust).await? == 0 {
-        return Err(Problem::not_found(format!("{} {name} there", kind.as_str())));
+    match shared.store.remove_value(place, trust).await?.as_slice() {
+        [] => Err(Problem::not_found(format!("{} {name} there", kind.as_str()))),
+        [_] => Ok(StatusCode::NO_CONTENT),
+        several => {
+            let of = several.join(", ");
+            let why = format!("{name} is there for {of}: say which is meant by its trust");
+            Err(Problem::new(StatusCode::CONFLICT, why))
+        }
     }
-    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn place(shared: &Shared, kind: Kind, of: Where) -> Result<Place, Problem> {

@@ -88,7 +88,7 @@ impl Drive {
     async fn give_turns(&self) -> anyhow::Result<Vec<Claim>> {
         let store = &self.shared.store;
         let claims = store.claims().await?;
-        let turns = turns(claims.iter().map(|claim| (&claim.group, claim.member)));
+        let turns = turns(claims.iter().map(|claim| (&claim.group, &claim.member)));
         for who in &turns {
             if let Some(claim) = claims.iter().find(|claim| claim.member.who == *who) {
                 store.give_turn(RepoId::new(claim.group.0.as_str()), *who).await?;
@@ -458,6 +458,10 @@ impl Step for Drive {
         }
         self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         self.tell();
+        if !self.loaded {
+            // One run that cannot be stored holds up no other.
+            self.attach().await?;
+        }
         self.start_queued().await?;
         // A supervisor that dies sends no nudge.
         Ok(if self.supervisors.is_empty() {

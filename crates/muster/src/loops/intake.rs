@@ -42,8 +42,9 @@ impl Intake {
             Err(error) => DeliveryOutcome::Dead(Reason::new("payload", error.to_string())),
             Ok(Decoded::Ignored(reason)) => DeliveryOutcome::Ignored(reason),
             Ok(Decoded::Dead(reason)) => DeliveryOutcome::Dead(reason),
-            Ok(Decoded::Change { repository, name, as_of, change }) => {
-                match self.shared.store.github_repository(repository, &name, as_of).await? {
+            Ok(Decoded::Change { repository, name, as_of, default_branch, change }) => {
+                let store = &self.shared.store;
+                match store.github_repository(repository, &name, default_branch, as_of).await? {
                     Some(repository) => DeliveryOutcome::Accepted(repository, change),
                     None => {
                         let text = format!("not added: `muster repo add {name}` adds it");

@@ -196,8 +196,8 @@ impl Start {
         let private = serde_json::to_string(&self.spec.private)?;
         let order = format!("secrets {private}\n");
         // Nobody reads yet: what the pipe does not hold would be waited for.
-        let room =
-            fcntl_setpipe_size(&control, order.len().max(PIPE)).context("too many secrets")?;
+        let room = fcntl_setpipe_size(&control, order.len().max(PIPE))
+            .context("its secrets are more than a pipe of this machine can hold")?;
         anyhow::ensure!(order.len() <= room, "its secrets have more than {room} bytes");
         control.write_all(order.as_bytes())?;
         let child = Program::new(OWN_PROGRAM)

@@ -5,10 +5,11 @@
 
 use muster_core::concurrency::{Arrival, Claimant, Group, Member, Newcomer, arrive, turns};
 use muster_core::id::RepoId;
-use muster_core::run::Reason;
+use muster_core::run::{self, Job, Reason, Work};
+use muster_core::trust::Trust;
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Store, StoreError, next_number, repositories};
+use super::{Store, StoreError, repositories};
 
 /// A run or job in a group that is not over.
 #[derive(Debug, Clone)]
@@ -30,25 +31,39 @@ struct Row {
     run: i64,
     /// -1 for the run as a whole.
     place: i64,
+    trust: String,
     turn: i64,
     held: i64,
-    is_whole: i64,
+    /// The engine's job; none for a run.
+    job: Option<String>,
     cancel_code: Option<String>,
     cancel_text: Option<String>,
 }
 
-impl From<Row> for Claim {
-    fn from(row: Row) -> Self {
+impl Row {
+    fn read(self) -> Result<Claim, StoreError> {
+        let row = self;
+        let job: Option<Job> = row
+            .job
+            .as_deref()
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(StoreError::unreadable("job"))?;
+        let claim = job.as_ref().and_then(|job| job.claim.as_ref());
         let member = Member {
             who: Claimant { run: row.run, job: usize::try_from(row.place).ok() },
+            callers: claim.map(|claim| claim.callers.clone()).unwrap_or_default(),
+            trust: Trust::parse(&row.trust)
+                .ok_or("no trust")
+                .map_err(StoreError::unreadable("run"))?,
             turn: row.turn,
             held: row.held != 0,
             cancelled: row.cancel_code.is_some(),
-            is_whole: row.is_whole != 0,
+            is_whole: job.is_none_or(|job| job.work != Work::Steps),
         };
         let cancel = row.cancel_code.zip(row.cancel_text);
         let cancel = cancel.map(|(code, text)| Reason::new(&code, text));
-        Self { group: (row.repository_id, row.name), member, run_id: row.run_id, cancel }
+        Ok(Claim { group: (row.repository_id, row.name), member, run_id: row.run_id, cancel })
     }
 }
 
@@ -57,11 +72,12 @@ fn members(of_one: bool) -> String {
     let only = if of_one { " AND r.repository_id = $1" } else { "" };
     format!(
         "SELECT r.repository_id, r.concurrency_group AS name, r.id AS run_id, r.number AS run, \
-         CAST(-1 AS BIGINT) AS place, r.turn, r.held, CAST(1 AS BIGINT) AS is_whole, r.cancel_code, r.cancel_text \
+         CAST(-1 AS BIGINT) AS place, r.trust, r.turn, r.held, CAST(NULL AS TEXT) AS job, r.cancel_code, \
+         r.cancel_text \
          FROM runs r WHERE r.conclusion IS NULL AND r.concurrency_group IS NOT NULL{only} \
          UNION ALL \
-         SELECT r.repository_id, j.concurrency_group, r.id, r.number, j.place, j.turn, j.held, \
-         CAST(CASE WHEN j.status = 'calling' THEN 1 ELSE 0 END AS BIGINT), j.cancel_code, j.cancel_text \
+         SELECT r.repository_id, j.concurrency_group, r.id, r.number, j.place, r.trust, j.turn, j.held, j.job, \
+         j.cancel_code, j.cancel_text \
          FROM runs r JOIN jobs j ON j.run_id = r.id AND j.run_attempt = r.attempt \
          WHERE r.conclusion IS NULL AND j.concurrency_group IS NOT NULL AND j.status <> 'finished'{only}"
     )
@@ -73,8 +89,8 @@ async fn members_of(
 ) -> Result<Vec<(String, Member)>, StoreError> {
     let query = sqlx::query_as(sqlx::AssertSqlSafe(members(true)));
     let rows: Vec<Row> = query.bind(repository.as_str()).fetch_all(db).await?;
-    let claims = rows.into_iter().map(Claim::from);
-    Ok(claims.map(|claim| (claim.group.1, claim.member)).collect())
+    let claims = rows.into_iter().map(Row::read);
+    claims.map(|claim| claim.map(|claim| (claim.group.1, claim.member))).collect()
 }
 
 /// Brings a run or job to a group of its repository: ends those whose place it takes. Returns what follows for it, and its
@@ -82,16 +98,15 @@ async fn members_of(
 pub(super) async fn join(
     db: &mut AnyConnection,
     repository: &RepoId,
-    who: Claimant,
     group: &Group,
-    late: bool,
+    newcomer: Newcomer<'_>,
 ) -> Result<(Arrival, i64), StoreError> {
     repositories::hold(db, &[repository.as_str()]).await?;
     let mut members = members_of(db, repository).await?;
-    members.retain(|(_, member)| member.who != who);
-    let Group { cancel_in_progress, queue, .. } = *group;
-    let newcomer = Newcomer { who, cancel_in_progress, queue, late };
+    members.retain(|(_, member)| member.who != newcomer.who);
     let arrival = arrive(&members, &group.name, newcomer);
+    // It is the last that has come: who comes next waits until this is stored.
+    let turn = members.iter().map(|(_, member)| member.turn).max().unwrap_or(0) + 1;
     for (other, reason) in &arrival.cancels {
         let query = match other.job {
             None => sqlx::query(
@@ -111,7 +126,7 @@ pub(super) async fn join(
         };
         query.execute(&mut *db).await?;
     }
-    Ok((arrival, next_number(db, "turns").await?))
+    Ok((arrival, turn))
 }
 
 /// Brings a job to its group, unless it has come there already.
@@ -119,18 +134,26 @@ pub(super) async fn seat(
     db: &mut AnyConnection,
     repository: &RepoId,
     job_id: &str,
-    group: &Group,
+    claim: &run::Claim,
 ) -> Result<(), StoreError> {
-    let row: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT r.number, j.place FROM jobs j JOIN runs r ON r.id = j.run_id \
+    let row: Option<(i64, i64, String)> = sqlx::query_as(
+        "SELECT r.number, j.place, r.trust FROM jobs j JOIN runs r ON r.id = j.run_id \
          WHERE j.id = $1 AND j.concurrency_group IS NULL",
     )
     .bind(job_id)
     .fetch_optional(&mut *db)
     .await?;
-    let Some((run, place)) = row else { return Ok(()) };
-    let who = Claimant { run, job: usize::try_from(place).ok() };
-    let (arrival, turn) = join(db, repository, who, group, false).await?;
+    let Some((run, place, trust)) = row else { return Ok(()) };
+    let group = &claim.group;
+    let newcomer = Newcomer {
+        who: Claimant { run, job: usize::try_from(place).ok() },
+        callers: &claim.callers,
+        trust: Trust::parse(&trust).ok_or("no trust").map_err(StoreError::unreadable("run"))?,
+        cancel_in_progress: group.cancel_in_progress,
+        queue: group.queue,
+        late: false,
+    };
+    let (arrival, turn) = join(db, repository, group, newcomer).await?;
     let (code, text) = arrival.cancelled.map(|reason| (reason.code, reason.text)).unzip();
     sqlx::query(
         "UPDATE jobs SET concurrency_group = $2, turn = $3, held = $4, cancel_code = $5, cancel_text = $6 \
@@ -152,7 +175,7 @@ impl Store {
     pub(crate) async fn claims(&self) -> Result<Vec<Claim>, StoreError> {
         let query = sqlx::query_as(sqlx::AssertSqlSafe(members(false)));
         let rows: Vec<Row> = query.fetch_all(self.reads()).await?;
-        Ok(rows.into_iter().map(Claim::from).collect())
+        rows.into_iter().map(Row::read).collect()
     }
 
     /// Gives a run or job its turn in its group, if it still is that.
@@ -164,7 +187,8 @@ impl Store {
         self.write(move |db| {
             Box::pin(async move {
                 repositories::hold(db, &[repository.as_str()]).await?;
-                if !turns(members_of(db, &repository).await?).contains(&who) {
+                let members = members_of(db, &repository).await?;
+                if !turns(members.iter().map(|(group, member)| (group, member))).contains(&who) {
                     return Ok(());
                 }
                 let query = match who.job {

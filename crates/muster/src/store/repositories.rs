@@ -215,23 +215,27 @@ impl Store {
         Ok(query.bind(id.as_str()).fetch_optional(self.reads()).await?)
     }
 
-    /// Returns the repository with this number at GitHub, and takes over the name that it had at a time
-    /// (ISO 8601 in UTC), unless it is known to be older.
+    /// Returns the repository with this number at GitHub, and takes over the name and default branch that it had at a time
+    /// (ISO 8601 in UTC), unless what is known is newer.
     pub(crate) async fn github_repository(
         &self,
         forge_id: i64,
         name: &str,
+        default_branch: Option<String>,
         as_of: Option<String>,
     ) -> Result<Option<RepoId>, StoreError> {
-        let row: Option<(String, String, Option<String>)> = sqlx::query_as(
-            "SELECT id, name, named_at FROM repositories WHERE forge_id = $1 AND kind = 'github'",
+        let row: Option<(String, String, String, Option<String>)> = sqlx::query_as(
+            "SELECT id, name, default_branch, named_at FROM repositories \
+             WHERE forge_id = $1 AND kind = 'github'",
         )
         .bind(forge_id)
         .fetch_optional(self.reads())
         .await?;
-        let Some((id, known, known_at)) = row else { return Ok(None) };
-        // A webhook that comes late has the name that the repository had.
-        if known != name && (known_at.is_none() || as_of.is_none() || known_at <= as_of) {
+        let Some((id, known, known_branch, known_at)) = row else { return Ok(None) };
+        let default_branch = default_branch.unwrap_or_else(|| known_branch.clone());
+        let is_same = known == name && known_branch == default_branch;
+        // A webhook that comes late has what was so then.
+        if !is_same && (known_at.is_none() || as_of.is_none() || known_at <= as_of) {
             let (id, name) = (id.clone(), name.to_owned());
             self.write(move |db| {
                 Box::pin(async move {
@@ -245,9 +249,10 @@ impl Store {
                     .execute(&mut *db)
                     .await?;
                     let query = sqlx::query(
-                        "UPDATE repositories SET name = $2, named_at = $3 WHERE id = $1",
+                        "UPDATE repositories SET name = $2, named_at = $3, default_branch = $4 \
+                         WHERE id = $1",
                     );
-                    query.bind(id).bind(name).bind(as_of).execute(db).await?;
+                    query.bind(id).bind(name).bind(as_of).bind(default_branch).execute(db).await?;
                     Ok(())
                 })
             })

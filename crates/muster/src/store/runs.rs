@@ -1,6 +1,6 @@
 //! Runs, as they are made and as people look at them.
 
-use muster_core::concurrency::{Arrival, Claimant, Group};
+use muster_core::concurrency::{Arrival, Claimant, Group, Newcomer};
 use muster_core::id::{EventId, RepoId, RunId, Sha};
 use muster_core::run::{Conclusion, JobState, Reason, Run};
 use muster_core::trust::Trust;
@@ -10,7 +10,7 @@ use muster_workflow::workflow::Queue;
 use serde_json::Value as Json;
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Page, Store, StoreError, claims, jobs, new_id, next_number, reports};
+use super::{Page, Store, StoreError, claims, jobs, new_id, next_number, reports, repositories};
 
 /// The numbers of a run, which it has before it is made: its own file may ask for them.
 #[derive(Debug, Clone)]
@@ -166,8 +166,8 @@ const COLUMNS: &str = "r.id, r.number, p.name AS repository, r.run_number, r.att
      r.pull_request, r.unserved, r.cancel_text, r.conclusion, r.created_at, r.concluded_at \
      FROM runs r JOIN repositories p ON p.id = r.repository_id";
 
-/// A run that is to run again: id, attempt, repository, commit, conclusion, concurrency group.
-type RerunRow = (String, i64, String, String, Option<String>, Option<String>);
+/// A run that is to run again: id, attempt, repository, commit, conclusion, concurrency group and its queue, trust.
+type RerunRow = (String, i64, String, String, Option<String>, Option<String>, String, String);
 
 /// Makes a run and its jobs.
 pub(super) async fn insert(
@@ -180,8 +180,15 @@ pub(super) async fn insert(
     let id = new_id();
     let (arrival, turn) = match &new.concurrency {
         Some(group) => {
-            let who = Claimant::run(new.numbers.number);
-            claims::join(db, repository, who, group, new.late).await?
+            let newcomer = Newcomer {
+                who: Claimant::run(new.numbers.number),
+                callers: &[],
+                trust: new.trust,
+                cancel_in_progress: group.cancel_in_progress,
+                queue: group.queue,
+                late: new.late,
+            };
+            claims::join(db, repository, group, newcomer).await?
         }
         None => (Arrival { held: false, cancelled: None, cancels: Vec::new() }, 0),
     };
@@ -195,9 +202,9 @@ pub(super) async fn insert(
         "INSERT INTO runs (id, number, repository_id, workflow_id, event_id, run_number, attempt, \
          path, workflow_name, title, source, github, event_name, ref, sha, unserved, created_at, \
          concurrency_group, held, tested_sha, pull_request, trust, shadow, base_sha, \
-         cancel_code, cancel_text, called, vars, turn) \
+         cancel_code, cancel_text, called, vars, turn, queue) \
          VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-         $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)",
+         $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)",
     )
     .bind(id.as_str())
     .bind(new.numbers.number)
@@ -215,7 +222,7 @@ pub(super) async fn insert(
     .bind(new.sha.as_str())
     .bind(unserved)
     .bind(now)
-    .bind(new.concurrency.map(|group| group.name))
+    .bind(new.concurrency.as_ref().map(|group| group.name.as_str()))
     .bind(i64::from(arrival.held))
     .bind(new.tested.as_str())
     .bind(new.pull_request)
@@ -227,6 +234,10 @@ pub(super) async fn insert(
     .bind(called)
     .bind(new.vars.to_string())
     .bind(turn)
+    .bind(match new.concurrency.as_ref().map(|group| group.queue) {
+        Some(Queue::Max) => "max",
+        Some(Queue::Single) | None => "single",
+    })
     .execute(&mut *db)
     .await?;
     for (place, job) in new.run.jobs.iter().enumerate() {
@@ -325,10 +336,15 @@ impl Store {
         let attempt = run.attempt;
         self.write(move |db| {
             Box::pin(async move {
+                let any_moved = !moved.is_empty();
+                if any_moved || conclusion.is_some() {
+                    // Before any of its rows, as everybody does: two that did it the other way round would wait for
+                    // each other.
+                    repositories::hold(db, &[repository.as_str()]).await?;
+                }
                 for taken in taken {
                     jobs::take(db, taken, now).await?;
                 }
-                let any_moved = !moved.is_empty();
                 for jobs::Moved { id: job, job: moved, added } in moved {
                     if let Some(place) = added {
                         let run = id.as_str();
@@ -336,7 +352,7 @@ impl Store {
                     }
                     jobs::update(db, &job, &moved, now).await?;
                     if let (JobState::Pending { .. }, Some(claim)) = (&moved.state, &moved.claim) {
-                        claims::seat(db, &repository, &job, &claim.group).await?;
+                        claims::seat(db, &repository, &job, claim).await?;
                     }
                 }
                 if let Some(conclusion) = conclusion {
@@ -389,13 +405,13 @@ impl Store {
         self.write(move |db| {
             Box::pin(async move {
 let row: Option<RerunRow> = sqlx::query_as(
-                    "SELECT id, attempt, repository_id, sha, conclusion, concurrency_group FROM runs \
+                    "SELECT id, attempt, repository_id, sha, conclusion, concurrency_group, queue, trust FROM runs \
                      WHERE number = $1",
                 )
                 .bind(number)
                 .fetch_optional(&mut *db)
                 .await?;
-                let Some((id, attempt, repository, sha, conclusion, group)) = row else {
+                let Some((id, attempt, repository, sha, conclusion, group, queue, trust)) = row else {
                     return Err(StoreError::Refused(format!("there is no run {number}")));
                 };
                 if conclusion.is_none() {
@@ -412,10 +428,17 @@ let row: Option<RerunRow> = sqlx::query_as(
                 // A re-run takes its turn like any other, and ends nobody that runs.
                 let (held, turn) = match group {
                     Some(name) => {
-                        let (cancel_in_progress, queue) = (false, Queue::Single);
-                        let group = Group { name, cancel_in_progress, queue };
-                        let who = Claimant::run(number);
-                        let (arrival, turn) = claims::join(db, &repository, who, &group, false).await?;
+                        let queue = if queue == "max" { Queue::Max } else { Queue::Single };
+                        let group = Group { name, cancel_in_progress: false, queue };
+                        let newcomer = Newcomer {
+                            who: Claimant::run(number),
+                            callers: &[],
+                            trust: Trust::parse(&trust).ok_or("no trust").map_err(StoreError::unreadable("run"))?,
+                            cancel_in_progress: false,
+                            queue,
+                            late: false,
+                        };
+                        let (arrival, turn) = claims::join(db, &repository, &group, newcomer).await?;
                         (arrival.held, turn)
                     }
                     None => (false, 0),

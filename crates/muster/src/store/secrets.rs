@@ -10,6 +10,9 @@ use super::{Store, StoreError};
 /// The most of one kind that a repository, or all together, may have for one environment, or for none. GitHub's
 /// [limits](https://docs.github.com/en/actions/reference/security/secrets#limits-for-secrets) are from 100 on.
 const MOST: i64 = 500;
+/// What all values of these take together at most, in bytes of JSON: a job gets three such sets at most, which one pipe has to
+/// hold, and all encodings of which are masked.
+pub(crate) const MOST_BYTES: i64 = 128 << 10;
 /// The scope of what is for all repositories.
 const ALL: &str = "*";
 
@@ -28,6 +31,13 @@ impl Kind {
         match self {
             Self::Secret => "secret",
             Self::Variable => "variable",
+        }
+    }
+
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Secret => "secrets",
+            Self::Variable => "variables",
         }
     }
 }
@@ -105,16 +115,18 @@ impl Store {
         &self,
         place: Place,
         value: String,
+        bytes: i64,
         now: i64,
     ) -> Result<(), StoreError> {
         self.write(move |db| {
             Box::pin(async move {
                 let environment = place.entry.environment.clone().unwrap_or_default();
                 sqlx::query(
-                    "INSERT INTO secrets (scope, repository_id, environment, trust, name, kind, value, changed_at) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                    "INSERT INTO secrets (scope, repository_id, environment, trust, name, kind, value, changed_at, bytes) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
                      ON CONFLICT (scope, kind, environment, trust, name) \
-                     DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at",
+                     DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at, \
+                     bytes = excluded.bytes",
                 )
                 .bind(place.scope())
                 .bind(place.repository.as_ref().map(RepoId::as_str))
@@ -124,19 +136,23 @@ impl Store {
                 .bind(place.kind.as_str())
                 .bind(value)
                 .bind(now)
+                .bind(bytes)
                 .execute(&mut *db)
                 .await?;
-                let count: i64 = sqlx::query_scalar(
-                    "SELECT COUNT(*) FROM secrets WHERE scope = $1 AND kind = $2 AND environment = $3",
+                let (count, bytes): (i64, i64) = sqlx::query_as(
+                    "SELECT COUNT(*), CAST(SUM(bytes) AS BIGINT) FROM secrets WHERE scope = $1 AND kind = $2 AND environment = $3",
                 )
                 .bind(place.scope())
                 .bind(place.kind.as_str())
                 .bind(environment.as_str())
                 .fetch_one(db)
                 .await?;
-                if count > MOST {
-                    let kind = place.kind.as_str();
-                    return Err(StoreError::Refused(format!("there are {MOST} of this kind ({kind}) there already")));
+                if count > MOST || bytes > MOST_BYTES {
+                    let kind = place.kind.plural();
+                    return Err(StoreError::Refused(format!(
+                        "all {kind} of one repository, or of all, for one environment, or for none, are at most {MOST} and \
+                         take at most {MOST_BYTES} bytes together"
+                    )));
                 }
                 Ok(())
             })
@@ -144,26 +160,42 @@ impl Store {
         .await
     }
 
-    /// Removes what has this name in a place: of any trust where none is named. Returns how many there were.
-    pub(crate) async fn remove_values(
+    /// Removes what has this name in a place, of the trust that is named. Without one there is to be only one: where there
+    /// are several, nothing is removed. Returns the trust of each that was there.
+    pub(crate) async fn remove_value(
         &self,
         place: Place,
         trust: Option<Trust>,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Vec<String>, StoreError> {
         self.write(move |db| {
             Box::pin(async move {
-                let done = sqlx::query(
-                    "DELETE FROM secrets WHERE scope = $1 AND kind = $2 AND environment = $3 AND name = $4 \
-                     AND (trust = $5 OR $5 = '')",
+                let environment = place.entry.environment.as_deref().unwrap_or_default();
+                let there: Vec<String> = sqlx::query_scalar(
+                    "SELECT trust FROM secrets WHERE scope = $1 AND kind = $2 AND environment = $3 AND name = $4 \
+                     ORDER BY trust",
                 )
                 .bind(place.scope())
                 .bind(place.kind.as_str())
-                .bind(place.entry.environment.as_deref().unwrap_or_default())
+                .bind(environment)
                 .bind(place.entry.name.as_str())
-                .bind(trust.map_or("", Trust::as_str))
-                .execute(db)
+                .fetch_all(&mut *db)
                 .await?;
-                Ok(done.rows_affected())
+                let is_meant = |known: &String| trust.is_none_or(|trust| trust.as_str() == known);
+                let meant: Vec<String> = there.into_iter().filter(is_meant).collect();
+                if let [only] = meant.as_slice() {
+                    sqlx::query(
+                        "DELETE FROM secrets WHERE scope = $1 AND kind = $2 AND environment = $3 AND name = $4 \
+                         AND trust = $5",
+                    )
+                    .bind(place.scope())
+                    .bind(place.kind.as_str())
+                    .bind(environment)
+                    .bind(place.entry.name.as_str())
+                    .bind(only.as_str())
+                    .execute(db)
+                    .await?;
+                }
+                Ok(meant)
             })
         })
         .await

@@ -320,6 +320,15 @@ fn a_name_that_comes_late_is_not_taken_over(database: Database) {
     is_called("team/new");
     tell("team/app", "2026-02-01T00:00:01Z", 3);
     is_called("team/app");
+    // The branch that is protected without a word goes with the default branch.
+    let mut payload = story.github.push("gone", None, &format!("{:040}", 4), "team/app");
+    payload["repository"]["default_branch"] = "trunk".into();
+    payload["repository"]["updated_at"] = "2026-02-01T00:00:02Z".into();
+    story.deliver("push", &payload);
+    server.until("it is known", |server| {
+        let listed = server.get("/api/v1/repositories");
+        listed.contains(r#""default_branch":"trunk","protected":["trunk"]"#)
+    });
 }
 
 fn what_a_stranger_wrote_does_not_become_part_of_a_script(database: Database) {

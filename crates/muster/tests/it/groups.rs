@@ -11,6 +11,7 @@ on_both! {
     a_newer_job_takes_the_place_of_one_that_waits_and_may_end_one_that_runs,
     a_call_has_its_turn_as_a_whole,
     a_workflow_that_is_called_may_name_the_group,
+    what_is_run_again_takes_its_place_in_a_long_queue,
     nobody_waits_for_itself,
 }
 
@@ -152,15 +153,37 @@ fn a_workflow_that_is_called_may_name_the_group(database: Database) {
     ");
 }
 
+fn what_is_run_again_takes_its_place_in_a_long_queue(database: Database) {
+    let server = Server::start(database, "jobs = 4\n");
+    server.workflow("on: push\nconcurrency: {group: line, queue: max}\njobs:\n  wait: {runs-on: linux, steps: [{run: 'while [ ! -e GATE ]; do sleep 0.02; done'}]}\n");
+    server.open_gate();
+    push(&server, "one");
+    server.until("the first is over", |server| jobs(server, 1).contains("wait: success"));
+    server.close_gate();
+    for (run, word) in [(2, "two"), (3, "three"), (4, "four")] {
+        push(&server, word);
+        server.until("it is there", |server| !jobs(server, run).is_empty());
+    }
+    assert_eq!(server.muster(&["rerun", "1"]).exit, Some(0));
+    server.open_gate();
+    server.until("all are over", |server| {
+        (1..=4).all(|run| jobs(server, run).contains("wait: success"))
+    });
+}
+
 fn nobody_waits_for_itself(database: Database) {
     let server = Server::start(database, "");
     server.workflow("on: push\nconcurrency: here\njobs:\n  test: {runs-on: linux, concurrency: Here, steps: [{run: echo never}]}\n  other: {runs-on: linux, concurrency: '${{ fromJSON(github.sha) }}', steps: [{run: echo never}]}\n");
+    let nul = "on: push\njobs:\n  nul: {runs-on: linux, concurrency: \"${{ fromJSON('\\\"a\\\\u0000\\\"') }}\", steps: [{run: echo never}]}\n";
+    server.scene.file(".github/workflows/nul.yml", nul);
     let sha = push(&server, "one");
     assert_snapshot!(server.verdict(&sha), @"
-    muster failure: failed: other, not run to the end: test
-    other failure: Failed: `concurrency` has no value: fromJSON: expected value at line 1 column 1
+    muster failure: 2 failed, not run to the end: test
+    nul failure: Failed: `concurrency`: the name of a group is a line of at most 400 characters
+    other failure: Failed: `concurrency`: fromJSON: trailing characters at line 1 column 2
     test error: Cancelled: its concurrency group is held by what waits for it to end: a deadlock
     .github/workflows/ci.yml ran
+    .github/workflows/nul.yml ran
     ");
 }
 

@@ -105,7 +105,8 @@ fn jobs_get_what_is_for_their_repository_trust_and_environment(database: Databas
     vars(&["set", "WORDS", "[\"other\"]", "--repo", "team/app"]);
     set("longer-than-before", &["KEY"]);
     assert_snapshot!(done(&server.muster(&["secrets", "rm", "npm_token", "--repo", "team/app"])), @"removed NPM_TOKEN");
-    assert_eq!(server.muster(&["secrets", "rm", "NPM_TOKEN", "--repo", "team/app"]).exit, Some(2));
+    let rm = |name: &str| server.muster(&["secrets", "rm", name, "--repo", "team/app"]).err;
+    assert_snapshot!(rm("NPM_TOKEN"), @"error: there is no secret NPM_TOKEN there");
     done(&server.muster(&["rerun", "2"]));
     server.verdict(&topic);
     assert_snapshot!(said(&server, "2"), @"
@@ -217,7 +218,7 @@ fn strangers_get_nothing_that_is_not_meant_for_them(database: Database) {
     }, source Actions
     0
     "#);
-    // What everybody may read does not hold their names.
+    // The list of them is for nobody else, even where everybody may read runs.
     let client = muster_testkit::http_client().build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let status = |path: &str| {
@@ -292,16 +293,26 @@ fn what_is_no_secret_is_refused_with_the_reason(database: Database) {
     error: there is no repository `team/other`
     ");
     assert_eq!(server.muster(&["secrets", "list"]).out, "");
-    // The largest of all, in a form that is as long as can be.
-    let control = "\u{1}".repeat(48 << 10);
-    for name in ["A", "B"] {
-        done(&server.muster_given(&control, &["secrets", "set", name]));
+    // Of two that differ in trust none is removed unless it is said which.
+    for trust in ["member", "protected"] {
+        done(&server.muster_given("v", &["secrets", "set", "TWO", "--trust", trust]));
     }
+    let rm = |more: &[&str]| server.muster(&[&["secrets", "rm", "TWO"], more].concat());
+    assert_snapshot!(rm(&[]).err, @"error: TWO is there for member, protected: say which is meant by its trust");
+    assert_eq!(rm(&["--trust", "protected"]).exit, Some(0));
+    assert_eq!(rm(&[]).exit, Some(0));
+    // As much as can be in each place, in a form that is as long as can be: one set has to fit into a pipe.
+    let control = "\u{1}".repeat(21 << 10);
+    for (name, more) in [("A", "team/app"), ("B", "")] {
+        let place: &[&str] = if more.is_empty() { &[] } else { &["--repo", more] };
+        done(&server.muster_given(&control, &[&["secrets", "set", name], place].concat()));
+    }
+    assert!(set(&control, &["C"]).contains("take at most 131072 bytes together"));
     server.scene.workflow("on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps: [{run: 'echo \"${#A}\"', env: {A: '${{ secrets.A }}'}}]\n");
     let sha = server.push("main", "Use it");
     server.verdict(&sha);
     assert!(
-        server.muster(&["log", "1"]).out.contains("49152"),
+        server.muster(&["log", "1"]).out.contains("21504"),
         "{}",
         server.muster(&["log", "1"]).out
     );

@@ -248,7 +248,7 @@ impl Driver<'_> {
                     let job_now = &self.planned[run].run.jobs[job];
                     if let Some(claim) = &job_now.claim {
                         let is_whole = job_now.work != Work::Steps;
-                        self.groups.come(claimant_of(run, job), &claim.group, is_whole);
+                        self.groups.come(claimant_of(run, job), claim, is_whole);
                     }
                 }
                 Effect::Queue(job) => self.queue.push(Place { run, job }),

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 
 use muster_core::concurrency::{Claimant, Group, Member, Newcomer, arrive, turns};
-use muster_core::run::Reason;
+use muster_core::run::{Claim, Reason};
+use muster_core::trust::Trust;
 
 /// Who is in which group.
 #[derive(Debug, Default)]
@@ -27,16 +28,19 @@ pub(super) enum Turn {
 
 impl Groups {
     /// Brings a job to its group; `is_whole` where it calls a workflow.
-    pub(super) fn come(&mut self, who: Claimant, group: &Group, is_whole: bool) {
-        let Group { name, cancel_in_progress, queue } = group.clone();
-        let newcomer = Newcomer { who, cancel_in_progress, queue, late: false };
+    pub(super) fn come(&mut self, who: Claimant, claim: &Claim, is_whole: bool) {
+        let Group { name, cancel_in_progress, queue } = claim.group.clone();
+        // It is the caller's own work tree.
+        let (callers, trust) = (&*claim.callers, Trust::Member);
+        let newcomer = Newcomer { who, callers, trust, cancel_in_progress, queue, late: false };
         let arrival = arrive(&self.members, &name, newcomer);
         for (other, reason) in arrival.cancels {
             self.cancel(other, reason);
         }
         self.turn += 1;
         let (turn, held) = (self.turn, arrival.held);
-        self.members.push((name, Member { who, turn, held, cancelled: false, is_whole }));
+        let (callers, cancelled) = (claim.callers.clone(), false);
+        self.members.push((name, Member { who, callers, trust, turn, held, cancelled, is_whole }));
         match arrival.cancelled {
             Some(reason) => self.cancel(who, reason),
             None if !held => self.decided.push_back(Turn::Goes(who)),
@@ -61,7 +65,7 @@ impl Groups {
         if let Some(turn) = self.decided.pop_front() {
             return Some(turn);
         }
-        let who = turns(self.members.iter().map(|(group, member)| (group, *member))).pop()?;
+        let who = turns(self.members.iter().map(|(group, member)| (group, member))).pop()?;
         for (_, member) in self.members.iter_mut().filter(|(_, member)| member.who == who) {
             member.held = false;
         }

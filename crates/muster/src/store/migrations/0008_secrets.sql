@@ -11,6 +11,8 @@ CREATE TABLE secrets (
     -- secret: sealed with a key that is not in the database; variable: as it is.
     kind TEXT NOT NULL,
     value TEXT NOT NULL,
+    -- What its value takes in JSON, in bytes.
+    bytes BIGINT NOT NULL,
     changed_at BIGINT NOT NULL,
     PRIMARY KEY (scope, kind, environment, trust, name)
 );
