@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muster_sys::{clock, files};
+use muster_sys::{clock, files, sandbox};
 use tokio::sync::RwLockWriteGuard;
 
 use super::{Shared, Step};
@@ -180,7 +180,10 @@ impl Retention {
             old.retain(|folder| !running.contains(&folder.name));
             let mut unknown = listed(&mirrors)?;
             unknown.retain(|mirror| !known.contains(&mirror.path));
-            for folder in old.into_iter().chain(unknown).filter(|old| old.age_ms > fresh) {
+            old.retain(|folder| folder.age_ms > fresh);
+            old.iter().for_each(|folder| sandbox::forget(&folder.name));
+            unknown.retain(|mirror| mirror.age_ms > fresh);
+            for folder in old.into_iter().chain(unknown) {
                 told(&folder.path, files::remove_tree(&folder.path));
             }
             Ok(())

@@ -130,8 +130,9 @@ impl Supervisor {
                 let mut left = 0;
                 if lost {
                     left = tree::kill_marked(start::TRACKING_VARIABLE, &mark, CLEAN_UP);
-                    sandbox::forget(&group);
                 }
+                // Also one that was killed after its last word has left it.
+                sandbox::forget(&group);
                 (left, files::remove_tree(&folder))
             });
             match done.await {

@@ -173,14 +173,14 @@ fn what_is_run_again_takes_its_place_in_a_long_queue(database: Database) {
 
 fn nobody_waits_for_itself(database: Database) {
     let server = Server::start(database, "");
-    server.workflow("on: push\nconcurrency: here\njobs:\n  test: {runs-on: linux, concurrency: Here, steps: [{run: echo never}]}\n  other: {runs-on: linux, concurrency: '${{ fromJSON(github.sha) }}', steps: [{run: echo never}]}\n");
+    server.workflow("on: push\nconcurrency: here\njobs:\n  test: {runs-on: linux, concurrency: Here, steps: [{run: echo never}]}\n  other: {runs-on: linux, concurrency: '${{ fromJSON(''x'') }}', steps: [{run: echo never}]}\n");
     let nul = "on: push\njobs:\n  nul: {runs-on: linux, concurrency: \"${{ fromJSON('\\\"a\\\\u0000\\\"') }}\", steps: [{run: echo never}]}\n";
     server.scene.file(".github/workflows/nul.yml", nul);
     let sha = push(&server, "one");
     assert_snapshot!(server.verdict(&sha), @"
     muster failure: 2 failed, not run to the end: test
     nul failure: Failed: `concurrency`: the name of a group is a line of at most 400 characters
-    other failure: Failed: `concurrency`: fromJSON: trailing characters at line 1 column 2
+    other failure: Failed: `concurrency`: fromJSON: expected value at line 1 column 1
     test error: Cancelled: its concurrency group is held by what waits for it to end: a deadlock
     .github/workflows/ci.yml ran
     .github/workflows/nul.yml ran
