@@ -1,7 +1,7 @@
 //! Secrets at rest, and what of them and of the variables a job gets.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -21,6 +21,8 @@ pub(crate) const MAX_NAME: usize = 255;
 /// What a sealed value begins with: how it was sealed.
 const FIRST_FORM: &str = "1.";
 const KEY_LEN: usize = 32;
+/// How much of its file is read, in bytes.
+const MAX_KEY_FILE: u64 = 1024;
 
 /// Seals secrets with a key that is in a file, never in the database.
 #[derive(Debug, Clone)]
@@ -32,7 +34,9 @@ pub(crate) struct Vault {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VaultError {
     /// There is no key.
-    #[error("the key of the secrets, {0}, is not there: put it back, or set every secret again")]
+    #[error(
+        "the key of the secrets, {0}, is not there: put it back, or remove all secrets and set them again"
+    )]
     NoKey(PathBuf),
     /// The file holds no key.
     #[error("{0} is no key of 32 bytes in base64")]
@@ -41,7 +45,9 @@ pub(crate) enum VaultError {
     #[error("cannot use the key of the secrets, {0}: {1}")]
     Unusable(PathBuf, io::Error),
     /// It was sealed with another key, or changed.
-    #[error("it was not sealed with the key in {0}: put that one back, or set it again")]
+    #[error(
+        "it was not sealed with the key in {0}: put the one back that it was sealed with, or remove it"
+    )]
     OtherKey(PathBuf),
     /// The machine has no random numbers.
     #[error("this machine has no random numbers")]
@@ -90,7 +96,16 @@ impl Vault {
     }
 
     fn key(&self) -> Result<LessSafeKey, VaultError> {
-        let text = fs::read_to_string(&self.file).map_err(|error| match error.kind() {
+        let read = || {
+            // Opening a pipe would wait for somebody to write to it.
+            if !fs::metadata(&self.file)?.is_file() {
+                return Err(io::Error::other("it is no file"));
+            }
+            let mut text = String::new();
+            File::open(&self.file)?.take(MAX_KEY_FILE).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = read().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => VaultError::NoKey(self.file.clone()),
             _ => VaultError::Unusable(self.file.clone(), error),
         })?;
@@ -152,6 +167,19 @@ pub(crate) fn name_of(name: &str) -> Result<String, String> {
         ));
     }
     Ok(name.to_ascii_uppercase())
+}
+
+/// As [`name_of`], for one that the server keeps.
+///
+/// # Errors
+///
+/// Also for what is [the server's own](https://docs.github.com/en/actions/reference/security/secrets#naming-your-secrets).
+pub(crate) fn kept_name_of(name: &str) -> Result<String, String> {
+    let name = name_of(name)?;
+    if name.starts_with("GITHUB_") {
+        return Err(format!("{name} cannot be set: names with GITHUB_ are the server's own"));
+    }
+    Ok(name)
 }
 
 /// Returns those that a run of this trust gets, by their names: with an environment those of its jobs alone.

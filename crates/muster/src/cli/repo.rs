@@ -82,7 +82,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
                         "" => String::new(),
                         problem => format!("  problem: {problem}"),
                     };
-                    print(format!("{}  {}{problem}", text("name"), text("location")));
+                    let patterns = repository["protected"].as_array().into_iter().flatten();
+                    let patterns: Vec<&str> = patterns.filter_map(|it| it.as_str()).collect();
+                    let protected = match patterns.as_slice() {
+                        [only] if *only == text("default_branch") => String::new(),
+                        several => format!("  protected: {}", several.join(" ")),
+                    };
+                    print(format!("{}  {}{protected}{problem}", text("name"), text("location")));
                 }
             }
             Command::Remove { name } => {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::client::{Client, ServerArguments};
 use super::stdio::read_file;
 use super::{GREEN, env_file, print, runtime};
-use crate::secrets::MAX_VALUE;
+use crate::secrets::{MAX_VALUE, kept_name_of};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SecretsArguments {
@@ -124,7 +124,7 @@ pub(crate) fn secrets(arguments: &SecretsArguments) -> anyhow::Result<u8> {
     match &arguments.command {
         SecretsCommand::Set { name, place, file, env_file } => {
             let values = match (name, env_file) {
-                (_, Some(file)) => of_env_file(file)?,
+                (_, Some(file)) => of_env_file(file, true)?,
                 (Some(name), None) => vec![(name.clone(), value(name, file.as_deref())?)],
                 (None, None) => Vec::new(),
             };
@@ -140,7 +140,7 @@ pub(crate) fn vars(arguments: &VarsArguments) -> anyhow::Result<u8> {
     match &arguments.command {
         VarsCommand::Set { name, value: given, place, env_file } => {
             let values = match (name, given, env_file) {
-                (_, _, Some(file)) => of_env_file(file)?,
+                (_, _, Some(file)) => of_env_file(file, false)?,
                 (Some(name), Some(given), None) => vec![(name.clone(), given.clone())],
                 (Some(name), None, None) => vec![(name.clone(), value(name, None)?)],
                 (None, _, None) => Vec::new(),
@@ -223,10 +223,17 @@ fn whom(row: &Value) -> String {
     format!("for {repository}{}, trust {trust}", environment.unwrap_or_default())
 }
 
-fn of_env_file(file: &Path) -> anyhow::Result<Vec<(String, String)>> {
+/// Reads a file of pairs; nothing of it is sent where any is wrong.
+fn of_env_file(file: &Path, are_secret: bool) -> anyhow::Result<Vec<(String, String)>> {
     let mut values = Vec::new();
     env_file::read(file, |name, value| {
-        crate::secrets::name_of(name)?;
+        kept_name_of(name)?;
+        if are_secret && value.is_empty() {
+            return Err(format!("{} is empty", one_line(name)));
+        }
+        if value.len() > MAX_VALUE {
+            return Err(format!("{} has more than {MAX_VALUE} bytes", one_line(name)));
+        }
         values.push((name.to_owned(), value));
         Ok(())
     })?;

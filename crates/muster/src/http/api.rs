@@ -198,8 +198,15 @@ pub(super) async fn protect(
 ) -> Result<StatusCode, Problem> {
     if let Some(patterns) = &patterns {
         let bad = |why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why);
-        if patterns.iter().any(|pattern| pattern.contains('\n')) {
-            return Err(bad("a pattern is one line".to_owned()));
+        let is_line =
+            |pattern: &String| pattern.trim() == *pattern && !pattern.chars().any(char::is_control);
+        if !patterns.iter().all(is_line) {
+            return Err(bad("a pattern is a line without blanks around it".to_owned()));
+        }
+        if patterns.iter().all(|pattern| pattern.starts_with('!')) {
+            return Err(bad(
+                "patterns that begin with `!` take away from others: name one".to_owned()
+            ));
         }
         Protection::read(patterns.iter().map(String::as_str)).map_err(bad)?;
     }

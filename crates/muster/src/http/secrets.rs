@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::Problem;
 use crate::loops::Shared;
-use crate::secrets::{MAX_VALUE, name_of};
+use crate::secrets::{MAX_VALUE, kept_name_of};
 use crate::store::secrets::{Kind, Place, Stored};
 
 /// The largest body that sets one, in bytes: a value can be escaped six times as long.
@@ -117,9 +117,10 @@ async fn set(shared: &Shared, kind: Kind, new: New) -> Result<StatusCode, Proble
         }
         Kind::Secret => {
             let vault = &shared.vault;
+            let there = shared.store.values(kind).await?;
             if !vault.has_key() {
                 // A new one opens nothing of what is there.
-                if !shared.store.values(kind).await?.is_empty() {
+                if !there.is_empty() {
                     let why = format!(
                         "the key of the secrets, {}, is gone: put it back, or remove all secrets first",
                         vault.file().display()
@@ -128,8 +129,13 @@ async fn set(shared: &Shared, kind: Kind, new: New) -> Result<StatusCode, Proble
                 }
                 vault.make_key().map_err(anyhow::Error::from)?;
             }
-            let sealed = vault.seal(&place.seal(), value);
-            sealed.map_err(|error| Problem::new(StatusCode::CONFLICT, error.to_string()))?
+            // No two are to be sealed with keys of which one alone can be there.
+            let other = there.iter().find(|other| other.place.seal() != place.seal());
+            let opened = other.map(|other| vault.open(&other.place.seal(), &other.value));
+            let sealed = opened.transpose().and_then(|_| vault.seal(&place.seal(), value));
+            sealed.map_err(|error| {
+                Problem::new(StatusCode::CONFLICT, format!("the secrets that are there: {error}"))
+            })?
         }
     };
     shared.store.keep_value(place, value, bytes, clock::now_ms()).await?;
@@ -153,11 +159,7 @@ async fn remove(shared: &Shared, kind: Kind, of: Where) -> Result<StatusCode, Pr
 }
 
 async fn place(shared: &Shared, kind: Kind, of: Where) -> Result<Place, Problem> {
-    let name = name_of(&of.name).map_err(bad)?;
-    // https://docs.github.com/en/actions/reference/security/secrets#naming-your-secrets
-    if name.starts_with("GITHUB_") {
-        return Err(bad(format!("{name} cannot be set: names with GITHUB_ are the server's own")));
-    }
+    let name = kept_name_of(&of.name).map_err(bad)?;
     let trust = match of.trust.as_deref() {
         None => Trust::Member,
         Some(word) => {
@@ -166,8 +168,12 @@ async fn place(shared: &Shared, kind: Kind, of: Where) -> Result<Place, Problem>
         }
     };
     let environment = of.environment.map(|name| name.trim().to_lowercase());
-    if environment.as_ref().is_some_and(|name| name.is_empty() || name.len() > MAX_ENVIRONMENT) {
-        return Err(bad(format!("an environment's name has 1 to {MAX_ENVIRONMENT} bytes")));
+    let is_name = |name: &String| {
+        !name.is_empty() && name.len() <= MAX_ENVIRONMENT && !name.chars().any(char::is_control)
+    };
+    if environment.as_ref().is_some_and(|name| !is_name(name)) {
+        let why = format!("an environment's name is a line of 1 to {MAX_ENVIRONMENT} bytes");
+        return Err(bad(why));
     }
     let repository = match &of.repository {
         None => None,

@@ -12,7 +12,7 @@ use muster_core::id::RepoId;
 use muster_core::identity::{self, claims};
 use muster_core::labels::Labels;
 use muster_core::run::{Assignment, Ground, JobState, Reason};
-use muster_core::trust::Trust;
+use muster_core::trust::{Protection, Trust};
 use muster_runner::spec::{Isolation, JobSpec, Kit, Private, Secrets, Source};
 use muster_sys::clock;
 use muster_sys::process::{OWN_PROGRAM, Program};
@@ -47,15 +47,26 @@ pub(super) struct Start {
 pub(super) struct Kept {
     secrets: Vec<Stored>,
     variables: Vec<Stored>,
+    /// Which of its branches and tags are protected now.
+    protection: Option<Protection>,
 }
 
 impl Kept {
     /// Looks it up.
     pub(super) async fn of(store: &Store, repository: &RepoId) -> Result<Self, StoreError> {
+        let found = store.repository(repository).await?;
         Ok(Self {
+            protection: found.map(|repository| repository.protection()).transpose()?,
             secrets: store.values_for(Kind::Secret, repository).await?,
             variables: store.values_for(Kind::Variable, repository).await?,
         })
+    }
+
+    /// Returns how far a run is trusted now: that of a ref that is not protected any more was of a time that is over.
+    fn trust(&self, active: &ActiveRun) -> Trust {
+        let name = active.github.get("ref").and_then(|name| name.as_str()).unwrap_or_default();
+        let is_protected = self.protection.as_ref().is_some_and(|these| these.covers(name));
+        if is_protected { active.trust } else { active.trust.min(Trust::Member) }
     }
 }
 
@@ -98,8 +109,9 @@ impl Start {
             may_identify,
             ..
         } = active.run.assignment(place, ground)?;
+        let trust = kept.trust(active);
         let Given { secrets, mut notes } =
-            secrets(shared, active, ground, place, kept, deploys_to.as_deref())?;
+            secrets(shared, active, ground, place, (kept, trust), deploys_to.as_deref())?;
         let context = |name: &str| contexts.get(name).unwrap_or(&Value::Null).to_json();
         let called = workflows.text(&file).map(|text| (text.to_owned(), file.clone()));
         let (workflow, workflow_path) =
@@ -115,9 +127,10 @@ impl Start {
         if !secrets.is_empty() {
             github["secret_source"] = "Actions".into();
         }
+        github["ref_protected"] = (trust == Trust::Protected).into();
         let mut vars = context("vars");
         if let Some(name) = &deploys_to {
-            for var in chosen(&kept.variables, active.trust, Some(name)) {
+            for var in chosen(&kept.variables, trust, Some(name)) {
                 vars[var.place.entry.name.as_str()] = var.value.as_str().into();
             }
         }
@@ -125,10 +138,10 @@ impl Start {
         environment.push((TRACKING_VARIABLE.to_owned(), tracking_id(&job_id, attempt)));
         let isolation = isolation(shared, active.trust, &job_id, attempt);
         let services = isolation.reaches_machine().then(|| {
-            let may = may_identify && active.trust >= Trust::Member && !active.shadow;
+            let may = may_identify && trust >= Trust::Member && !active.shadow;
             let identity = may.then(|| {
                 let (github, environment) = (&github, deploys_to.as_deref());
-                let (file, trust) = (file.as_str(), active.trust);
+                let file = file.as_str();
                 let repository_id = active.repository.as_str();
                 claims(&identity::Job { github, environment, file, trust, repository_id })
             });
@@ -223,10 +236,10 @@ fn secrets(
     active: &ActiveRun,
     ground: Ground<'_>,
     place: usize,
-    kept: &Kept,
+    (kept, trust): (&Kept, Trust),
     environment: Option<&str>,
 ) -> Result<Given, Reason> {
-    let (stored, trust) = (&kept.secrets, active.trust);
+    let stored = &kept.secrets;
     let mut notes = Vec::new();
     if active.shadow {
         if !stored.is_empty() {

@@ -115,6 +115,16 @@ fn jobs_get_what_is_for_their_repository_trust_and_environment(database: Databas
     Secrets: KEY, UNUSED
     key 18, npm 0, region here
     ");
+    // What is not protected any more is not, also for what is run again.
+    done(&server.muster(&["repo", "protect", "team/app", "release/*"]));
+    done(&server.muster(&["rerun", "1"]));
+    server.verdict(&main);
+    assert_snapshot!(said(&server, "1"), @"
+    Secrets: KEY, UNUSED
+    key 18 [***], npm 0, region here, one, from Actions, protected false
+    Secrets: KEY, UNUSED
+    key 18, npm 0, region there
+    ");
     // Who protects more than the default branch says so.
     assert_snapshot!(done(&server.muster(&["repo", "protect", "team/app", "top*"])), @"protected in team/app: top*");
     server.scene.file("more", "yet more");
@@ -179,6 +189,21 @@ fn a_secret_is_kept_sealed_and_its_key_is_nowhere_else(database: Database) {
     std::fs::write(&file, canary).unwrap();
     let refused = set(&server);
     assert!(refused.err.contains("is gone: put it back, or remove all"), "{}", refused.err);
+    // Nor is anything sealed with another one, or waited for.
+    std::fs::write(keys.join("of-secrets"), "A".repeat(43)).unwrap();
+    let other = server.muster_given("v", &["secrets", "set", "OTHER"]);
+    assert!(other.err.contains("put the one back that it was sealed with"), "{}", other.err);
+    std::fs::remove_file(keys.join("of-secrets")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        keys.join("of-secrets"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let other = server.muster_given("v", &["secrets", "set", "OTHER"]);
+    assert!(other.err.contains("it is no file"), "{}", other.err);
     std::fs::rename(keys.join("away"), keys.join("of-secrets")).unwrap();
     done(&server.muster(&["rerun", "1"]));
     server.until("it is green", |server| server.muster(&["why", "1"]).out.contains("success"));
@@ -262,7 +287,7 @@ fn what_is_no_secret_is_refused_with_the_reason(database: Database) {
         assert_eq!(done.exit, Some(2), "{args:?} {}", done.out);
         done.err
     };
-    let file = server.scene.file("wrong.env", "OK=1\n2=1\nnothing\n");
+    let file = server.scene.file("wrong.env", "OK=1\n2=1\nnothing\nEMPTY=\nGITHUB_X=1\n");
     let file = file.to_string_lossy().into_owned();
     let large = "x".repeat((48 << 10) + 1);
     let said = [
@@ -275,7 +300,10 @@ fn what_is_no_secret_is_refused_with_the_reason(database: Database) {
         set("v", &["KEY", "--trust", "stranger"]),
         set("v", &["KEY", "--env", " "]),
         set("", &["--env-file", &file]).replace(&file, "wrong.env"),
+        set("v", &["KEY", "--env", "a\tb"]),
         server.muster(&["repo", "protect", "team/app", "main", "+"]).err,
+        server.muster(&["repo", "protect", "team/app", "!main"]).err,
+        server.muster(&["repo", "protect", "team/app", " main"]).err,
         server.muster(&["repo", "protect", "team/other", "main"]).err,
     ];
     assert_snapshot!(said.concat(), @"
@@ -286,10 +314,15 @@ fn what_is_no_secret_is_refused_with_the_reason(database: Database) {
     error: the value of KEY has more than 49152 bytes
     error: secret KEY is not set: there is no repository `team/other`
     error: secret KEY is not set: `trust` is `approved`, `member` or `protected`
-    error: secret KEY is not set: an environment's name has 1 to 255 bytes
+    error: secret KEY is not set: an environment's name is a line of 1 to 255 bytes
     error: wrong.env:2: `2` is no name of a secret or variable: write letters, digits and `_`, no digit first
     wrong.env:3: write NAME=VALUE
+    wrong.env:4: EMPTY is empty
+    wrong.env:5: GITHUB_X cannot be set: names with GITHUB_ are the server's own
+    error: secret KEY is not set: an environment's name is a line of 1 to 255 bytes
     error: `+` is no filter pattern: `+` repeats the character before it, and there is none
+    error: patterns that begin with `!` take away from others: name one
+    error: a pattern is a line without blanks around it
     error: there is no repository `team/other`
     ");
     assert_eq!(server.muster(&["secrets", "list"]).out, "");
