@@ -32,6 +32,12 @@ pub fn scopes(own: &str, base: Option<&str>, default_branch: &str, trust: Trust)
     Scopes { write: scope(trust, own), read: read.collect() }
 }
 
+/// Returns whether the caches of a scope are those of runs of who may push.
+pub fn is_of_members(scope: &str) -> bool {
+    let trust = scope.split(':').next().and_then(Trust::parse);
+    trust.is_some_and(|trust| trust >= Trust::Member)
+}
+
 /// Names the caches that runs of one trust have made for a ref. No ref has a colon.
 fn scope(trust: Trust, name: &str) -> String {
     format!("{}:{name}", trust.as_str())
@@ -76,6 +82,7 @@ mod tests {
         let of_member = of(pull, Some("refs/heads/main"), Trust::Member);
         assert!(of_member.read.iter().all(|scope| !scope.starts_with("approved:")));
         assert_eq!(of_member.read.len(), 4, "a base that is the default branch is one");
+        assert!(is_of_members(&member.write) && !is_of_members(&approved.write));
         let protected = of("refs/heads/main", None, Trust::Protected);
         assert_eq!(protected.read, ["protected:refs/heads/main"]);
     }

@@ -1,6 +1,7 @@
 //! What a runner is given, and what it says in return. All of it crosses a process boundary.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,13 @@ pub struct ServiceAccess {
     pub identity_url: Option<String>,
 }
 
+impl ServiceAccess {
+    /// Returns the address of this machine at which they are.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.url.strip_prefix("http://")?.strip_suffix('/')?.parse().ok()
+    }
+}
+
 impl fmt::Debug for ServiceAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.url)
@@ -165,16 +173,6 @@ pub enum Isolation {
         /// What the other user gets where there is no sandbox.
         guest: Option<Lodging>,
     },
-}
-
-impl Isolation {
-    /// Returns whether what listens on this machine for itself alone is within reach of the steps.
-    pub fn reaches_machine(&self) -> bool {
-        match self {
-            Self::None { .. } => true,
-            Self::Sandbox(cage) | Self::Auto { cage, .. } => cage.network,
-        }
-    }
 }
 
 /// What of this machine a job can work with that does not run as the runner does.

@@ -4,14 +4,16 @@
 //! libraries. It is started by bubblewrap with an empty environment, as PID 1 of a PID namespace:
 //! when it ends, the kernel kills all that is left.
 //!
-//! `init CONTROL PROCESSES WRITABLE…`: orders come over the socket with the number CONTROL, at most
+//! `init CONTROL PROCESSES PORT WRITABLE…`: orders come over the socket with the number CONTROL, at most
 //! PROCESSES processes may live, and files may be changed below the WRITABLE paths alone. The frames
-//! of an order are described where they are sent, in `sandbox/mod.rs`.
+//! of an order are described where they are sent, in `sandbox/mod.rs`. Where PORT is not 0, a socket that listens
+//! there, in the sandbox's own network, is handed out with the first byte: who made the sandbox answers on it.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsString, c_char, c_int, c_long, c_ulong, c_void};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
@@ -31,10 +33,14 @@ const NO_FOLDER: i32 = 2;
 fn main() {
     let mut arguments = std::env::args_os().skip(1);
     let mut number = || arguments.next()?.to_str()?.parse::<u32>().ok();
-    let (Some(control), Some(processes)) = (number(), number()) else { std::process::exit(64) };
+    let (Some(control), Some(processes), Some(port)) = (number(), number(), number()) else {
+        std::process::exit(64)
+    };
     let control = prepare(control as c_int, processes.into());
     let landlock = restrict(arguments.map(|path| path.into_vec()));
-    if (&control).write_all(&[landlock]).is_err() {
+    let port = u16::try_from(port).ok().filter(|port| *port != 0);
+    let doorway = port.and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    if greet(&control, landlock, doorway).is_err() {
         std::process::exit(1);
     }
     let steps = Arc::new(Steps::default());
@@ -111,6 +117,30 @@ fn restrict(writable: impl Iterator<Item = Vec<u8>>) -> u8 {
     // SAFETY: as above.
     drop(unsafe { OwnedFd::from_raw_fd(ruleset as c_int) });
     if restricted == 0 { u8::try_from(version).unwrap_or(u8::MAX) } else { 0 }
+}
+
+/// Says hello, and hands the socket out that leads out of the sandbox.
+fn greet(control: &UnixStream, landlock: u8, doorway: Option<TcpListener>) -> io::Result<()> {
+    let Some(doorway) = doorway else { return (&*control).write_all(&[landlock]) };
+    let mut hello = [landlock];
+    // One control message: its length, level and type, then the descriptor.
+    let kind = SOL_SOCKET as u64 | (SCM_RIGHTS as u64) << 32;
+    let mut space = [20_u64, kind, doorway.as_raw_fd() as u64];
+    let mut vector = [hello.as_mut_ptr() as u64, hello.len() as u64];
+    let message = MessageHeader {
+        name: std::ptr::null_mut(),
+        name_length: 0,
+        vector: vector.as_mut_ptr().cast(),
+        vectors: 1,
+        control: space.as_mut_ptr().cast(),
+        control_length: size_of_val(&space),
+        flags: 0,
+    };
+    // SAFETY: the header points to buffers that outlive the call, with their true lengths.
+    match unsafe { sendmsg(control.as_raw_fd(), &message, 0) } {
+        1 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The steps that run.
@@ -305,6 +335,8 @@ const PR_SET_DUMPABLE: c_int = 4;
 const PR_SET_NO_NEW_PRIVS: c_int = 38;
 const RLIMIT_CORE: c_int = 4;
 const RLIMIT_NPROC: c_int = 6;
+const SOL_SOCKET: c_int = 1;
+const SCM_RIGHTS: c_int = 1;
 const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
 const SIGBUS: c_int = 7;
 const SIGSEGV: c_int = 11;
@@ -322,6 +354,7 @@ unsafe extern "C" {
     fn prctl(option: c_int, ...) -> c_int;
     fn recvmsg(socket: c_int, message: *mut MessageHeader, flags: c_int) -> isize;
     fn signal(number: c_int, handler: usize) -> usize;
+    fn sendmsg(socket: c_int, message: *const MessageHeader, flags: c_int) -> isize;
     fn setrlimit(resource: c_int, limit: *const c_void) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
     fn waitid(kind: c_int, id: u32, info: *mut c_void, options: c_int) -> c_int;

@@ -5,6 +5,7 @@
 //! change belongs to them then: so the runner never follows a path of theirs, only names in folders that
 //! are its own.
 
+mod doorway;
 mod inside;
 
 pub(crate) use self::inside::plain;
@@ -23,7 +24,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use crate::spec::{Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, Source, Tool};
+use crate::spec::{
+    Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, ServiceAccess, Source, Tool,
+};
 
 /// Shells of which another takes the place where they are missing.
 const SHELLS: [&str; 2] = ["bash", "python"];
@@ -288,15 +291,22 @@ impl Ground {
         furnished.links.extend(links);
         furnished.fixed.splice(0..0, inside::settings(&spec.folder, cage.network)?);
         furnished.fixed.splice(0..0, system);
+        // Of this machine it reaches the services for actions alone.
+        let services = spec.private.services.as_ref().filter(|_| !cage.network);
+        let outside = services.and_then(ServiceAccess::address);
         let layout = Layout {
             name: cage.group.clone(),
             binds: [furnished.own.as_slice(), &furnished.fixed].concat(),
             links: furnished.links.clone(),
             network: cage.network,
+            doorway: outside.map(|address| address.port()),
             user,
             limits: Limits { memory_bytes: cage.memory_bytes, processes: cage.processes },
         };
-        let sandbox = Sandbox::start(&layout)?;
+        let mut sandbox = Sandbox::start(&layout)?;
+        if let (Some(listener), Some(address)) = (sandbox.take_doorway(), outside) {
+            doorway::keep(listener, address)?;
+        }
         let description = describe(sandbox.layers(), cage);
         let footing = Footing::Sandbox { sandbox, fixed: std::mem::take(&mut furnished.fixed) };
         Ok(Self::on(footing, &SANDBOX, spec, user, furnished, description))

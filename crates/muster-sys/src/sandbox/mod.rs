@@ -23,7 +23,8 @@ pub use cgroup::InForce;
 pub use guest::{Guest, PLACE, Stay};
 
 use std::ffi::OsStr;
-use std::io::{self, IoSlice, PipeReader, Read as _, Write as _};
+use std::io::{self, IoSlice, IoSliceMut, PipeReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
@@ -34,7 +35,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
 use rustix::process::{Gid, Signal, Uid};
 
 use self::cgroup::Cgroup;
@@ -65,6 +69,8 @@ pub struct Layout {
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Whether it shares this machine's network; else it has nothing but a loopback of its own.
     pub network: bool,
+    /// A port of its own loopback at which it finds what is outside ([`Sandbox::take_doorway`]).
+    pub doorway: Option<u16>,
     /// The user and group of its processes outside; `None` is this process's own.
     pub user: Option<u32>,
     /// What its processes may use together.
@@ -144,6 +150,8 @@ pub struct Sandbox {
     orders: Arc<Orders>,
     bubblewrap: Child,
     layers: Layers,
+    /// Listens inside, and is accepted from outside.
+    doorway: Option<TcpListener>,
     /// Who its processes are outside, when that is not us.
     user: Option<u32>,
     /// Removed after its processes are gone.
@@ -170,6 +178,7 @@ impl Sandbox {
             orders: Arc::new(Orders { control: Mutex::new((launched.control, 0)) }),
             bubblewrap: launched.bubblewrap,
             layers: Layers { landlock: 0, cgroup: None },
+            doorway: None,
             user: layout.user,
             cgroup: Cgroup::create(&layout.name, &layout.limits),
             _parent: launched.parent,
@@ -186,22 +195,47 @@ impl Sandbox {
             return Err(if said.is_empty() { error.into() } else { SandboxError::Refused(said) });
         }
         bounded?;
+        if layout.doorway.is_some() && sandbox.doorway.is_none() {
+            return Err(io::Error::other("there is no way out of its network").into());
+        }
         Ok(sandbox)
     }
 
-    /// Waits for the init to say hello, which it does with the version of Landlock.
+    /// Returns what listens at [`Layout::doorway`], once: who accepts on it talks to what is inside.
+    pub fn take_doorway(&mut self) -> Option<TcpListener> {
+        self.doorway.take()
+    }
+
+    /// Waits for the init to say hello, which it does with the version of Landlock and the doorway.
     fn greet(&mut self) -> io::Result<()> {
         let start = clock::monotonic();
         let mut hello = [0];
         loop {
             let control = lock(&self.orders.control);
             control.0.set_read_timeout(Some(LOOK))?;
-            let read = (&control.0).read_exact(&mut hello);
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let mut parts = [IoSliceMut::new(&mut hello)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let read = rustix::net::recvmsg(&control.0, &mut parts, &mut ancillary, flags);
             control.0.set_read_timeout(None)?;
             drop(control);
-            match read {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            let read = read.map_err(io::Error::from);
+            match read.map(|message| message.bytes) {
+                Ok(0) => return Err(io::Error::other("the sandbox ended without a word")),
+                Ok(_) => {
+                    for message in ancillary.drain() {
+                        if let RecvAncillaryMessage::ScmRights(fds) = message {
+                            self.doorway = fds.map(TcpListener::from).last();
+                        }
+                    }
+                    break;
+                }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
                 Err(error) => return Err(error),
             }
             if self.bubblewrap.try_wait()?.is_some() {

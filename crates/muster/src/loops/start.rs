@@ -137,7 +137,7 @@ impl Start {
         let mut environment = machine::servers_environment(&folder.join("home"));
         environment.push((TRACKING_VARIABLE.to_owned(), tracking_id(&job_id, attempt)));
         let isolation = isolation(shared, active.trust, &job_id, attempt);
-        let services = isolation.reaches_machine().then(|| {
+        let services = {
             let may = may_identify && trust >= Trust::Member && !active.shadow;
             let identity = may.then(|| {
                 let (github, environment) = (&github, deploys_to.as_deref());
@@ -146,10 +146,10 @@ impl Start {
                 claims(&identity::Job { github, environment, file, trust, repository_id })
             });
             let bearer = Bearer { identity, ..bearer(active, &job_id, attempt) };
-            shared.services.access(&bearer, clock::now_ms())
-        });
+            Some(shared.services.access(&bearer, clock::now_ms()))
+        };
         if may_identify && services.as_ref().is_none_or(|to| to.identity_url.is_none()) {
-            let why = "the run is not trusted so far, is in the shadow, or has no network";
+            let why = "the run is not trusted so far, or is in the shadow";
             notes.push(format!("No identity tokens: {why}"));
         }
         let spec = JobSpec {
@@ -298,6 +298,7 @@ fn bearer(active: &ActiveRun, job_id: &str, attempt: i64) -> Bearer {
         attempt,
         repository: active.repository.to_string(),
         caches: scopes(own, base.as_deref(), default_branch, active.trust),
+        guest: active.trust < Trust::Member,
         identity: None,
     }
 }

@@ -152,6 +152,7 @@ pub(crate) fn try_sandbox() -> Result<Layers, SandboxError> {
         binds: Vec::new(),
         links: Vec::new(),
         network: false,
+        doorway: None,
         user: muster_sys::sandbox::user_of_its_own()?,
         limits: Limits { memory_bytes: config.memory_mib << 20, processes: config.processes },
     };

@@ -179,7 +179,8 @@ async fn create(services: &Services, bearer: &Bearer, call: &Call) -> Result<Val
         return Err(Refusal::invalid("`mime_type` is no kind of file"));
     }
     let id = upload(bearer, name);
-    services.uploads.begin(&id, &Begun { mime_type, expires_at })?;
+    let allowance = bearer.allowance(&services.bounds);
+    services.uploads.begin(&id, &allowance, &Begun { mime_type, expires_at })?;
     let sig = services.key.signature("upload", &id);
     Ok(
         json!({ "ok": true, "signed_upload_url": format!("{}uploads/{id}?sig={sig}", services.url) }),

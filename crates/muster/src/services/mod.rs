@@ -42,7 +42,7 @@ pub(crate) use token::Key;
 
 use self::error::Refusal;
 use self::keep::Keep;
-use self::uploads::{Complete, Uploads};
+use self::uploads::{Allowance, Complete, Uploads};
 use crate::config::RetentionConfig;
 use crate::store::Store;
 
@@ -50,6 +50,8 @@ use crate::store::Store;
 const TOKEN_LASTS: Duration = Duration::from_secs(35 * 24 * 3600);
 /// The largest artifact or cache, in bytes.
 const LARGEST: u64 = 10 << 30;
+/// What the runs of those who may not push have of each bound: a tenth.
+const GUESTS_SHARE: u64 = 10;
 /// How many uploads are read as a whole at a time.
 const READERS: usize = 2;
 /// How many connections there may be.
@@ -70,9 +72,23 @@ pub(crate) struct Bearer {
     /// The repository whose caches it sees, and which of them.
     pub(crate) repository: String,
     pub(crate) caches: Scopes,
+    /// Whether its run is of somebody who may not push: what it leaves is bounded more closely.
+    #[serde(default)]
+    pub(crate) guest: bool,
     /// What its identity tokens say, where it may have any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) identity: Option<Map<String, Value>>,
+}
+
+impl Bearer {
+    /// Returns how much it may upload.
+    fn allowance(&self, bounds: &Bounds) -> Allowance {
+        let (largest, in_all) = match self.guest {
+            true => (bounds.largest / GUESTS_SHARE, bounds.largest / GUESTS_SHARE * 2),
+            false => (bounds.largest, bounds.largest.saturating_mul(10)),
+        };
+        Allowance { run: self.run.clone(), largest, in_all }
+    }
 }
 
 /// Where the services keep what they are given.
@@ -181,7 +197,7 @@ impl Services {
         Ok(Arc::new(Self {
             artifacts: Keep::open(places.artifacts)?,
             caches: Keep::open(places.caches)?,
-            uploads: Uploads::open(places.uploads.to_owned(), bounds.largest)?,
+            uploads: Uploads::open(places.uploads.to_owned())?,
             bounds,
             key: keys.tokens,
             issuer,

@@ -66,6 +66,15 @@ impl Scene {
         }
     }
 
+    async fn put(&self, url: &str, content: &str) -> Result<(), String> {
+        let answer = self.send(Method::PUT, url, "", content.to_owned()).await;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        let said: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        Err(said["msg"].as_str().unwrap().to_owned())
+    }
+
     async fn upload(&self, bearer: &Bearer, name: &str, content: &str) -> Result<Value, String> {
         let token = self.token(bearer);
         let of = |more: Value| {
@@ -76,7 +85,7 @@ impl Scene {
         let begun =
             self.call(&token, "ArtifactService/CreateArtifact", of(json!({"version": 7}))).await?;
         let url = begun["signed_upload_url"].as_str().unwrap();
-        self.send(Method::PUT, url, "", content.to_owned()).await.error_for_status().unwrap();
+        self.put(url, content).await?;
         let size = content.len().to_string();
         self.call(&token, "ArtifactService/FinalizeArtifact", of(json!({ "size": size }))).await
     }
@@ -89,7 +98,7 @@ impl Scene {
             return Err(begun["message"].to_string());
         }
         let url = begun["signed_upload_url"].as_str().unwrap();
-        self.send(Method::PUT, url, "", content.to_owned()).await.error_for_status().unwrap();
+        self.put(url, content).await?;
         self.call(&token, "CacheService/FinalizeCacheEntryUpload", call).await
     }
 
@@ -124,6 +133,7 @@ fn of_ref(run: &str, job: &str, name: &str, base: Option<&str>, trust: Trust) ->
         attempt: 1,
         repository: "repository".into(),
         caches: scopes(name, base, "main", trust),
+        guest: trust < Trust::Member,
         identity: None,
     }
 }
@@ -327,6 +337,32 @@ async fn the_caches_that_are_used_least_make_room_for_new_ones() {
     scene.cache(&main, "d", "d").await.unwrap();
     assert!(text(&scene.cache(&main, "e", &"e".repeat(2_001)).await).contains("413"));
     assert!(scene.restore(&main, "d", &[]).await.is_some());
+}
+
+#[tokio::test]
+async fn who_may_not_push_leaves_little_and_takes_no_place_from_others() {
+    let scene = Scene::new(bounds()).await;
+    let (member, pull) = (job("1", "a"), "refs/pull/5/merge");
+    let guest = |job: &str| of_ref("2", job, pull, Some("refs/heads/main"), Trust::Approved);
+    scene.cache(&member, "ours", &"x".repeat(1_900)).await.unwrap();
+    // Theirs have a tenth of the bound, and make room among themselves.
+    assert!(text(&scene.cache(&guest("a"), "large", &"x".repeat(201)).await).contains("MiB"));
+    for key in ["one", "two", "three"] {
+        scene.cache(&guest("a"), key, &"y".repeat(90)).await.unwrap();
+    }
+    let kept = scene.restore(&member, "ours", &[]).await;
+    assert_eq!(kept.map(|(_, content)| content.len()), Some(1_900));
+    assert_eq!(scene.restore(&guest("b"), "one", &[]).await, None);
+    assert!(scene.restore(&guest("b"), "three", &[]).await.is_some());
+    // All jobs of their run together send a fifth of what the largest upload of a member may have.
+    let piece = "z".repeat(100_000);
+    assert!(
+        text(&scene.upload(&guest("a"), "large", &"z".repeat(110_000)).await).contains("larger")
+    );
+    scene.upload(&guest("a"), "first", &piece).await.unwrap();
+    let refused = scene.upload(&guest("b"), "second", &piece).await;
+    assert!(text(&refused).contains("its run has uploaded more"), "{}", text(&refused));
+    scene.upload(&member, "ours", &piece).await.unwrap();
 }
 
 #[tokio::test]

@@ -128,6 +128,7 @@ mod tests {
             attempt: 1,
             repository: "p".into(),
             caches: Scopes { write: "member:a".into(), read: vec!["member:a".into()] },
+            guest: false,
             identity: None,
         };
         let token = key.token(&bearer, 5_000, Duration::from_secs(10));

@@ -1,16 +1,19 @@
 //! Uploads that are not complete: a folder each, with the pieces that have come.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
 use futures_util::StreamExt as _;
+use muster_sys::clock;
 use muster_sys::files::remove_tree;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
@@ -31,8 +34,25 @@ const ROOM_EVERY: u64 = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Uploads {
     folder: PathBuf,
-    /// The most bytes of one.
-    largest: u64,
+    /// How many bytes each run has sent since this server started, and when it did last, in milliseconds.
+    sent: Mutex<HashMap<String, (u64, i64)>>,
+}
+
+/// How much may be uploaded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Allowance {
+    /// The run.
+    pub(super) run: String,
+    /// The most bytes of one upload.
+    pub(super) largest: u64,
+    /// The most bytes of all that the run sends.
+    pub(super) in_all: u64,
+}
+
+/// An upload that was begun.
+struct Known {
+    folder: PathBuf,
+    allowance: Allowance,
 }
 
 /// An upload that has all its bytes.
@@ -46,19 +66,26 @@ pub(super) struct Complete {
 }
 
 impl Uploads {
-    pub(super) fn open(folder: PathBuf, largest: u64) -> io::Result<Self> {
+    pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder, largest })
+        Ok(Self { folder, sent: Mutex::default() })
     }
 
     /// Begins an upload; what it had before, if it is begun again, is gone.
-    pub(super) fn begin<T: Serialize>(&self, id: &str, about: &T) -> Result<(), Refusal> {
+    pub(super) fn begin<T: Serialize>(
+        &self,
+        id: &str,
+        allowance: &Allowance,
+        about: &T,
+    ) -> Result<(), Refusal> {
         self.check_room(0)?;
         let folder = self.folder(id)?;
         if folder.exists() {
             remove_tree(&folder)?;
         }
         fs::create_dir_all(folder.join("blocks"))?;
+        let json = serde_json::to_vec(allowance).unwrap_or_default();
+        fs::write(folder.join("allowance.json"), json)?;
         let json = serde_json::to_vec(about).unwrap_or_default();
         Ok(fs::write(folder.join("about.json"), json)?)
     }
@@ -77,19 +104,21 @@ impl Uploads {
         if block.is_empty() || block.len() > MAX_BLOCK_NAME {
             return Err(Refusal::invalid("`blockid` has no name of a block"));
         }
-        let folder = self.known(id)?.join("blocks");
+        let Known { folder, allowance } = self.known(id)?;
+        let folder = folder.join("blocks");
         let used = used(&folder)?;
-        self.receive(&folder.join(hex(block.as_bytes())), used, body).await
+        self.receive(&folder.join(hex(block.as_bytes())), used, &allowance, body).await
     }
 
     /// Writes all of an upload.
     pub(super) async fn whole(&self, id: &str, body: Body) -> Result<(), Refusal> {
-        self.receive(&self.known(id)?.join("blob"), 0, body).await
+        let Known { folder, allowance } = self.known(id)?;
+        self.receive(&folder.join("blob"), 0, &allowance, body).await
     }
 
     /// Puts an upload together from its pieces, in this order.
     pub(super) fn commit(&self, id: &str, blocks: &[String]) -> Result<(), Refusal> {
-        let folder = self.known(id)?;
+        let Known { folder, allowance } = self.known(id)?;
         let _alone = lock(&folder)?;
         // A client that got no answer asks once more.
         let list = folder.join("committed");
@@ -110,7 +139,7 @@ impl Uploads {
                 }
                 about => about?.len(),
             };
-            self.check_size(size)?;
+            check_size(size, &allowance)?;
             pieces.push(path);
         }
         self.check_room(size)?;
@@ -127,7 +156,8 @@ impl Uploads {
 
     /// Writes a part of an upload at a place of it.
     pub(super) async fn part(&self, id: &str, from: u64, body: Body) -> Result<(), Refusal> {
-        let path = self.known(id)?.join("blob");
+        let Known { folder, allowance } = self.known(id)?;
+        let path = folder.join("blob");
         let there = fs::metadata(&path).map_or(0, |about| about.len());
         if from > there + MAX_GAP {
             return Err(Refusal::invalid("it begins too far behind what was uploaded"));
@@ -135,12 +165,12 @@ impl Uploads {
         let mut options = tokio::fs::OpenOptions::new();
         let mut file = options.create(true).truncate(false).write(true).open(path).await?;
         tokio::io::AsyncSeekExt::seek(&mut file, SeekFrom::Start(from)).await?;
-        self.pour(&mut file, from, body).await
+        self.pour(&mut file, from, &allowance, body).await
     }
 
     /// Returns an upload that was put together, and that there is room for once more.
     pub(super) fn complete(&self, id: &str) -> Result<Complete, Refusal> {
-        let folder = self.known(id)?;
+        let Known { folder, .. } = self.known(id)?;
         let _alone = lock(&folder)?;
         // Out of the way of what may still come; who asks once more finds it there.
         let taken = folder.join("taken");
@@ -175,6 +205,11 @@ impl Uploads {
 
     /// Removes uploads that nobody goes on with.
     pub(super) fn tidy(&self, now_ms: i64) -> io::Result<()> {
+        let long_ago =
+            now_ms.saturating_sub(i64::try_from(GIVEN_UP.as_millis()).unwrap_or(i64::MAX));
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.retain(|_, (_, at)| *at > long_ago);
+        drop(sent);
         let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
         for entry in fs::read_dir(&self.folder)? {
             let folder = entry?.path();
@@ -199,21 +234,42 @@ impl Uploads {
         }
     }
 
-    /// Returns the folder of an upload that was begun.
-    fn known(&self, id: &str) -> Result<PathBuf, Refusal> {
+    /// Returns an upload that was begun.
+    fn known(&self, id: &str) -> Result<Known, Refusal> {
         let folder = self.folder(id)?;
-        if folder.join("about.json").is_file() {
-            Ok(folder)
-        } else {
-            Err(Refusal::not_found("there is no such upload"))
+        let there = folder.join("about.json").is_file();
+        let allowance = fs::read(folder.join("allowance.json")).ok().filter(|_| there);
+        let allowance = allowance.and_then(|json| serde_json::from_slice(&json).ok());
+        match allowance {
+            Some(allowance) => Ok(Known { folder, allowance }),
+            None => Err(Refusal::not_found("there is no such upload")),
         }
     }
 
-    async fn receive(&self, path: &Path, used: u64, body: Body) -> Result<(), Refusal> {
+    /// Counts what a run sends.
+    fn count(&self, more: u64, allowance: &Allowance) -> Result<(), Refusal> {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bytes, at) = sent.entry(allowance.run.clone()).or_default();
+        *bytes = bytes.saturating_add(more);
+        *at = clock::now_ms();
+        if *bytes > allowance.in_all {
+            let most = allowance.in_all >> 20;
+            return Err(Refusal::too_large(format!("its run has uploaded more than {most} MiB")));
+        }
+        Ok(())
+    }
+
+    async fn receive(
+        &self,
+        path: &Path,
+        used: u64,
+        allowance: &Allowance,
+        body: Body,
+    ) -> Result<(), Refusal> {
         // A connection that breaks leaves nothing that looks whole.
         let part = path.with_extension(format!("part-{}", uuid::Uuid::new_v4().simple()));
         let mut file = tokio::fs::File::create(&part).await?;
-        let poured = self.pour(&mut file, used, body).await;
+        let poured = self.pour(&mut file, used, allowance, body).await;
         if let Err(refusal) = poured {
             drop(tokio::fs::remove_file(&part).await);
             return Err(refusal);
@@ -226,13 +282,15 @@ impl Uploads {
         &self,
         file: &mut tokio::fs::File,
         mut used: u64,
+        allowance: &Allowance,
         body: Body,
     ) -> Result<(), Refusal> {
         let (mut stream, mut unchecked) = (body.into_data_stream(), ROOM_EVERY);
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|_| Refusal::invalid("it was cut off"))?;
             used += piece.len() as u64;
-            self.check_size(used)?;
+            check_size(used, allowance)?;
+            self.count(piece.len() as u64, allowance)?;
             unchecked += piece.len() as u64;
             if unchecked > ROOM_EVERY {
                 self.check_room(ROOM_EVERY)?;
@@ -243,14 +301,6 @@ impl Uploads {
         Ok(file.flush().await?)
     }
 
-    fn check_size(&self, size: u64) -> Result<(), Refusal> {
-        if size > self.largest {
-            let most = self.largest >> 20;
-            return Err(Refusal::too_large(format!("it is larger than {most} MiB")));
-        }
-        Ok(())
-    }
-
     /// Checks that the disk has room for so many bytes more, and for all else then.
     fn check_room(&self, more: u64) -> Result<(), Refusal> {
         if has_room_for(&self.folder, more) {
@@ -259,6 +309,14 @@ impl Uploads {
             Err(Refusal::unavailable("the disk of the server is full"))
         }
     }
+}
+
+fn check_size(size: u64, allowance: &Allowance) -> Result<(), Refusal> {
+    if size > allowance.largest {
+        let most = allowance.largest >> 20;
+        return Err(Refusal::too_large(format!("it is larger than {most} MiB")));
+    }
+    Ok(())
 }
 
 /// Waits until nobody else puts an upload together or takes it.

@@ -358,7 +358,7 @@ impl Driver<'_> {
             idle_timeout_s: None,
         };
         let needs_services = uses_actions || identity.is_some();
-        let services = if needs_services && spec.isolation.reaches_machine() {
+        let services = if needs_services {
             Some(self.services.access(place, &spec.github, identity)?)
         } else {
             None

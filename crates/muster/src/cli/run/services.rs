@@ -64,6 +64,7 @@ impl LocalServices {
             repository: self.repository.clone(),
             // It is the caller's own work tree.
             caches: scopes(own, base.as_deref(), default_branch, Trust::Member),
+            guest: false,
             identity,
         };
         Ok(running.services.access(&bearer, clock::now_ms()))

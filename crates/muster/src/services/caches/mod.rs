@@ -12,6 +12,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::HeaderMap;
+use muster_core::cache::is_of_members;
 use muster_sys::clock;
 use object_store::path::Path as Place;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use super::blobs::place;
 use super::error::Refusal;
 use super::uploads::name_of;
-use super::{Bearer, Services, number};
+use super::{Bearer, GUESTS_SHARE, Services, number};
 
 /// The longest key, in bytes, and version.
 const MAX_KEY: usize = 512;
@@ -136,7 +137,8 @@ async fn reserve(
         return Ok(None);
     }
     let id = upload(bearer, key, version);
-    services.uploads.begin(&id, &Begun { key: key.to_owned(), version: version.to_owned() })?;
+    let begun = Begun { key: key.to_owned(), version: version.to_owned() };
+    services.uploads.begin(&id, &bearer.allowance(&services.bounds), &begun)?;
     Ok(Some(id))
 }
 
@@ -163,8 +165,9 @@ async fn commit(
     if size.is_some_and(|size| size != complete.size) {
         return Err(Refusal::invalid("it has another size than what was uploaded"));
     }
-    if complete.size > services.bounds.caches {
-        let most = services.bounds.caches >> 20;
+    let most = bound(services, bearer.guest);
+    if complete.size > most {
+        let most = most >> 20;
         let why = format!("all caches of a repository have {most} MiB ([retention] cache_mib)");
         return Err(Refusal::too_large(why));
     }
@@ -189,7 +192,7 @@ async fn commit(
         return Err(Refusal::exists(already(&cache.key)));
     }
     services.uploads.end(upload);
-    make_room(services, &bearer.repository).await?;
+    make_room(services, &bearer.repository, bearer.guest).await?;
     Ok(cache.id)
 }
 
@@ -226,12 +229,19 @@ async fn find(
     Ok(None)
 }
 
-/// Removes caches of a repository, the least used first, until all have room.
-async fn make_room(services: &Services, repository: &str) -> anyhow::Result<()> {
+/// Returns how many bytes all caches of a repository may have: those of runs of who may push, or those of others.
+fn bound(services: &Services, guests: bool) -> u64 {
+    if guests { services.bounds.caches / GUESTS_SHARE } else { services.bounds.caches }
+}
+
+/// Removes caches of a repository, the least used first, until all have room: what others have left takes none from those of
+/// who may push.
+async fn make_room(services: &Services, repository: &str, guests: bool) -> anyhow::Result<()> {
     let mut caches: Vec<(Place, Cache)> = services.caches.all(&Place::from(repository)).await?;
+    caches.retain(|(_, cache)| is_of_members(&cache.scope) != guests);
     caches.sort_by_key(|(_, cache)| std::cmp::Reverse((cache.used_at, cache.id)));
     let mut used = caches.iter().map(|(_, cache)| cache.size).fold(0, u64::saturating_add);
-    while used > services.bounds.caches {
+    while used > bound(services, guests) {
         let Some((at, cache)) = caches.pop() else { break };
         remove(services, repository, &at, &cache).await?;
         used = used.saturating_sub(cache.size);
