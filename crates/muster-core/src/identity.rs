@@ -31,7 +31,6 @@ pub fn claims(job: &Job<'_>) -> Map<String, Json> {
     let mut claims = Map::new();
     claims.insert("sub".to_owned(), subject(job, repository).into());
     for name in [
-        "actor",
         "base_ref",
         "event_name",
         "head_ref",
@@ -58,6 +57,9 @@ pub fn claims(job: &Job<'_>) -> Map<String, Json> {
     {
         claims.extend(id(pointer).map(|id| (name.to_owned(), Json::from(id))));
     }
+    // Who is told by the code host; an author of a commit may call himself anything.
+    let actor = text("/actor").filter(|_| claims.contains_key("actor_id"));
+    claims.extend(actor.map(|name| ("actor".to_owned(), Json::from(name))));
     let visibility = text("/event/repository/visibility");
     claims.extend(visibility.map(|word| ("repository_visibility".to_owned(), Json::from(word))));
     claims.extend(job.environment.map(|name| ("environment".to_owned(), Json::from(name))));

@@ -67,6 +67,8 @@ pub(crate) struct JobContexts {
     is_inside: bool,
     /// Whether all went well around it until then.
     was_well: bool,
+    /// Whether strangers' text may not choose the names of variables.
+    guarded: bool,
 }
 
 /// What the steps of a composite action have.
@@ -135,6 +137,7 @@ impl JobContexts {
             steps: Object::new(),
             around: Object::new(),
             is_inside: false,
+            guarded: spec.guarded,
             was_well: true,
         };
         this.set_status(JobStatus::Success);
@@ -226,7 +229,7 @@ impl JobContexts {
 
     /// Evaluates variables, each of which sees those before it in outer levels only.
     pub(crate) fn evaluate(&self, env: &Env) -> Result<Vec<(String, String)>, EvalError> {
-        env.values(&self.contexts)
+        env.values(&self.contexts, self.guarded)
     }
 
     /// Sets variables for all that comes after.

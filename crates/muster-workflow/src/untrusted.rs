@@ -64,6 +64,12 @@ fn is_plain(text: &str) -> bool {
 }
 
 impl Template {
+    /// Returns the first thing that it reads which strangers write, or which holds that.
+    pub(crate) fn reads_untrusted(&self) -> Option<String> {
+        let paths = self.expressions().flat_map(Expr::paths);
+        paths.into_iter().find(|path| is_untrusted(path)).map(|path| path.join("."))
+    }
+
     /// Returns the first expression that would put text into it which strangers wrote and which a
     /// shell may take for more than a word: what it reads.
     ///
@@ -134,5 +140,17 @@ mod tests {
         for bad in ["a b", "a;b", "`id`", "é", "a\nb", "\"", "*", "~root", "a=b"] {
             assert!(hostile("${{ github.head_ref }}", bad).is_some(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn strangers_name_no_variables() {
+        let source = "on: push\njobs:\n  a:\n    runs-on: x\n    env: \"${{ fromJSON(github.head_ref) }}\"\n    steps: [{run: a}]\n";
+        let workflow = crate::read(source).unwrap();
+        let mut contexts = Contexts::new();
+        contexts.set("github", &json!({"head_ref": "{\"BASH_ENV\": \"./evil\"}"}));
+        let env = &workflow.jobs[0].env;
+        assert_eq!(env.values(&contexts, false).unwrap().len(), 1);
+        let error = env.values(&contexts, true).unwrap_err().to_string();
+        assert!(error.contains("`github.head_ref` holds text of a stranger"), "{error}");
     }
 }

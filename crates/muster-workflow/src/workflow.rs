@@ -225,12 +225,16 @@ impl Default for Env {
 }
 
 impl Env {
-    /// Finds out their values, in their order.
+    /// Finds out their values, in their order; `guarded` says whether strangers' text may not choose their names.
     ///
     /// # Errors
     ///
     /// When one has no value, or what gives them all is no object of texts.
-    pub fn values(&self, contexts: &Contexts) -> Result<Vec<(String, String)>, EvalError> {
+    pub fn values(
+        &self,
+        contexts: &Contexts,
+        guarded: bool,
+    ) -> Result<Vec<(String, String)>, EvalError> {
         let template = match self {
             Self::Listed(listed) => {
                 let values = listed.iter();
@@ -239,6 +243,10 @@ impl Env {
             Self::Computed(template) => template,
         };
         let wrong = |what: &str| EvalError::new(what.to_owned());
+        if guarded && let Some(path) = template.reads_untrusted() {
+            let what = format!("`{path}` holds text of a stranger, which would name variables");
+            return Err(EvalError::new(what));
+        }
         match template.evaluate(contexts)? {
             Value::Object(object) => object
                 .iter()

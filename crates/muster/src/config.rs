@@ -223,6 +223,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns the file of the key that secrets are sealed with.
+    pub(crate) fn secrets_key_file(&self) -> PathBuf {
+        self.secrets_key_file.clone().unwrap_or_else(|| self.data.join("secrets-key"))
+    }
+
     /// A configuration file that says what is so by default, and what it means.
     pub(crate) const COMMENTED: &str = include_str!("../assets/muster.toml");
 

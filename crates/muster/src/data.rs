@@ -181,11 +181,6 @@ impl Data {
         self.folder.join("services-key")
     }
 
-    /// Returns the file of the key of the secrets, unless the configuration names another.
-    pub(crate) fn secrets_key(&self) -> PathBuf {
-        self.folder.join("secrets-key")
-    }
-
     /// Returns the file of the key that identity tokens are signed with.
     pub(crate) fn identity_key(&self) -> PathBuf {
         self.folder.join("identity-key")

@@ -92,8 +92,7 @@ impl Server {
             .context("cannot listen for the services for actions")?;
         let services = open_services(&data, &config, &services_listener, &store)
             .context("cannot open the services for actions")?;
-        let key_file = config.secrets_key_file.clone().unwrap_or_else(|| data.secrets_key());
-        let vault = Vault::new(key_file);
+        let vault = Vault::new(config.secrets_key_file());
         let (grown, _) = broadcast::channel(NOTICES);
         let shared = Arc::new(Shared {
             store,

@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         copied => drop(copied.context("cannot copy the known hosts")?),
     }
-    let key = config.secrets_key_file.unwrap_or_else(|| config.data.join("secrets-key"));
+    let key = config.secrets_key_file();
     print("Mirrors are fetched again; what muster.toml names is not in it.");
     if key.exists() {
         // Who has the backup alone reads no secret.

@@ -77,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
         findings.of("server", server(arguments).await);
         findings.of("outbox", outbox(arguments).await);
+        secrets(&mut findings, arguments, &config).await;
     });
     Ok(if findings.wrong == 0 { GREEN } else { RED })
 }
@@ -222,6 +223,36 @@ async fn outbox(arguments: &Arguments) -> anyhow::Result<String> {
         bail!("{given_up} verdicts or notices are given up: `muster outbox` lists them");
     }
     Ok("nothing is given up".to_owned())
+}
+
+/// Looks whether the secrets that the running server keeps can be read, and by whom.
+async fn secrets(findings: &mut Findings, arguments: &Arguments, config: &Config) {
+    let count = async {
+        let listed = Client::new(&arguments.server)?.get("/api/v1/secrets").await?;
+        Ok::<_, anyhow::Error>(listed["secrets"].as_array().map_or(0, Vec::len))
+    };
+    let count = match count.await {
+        // Who keeps none needs no key.
+        Ok(0) => return,
+        Ok(count) => count,
+        Err(error) => return findings.of("secrets", Err(error)),
+    };
+    let key = config.secrets_key_file();
+    findings.of(
+        "secrets",
+        match key.is_file() {
+            true => {
+                Ok(format!("{count}, sealed with {}: keep a copy of it elsewhere", key.display()))
+            }
+            false => Err(anyhow::anyhow!("the key of {count}, {}, is not there", key.display())),
+        },
+    );
+    let caged = config.isolation != IsolationConfig::None && machine::try_sandbox().is_ok();
+    if !caged && !rustix::process::geteuid().is_root() {
+        let who =
+            "jobs run as the user that the server runs as: they can read the key and the database";
+        Findings::note("secrets", who);
+    }
 }
 
 /// Asks the running server what it knows to be wrong.

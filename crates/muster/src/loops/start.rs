@@ -19,7 +19,7 @@ use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_workflow::Workflows;
 use muster_workflow::expr::Value;
 use rustix::fs::{FileType, FlockOperation, Mode, flock, mknodat};
-use rustix::pipe::fcntl_setpipe_size;
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 
 use super::Shared;
 use crate::config::IsolationConfig;
@@ -30,8 +30,6 @@ use crate::store::runs::ActiveRun;
 use crate::store::secrets::{Kind, Stored};
 use crate::store::{Store, StoreError};
 
-/// The bytes that a pipe of orders holds at least.
-const PIPE: usize = 64 << 10;
 /// The variable by which the processes of a job are found, as GitHub's runner has it.
 pub(super) const TRACKING_VARIABLE: &str = "RUNNER_TRACKING_ID";
 
@@ -49,6 +47,8 @@ pub(super) struct Kept {
     variables: Vec<Stored>,
     /// Which of its branches and tags are protected now.
     protection: Option<Protection>,
+    /// What it is called now.
+    name: String,
 }
 
 impl Kept {
@@ -56,6 +56,7 @@ impl Kept {
     pub(super) async fn of(store: &Store, repository: &RepoId) -> Result<Self, StoreError> {
         let found = store.repository(repository).await?;
         Ok(Self {
+            name: found.as_ref().map(|repository| repository.name.clone()).unwrap_or_default(),
             protection: found.map(|repository| repository.protection()).transpose()?,
             secrets: store.values_for(Kind::Secret, repository).await?,
             variables: store.values_for(Kind::Variable, repository).await?,
@@ -137,21 +138,25 @@ impl Start {
         let mut environment = machine::servers_environment(&folder.join("home"));
         environment.push((TRACKING_VARIABLE.to_owned(), tracking_id(&job_id, attempt)));
         let isolation = isolation(shared, active.trust, &job_id, attempt);
-        let services = {
-            let may = may_identify && trust >= Trust::Member && !active.shadow;
-            let identity = may.then(|| {
-                let (github, environment) = (&github, deploys_to.as_deref());
-                let file = file.as_str();
-                let repository_id = active.repository.as_str();
-                claims(&identity::Job { github, environment, file, trust, repository_id })
-            });
-            let bearer = Bearer { identity, ..bearer(active, &job_id, attempt) };
-            Some(shared.services.access(&bearer, clock::now_ms()))
-        };
-        if may_identify && services.as_ref().is_none_or(|to| to.identity_url.is_none()) {
-            let why = "the run is not trusted so far, or is in the shadow";
+        let mut bearer = bearer(active, trust, &job_id, attempt);
+        // Its name may be another's by now.
+        let is_named = text("repository") == kept.name;
+        if may_identify && trust >= Trust::Member && !active.shadow && is_named {
+            bearer.identity = Some(claims(&identity::Job {
+                github: &github,
+                environment: deploys_to.as_deref(),
+                file: &file,
+                trust,
+                repository_id: active.repository.as_str(),
+            }));
+        } else if may_identify {
+            let why = "the run is not trusted so far, is in the shadow, or its repository has another name now";
             notes.push(format!("No identity tokens: {why}"));
         }
+        // Strangers have no way to them: what they upload is not bounded well enough.
+        let is_caged = matches!(isolation, Isolation::Sandbox(_) | Isolation::Auto { .. });
+        let services =
+            (!bearer.guest || !is_caged).then(|| shared.services.access(&bearer, clock::now_ms()));
         let spec = JobSpec {
             workflow,
             workflow_path,
@@ -209,9 +214,10 @@ impl Start {
         let private = serde_json::to_string(&self.spec.private)?;
         let order = format!("secrets {private}\n");
         // Nobody reads yet: what the pipe does not hold would be waited for.
-        let room = fcntl_setpipe_size(&control, order.len().max(PIPE))
-            .context("its secrets are more than a pipe of this machine can hold")?;
-        anyhow::ensure!(order.len() <= room, "its secrets have more than {room} bytes");
+        if order.len() > fcntl_getpipe_size(&control)? {
+            fcntl_setpipe_size(&control, order.len())
+                .context("its secrets are more than a pipe of this machine can hold")?;
+        }
         control.write_all(order.as_bytes())?;
         let child = Program::new(OWN_PROGRAM)
             .arg("supervise")
@@ -285,7 +291,7 @@ fn secrets(
 }
 
 /// Returns for whom a job speaks to the services for actions.
-fn bearer(active: &ActiveRun, job_id: &str, attempt: i64) -> Bearer {
+fn bearer(active: &ActiveRun, trust: Trust, job_id: &str, attempt: i64) -> Bearer {
     let text = |pointer: &str| active.github.pointer(pointer).and_then(|value| value.as_str());
     let base = text("/base_ref").filter(|base| !base.is_empty());
     let base = base.map(|base| format!("refs/heads/{base}"));
@@ -297,8 +303,8 @@ fn bearer(active: &ActiveRun, job_id: &str, attempt: i64) -> Bearer {
         job: job_id.to_owned(),
         attempt,
         repository: active.repository.to_string(),
-        caches: scopes(own, base.as_deref(), default_branch, active.trust),
-        guest: active.trust < Trust::Member,
+        caches: scopes(own, base.as_deref(), default_branch, trust),
+        guest: trust < Trust::Member,
         identity: None,
     }
 }

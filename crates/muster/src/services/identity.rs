@@ -93,6 +93,10 @@ impl Issuer {
     ///
     /// When the key cannot be made or read.
     pub(crate) async fn keys(&self) -> anyhow::Result<Value> {
+        // Anybody may ask, and makes nothing by that.
+        if !self.file.exists() {
+            return Ok(json!({ "keys": [] }));
+        }
         let Signer { pair, id } = self.signer().await?;
         let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);

@@ -87,7 +87,7 @@ impl Bearer {
             true => (bounds.largest / GUESTS_SHARE, bounds.largest / GUESTS_SHARE * 2),
             false => (bounds.largest, bounds.largest.saturating_mul(10)),
         };
-        Allowance { run: self.run.clone(), largest, in_all }
+        Allowance { run: format!("{}.{}", self.run, self.run_attempt), largest, in_all }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Uploads that are not complete: a folder each, with the pieces that have come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -27,6 +27,8 @@ const MAX_BLOCKS: usize = 50_000;
 const MAX_BLOCK_NAME: usize = 100;
 /// How far behind what is there a part may begin, in bytes: clients send a few at a time, of 32 MiB each.
 const MAX_GAP: u64 = 1 << 30;
+/// How long a client may be silent within an upload.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// After so many bytes it is looked again whether the disk has room.
 const ROOM_EVERY: u64 = 16 << 20;
 
@@ -41,7 +43,7 @@ pub(super) struct Uploads {
 /// How much may be uploaded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Allowance {
-    /// The run.
+    /// The run, and which attempt of it.
     pub(super) run: String,
     /// The most bytes of one upload.
     pub(super) largest: u64,
@@ -129,19 +131,23 @@ impl Uploads {
         if blocks.len() > MAX_BLOCKS {
             return Err(Refusal::too_large(format!("more than {MAX_BLOCKS} blocks")));
         }
-        let (mut pieces, mut size) = (Vec::new(), 0);
+        let (mut pieces, mut size, mut again) = (Vec::new(), 0, 0);
+        let mut named = HashSet::new();
         for block in blocks {
             let path = folder.join("blocks").join(hex(block.as_bytes()));
             // One block may be named again and again.
-            size += match fs::metadata(&path) {
+            let bytes = match fs::metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(Refusal::invalid(format!("block `{block}` was not uploaded")));
                 }
                 about => about?.len(),
             };
+            size += bytes;
+            again += if named.insert(block) { 0 } else { bytes };
             check_size(size, &allowance)?;
             pieces.push(path);
         }
+        self.count(again, &allowance)?;
         self.check_room(size)?;
         let part = folder.join("part");
         if let Err(error) = append(&pieces, &part) {
@@ -162,6 +168,8 @@ impl Uploads {
         if from > there + MAX_GAP {
             return Err(Refusal::invalid("it begins too far behind what was uploaded"));
         }
+        check_size(from, &allowance)?;
+        self.count(from.saturating_sub(there), &allowance)?;
         let mut options = tokio::fs::OpenOptions::new();
         let mut file = options.create(true).truncate(false).write(true).open(path).await?;
         tokio::io::AsyncSeekExt::seek(&mut file, SeekFrom::Start(from)).await?;
@@ -250,8 +258,8 @@ impl Uploads {
     fn count(&self, more: u64, allowance: &Allowance) -> Result<(), Refusal> {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let (bytes, at) = sent.entry(allowance.run.clone()).or_default();
-        *bytes = bytes.saturating_add(more);
         *at = clock::now_ms();
+        *bytes = bytes.saturating_add(more);
         if *bytes > allowance.in_all {
             let most = allowance.in_all >> 20;
             return Err(Refusal::too_large(format!("its run has uploaded more than {most} MiB")));
@@ -286,7 +294,12 @@ impl Uploads {
         body: Body,
     ) -> Result<(), Refusal> {
         let (mut stream, mut unchecked) = (body.into_data_stream(), ROOM_EVERY);
-        while let Some(piece) = stream.next().await {
+        loop {
+            // Who sends nothing keeps no place from others.
+            let piece = tokio::time::timeout(PATIENCE, stream.next()).await;
+            let Some(piece) = piece.map_err(|_| Refusal::invalid("it took too long"))? else {
+                break;
+            };
             let piece = piece.map_err(|_| Refusal::invalid("it was cut off"))?;
             used += piece.len() as u64;
             check_size(used, allowance)?;

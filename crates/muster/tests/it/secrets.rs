@@ -182,8 +182,15 @@ fn a_secret_is_kept_sealed_and_its_key_is_nowhere_else(database: Database) {
     assert!(said.contains("of-secrets, is not in it"), "{said}");
     let key = std::fs::read_to_string(keys.join("of-secrets")).unwrap();
     assert!(!is_anywhere(&server.data(), key.trim()) && !is_anywhere(&backup, key.trim()));
+    let doctor = || {
+        let said = server.muster(&["doctor"]).out;
+        said.lines().filter(|line| line.contains(" secrets: ")).collect::<Vec<_>>().join("\n")
+    };
+    let found = doctor();
+    assert!(found.starts_with("ok    secrets: 1, sealed with "), "{found}");
     // Without it nothing that is sealed is lost silently.
     std::fs::rename(keys.join("of-secrets"), keys.join("away")).unwrap();
+    assert!(doctor().starts_with("WRONG secrets: the key of 1, "), "{}", doctor());
     done(&server.muster(&["rerun", "1"]));
     server.until("it is refused", |server| server.muster(&["why", "1"]).out.contains("the key of"));
     std::fs::write(&file, canary).unwrap();
@@ -233,7 +240,7 @@ fn strangers_get_nothing_that_is_not_meant_for_them(database: Database) {
     let said: Vec<_> = log.lines().skip_while(|line| !line.starts_with("Secrets")).collect();
     assert_snapshot!(said.join("\n"), @r#"
     Secrets: EVERYBODY
-    No identity tokens: the run is not trusted so far, is in the shadow, or has no network
+    No identity tokens: the run is not trusted so far, is in the shadow, or its repository has another name now
     identity []
     {
     --"EVERYBODY":-"FOR-APPROVED"
