@@ -54,10 +54,7 @@ pub(super) async fn write(
             let list = axum::body::to_bytes(body, MAX_LIST).await;
             let list = list.map_err(|_| Refusal::invalid("the list of blocks was cut off"))?;
             let blocks = blocks(&String::from_utf8_lossy(&list));
-            let its = Arc::clone(&services);
-            tokio::task::spawn_blocking(move || its.uploads.commit(&id, &blocks))
-                .await
-                .map_err(anyhow::Error::from)??;
+            services.in_turn(move |uploads| uploads.commit(&id, &blocks)).await?;
         }
         None => services.uploads.whole(&id, body).await?,
         Some(other) => return Err(Refusal::invalid(format!("`comp={other}` is not known here"))),

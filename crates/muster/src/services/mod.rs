@@ -172,7 +172,7 @@ pub(crate) struct Services {
     /// Where jobs of this machine reach them, with a slash at the end.
     url: String,
     /// Who looks at an upload as a whole: a few at a time, for the others' work.
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
     /// The last number that an artifact or cache has got.
     last_number: AtomicI64,
     /// Knows which jobs run; without one all that have a token do.
@@ -202,7 +202,7 @@ impl Services {
             key: keys.tokens,
             issuer,
             url,
-            readers: Semaphore::new(READERS),
+            readers: Arc::new(Semaphore::new(READERS)),
             last_number: AtomicI64::new(0),
             store,
         }))
@@ -263,12 +263,25 @@ impl Services {
         Ok(bearer)
     }
 
+    /// Does what reads an upload as a whole, in its turn.
+    async fn in_turn<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Uploads) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let turn = Arc::clone(&self.readers).acquire_owned().await.map_err(anyhow::Error::from)?;
+        let its = Arc::clone(self);
+        // The turn is over when the work is, also where its caller has gone away meanwhile.
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&its.uploads)
+        });
+        done.await.map_err(anyhow::Error::from)?
+    }
+
     /// Reads an upload as a whole.
     async fn complete(self: &Arc<Self>, upload: &str) -> Result<Complete, Refusal> {
-        let _turn = self.readers.acquire().await.map_err(anyhow::Error::from)?;
-        let (its, upload) = (Arc::clone(self), upload.to_owned());
-        let complete = tokio::task::spawn_blocking(move || its.uploads.complete(&upload));
-        complete.await.map_err(anyhow::Error::from)?
+        let upload = upload.to_owned();
+        self.in_turn(move |uploads| uploads.complete(&upload)).await
     }
 
     /// Returns a number for what is complete: a later one is greater, also after a restart, and JavaScript can still
