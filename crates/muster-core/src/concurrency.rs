@@ -82,10 +82,6 @@ pub struct Newcomer<'c> {
     pub callers: &'c [usize],
     /// How far its run is trusted.
     pub trust: Trust,
-    /// Whether it ends the one that goes on.
-    pub cancel_in_progress: bool,
-    /// How many may wait.
-    pub queue: Queue,
     /// Whether its ref had moved on before it was heard of.
     pub late: bool,
 }
@@ -171,23 +167,23 @@ pub fn group_of(
 }
 
 /// Decides what follows when a run or job comes to a group, given all who are in a group of its repository.
-pub fn arrive<G: Eq + Hash>(members: &[(G, Member)], group: &G, newcomer: Newcomer<'_>) -> Arrival {
+pub fn arrive(members: &[(String, Member)], group: &Group, newcomer: Newcomer<'_>) -> Arrival {
     if newcomer.late {
         // It would take the place of what is newer, or come after it.
         let text = "its branch had moved on before it was heard of";
         return Arrival::refused(Reason::new("superseded", text));
     }
-    if newcomer.who.job.is_some() && waits_for_itself(members, group, newcomer) {
+    if newcomer.who.job.is_some() && waits_for_itself(members, &group.name, newcomer) {
         let text = "its concurrency group is held by what waits for it to end: a deadlock";
         return Arrival::refused(Reason::new("deadlock", text));
     }
-    let of_group = members.iter().filter(|(name, member)| name == group && member.counts());
+    let of_group = members.iter().filter(|(name, member)| *name == group.name && member.counts());
     let mut members: Vec<&Member> = of_group.map(|(_, member)| member).collect();
     members.sort_unstable_by_key(|member| (member.turn, member.who));
     let is_waiting = |member: &&&Member| member.held && newcomer.may_end(member);
     let waiting = members.iter().filter(is_waiting).count();
     // The newcomer is to have a place among them.
-    let too_many = match newcomer.queue {
+    let too_many = match group.queue {
         Queue::Single => waiting,
         Queue::Max => (waiting + 1).saturating_sub(MAX_WAITING),
     };
@@ -195,7 +191,7 @@ pub fn arrive<G: Eq + Hash>(members: &[(G, Member)], group: &G, newcomer: Newcom
     let why = format!("superseded by {by} {} of its concurrency group", newcomer.who.run);
     let replaced = members.iter().filter(is_waiting).take(too_many);
     let is_ended =
-        |member: &&&Member| !member.held && newcomer.cancel_in_progress && newcomer.may_end(member);
+        |member: &&&Member| !member.held && group.cancel_in_progress && newcomer.may_end(member);
     let ended = members.iter().filter(is_ended);
     let mut cancels: Vec<Claimant> = replaced.chain(ended).map(|member| member.who).collect();
     cancels.sort_unstable();
@@ -205,11 +201,7 @@ pub fn arrive<G: Eq + Hash>(members: &[(G, Member)], group: &G, newcomer: Newcom
 
 /// Returns whether a job that waited for a group would wait for what is over only after the job itself: the group is held
 /// by its run or by a job that calls it, or by what waits for these.
-fn waits_for_itself<G: Eq + Hash>(
-    members: &[(G, Member)],
-    group: &G,
-    newcomer: Newcomer<'_>,
-) -> bool {
+fn waits_for_itself(members: &[(String, Member)], group: &str, newcomer: Newcomer<'_>) -> bool {
     let mut groups = vec![group];
     let mut seen = BTreeSet::new();
     while let Some(group) = groups.pop() {
@@ -219,10 +211,10 @@ fn waits_for_itself<G: Eq + Hash>(
                 return true;
             }
             if seen.insert(holder.who) {
-                let is_within = |(_, member): &&(G, Member)| {
+                let is_within = |(_, member): &&(String, Member)| {
                     member.held && member.counts() && holder.waits_for(member.who, &member.callers)
                 };
-                groups.extend(members.iter().filter(is_within).map(|(group, _)| group));
+                groups.extend(members.iter().filter(is_within).map(|(group, _)| group.as_str()));
             }
         }
     }
@@ -261,17 +253,23 @@ mod tests {
         Member { who, callers, trust, turn: run, held, cancelled: false, is_whole: true }
     }
 
-    fn members(list: &[(i64, bool)]) -> Vec<(&'static str, Member)> {
-        list.iter().map(|(run, held)| ("g", member(*run, *held))).collect()
+    fn members(list: &[(i64, bool)]) -> Vec<(String, Member)> {
+        list.iter().map(|(run, held)| ("g".to_owned(), member(*run, *held))).collect()
     }
 
-    fn newcomer(cancel_in_progress: bool, queue: Queue) -> Newcomer<'static> {
-        let (who, trust) = (Claimant::run(999), Trust::Member);
-        Newcomer { who, callers: &[], trust, cancel_in_progress, queue, late: false }
+    fn group(name: &str, cancel_in_progress: bool, queue: Queue) -> Group {
+        Group { name: name.to_owned(), cancel_in_progress, queue }
     }
 
-    fn arrives(list: &[(i64, bool)], newcomer: Newcomer<'_>) -> (bool, Vec<i64>) {
-        let arrival = arrive(&members(list), &"g", newcomer);
+    const NEWCOMER: Newcomer<'static> = Newcomer {
+        who: Claimant { run: 999, job: None },
+        callers: &[],
+        trust: Trust::Member,
+        late: false,
+    };
+
+    fn arrives(list: &[(i64, bool)], cancel_in_progress: bool, queue: Queue) -> (bool, Vec<i64>) {
+        let arrival = arrive(&members(list), &group("g", cancel_in_progress, queue), NEWCOMER);
         assert_eq!(arrival.cancelled, None);
         (arrival.held, arrival.cancels.into_iter().map(|(who, _)| who.run).collect())
     }
@@ -279,7 +277,7 @@ mod tests {
     #[test]
     fn one_goes_on_and_the_newest_waits() {
         let arrives = |list: &[(i64, bool)], cancel_in_progress| {
-            arrives(list, newcomer(cancel_in_progress, Queue::Single))
+            arrives(list, cancel_in_progress, Queue::Single)
         };
         assert_eq!(arrives(&[], false), (false, vec![]));
         assert_eq!(arrives(&[(1, false)], false), (true, vec![]));
@@ -291,15 +289,16 @@ mod tests {
     fn in_a_long_queue_a_hundred_wait_and_the_oldest_gives_way() {
         let mut list = vec![(1, false)];
         list.extend((2..=100).map(|run| (run, true)));
-        assert_eq!(arrives(&list, newcomer(false, Queue::Max)), (true, vec![]));
+        assert_eq!(arrives(&list, false, Queue::Max), (true, vec![]));
         list.push((101, true));
-        assert_eq!(arrives(&list, newcomer(false, Queue::Max)), (true, vec![2]));
+        assert_eq!(arrives(&list, false, Queue::Max), (true, vec![2]));
     }
 
     #[test]
     fn what_comes_late_ends_nothing_that_is_newer() {
-        let newcomer = Newcomer { late: true, ..newcomer(true, Queue::Single) };
-        let arrival = arrive(&members(&[(1, false)]), &"g", newcomer);
+        let newcomer = Newcomer { late: true, ..NEWCOMER };
+        let group = group("g", true, Queue::Single);
+        let arrival = arrive(&members(&[(1, false)]), &group, newcomer);
         assert!(arrival.held && arrival.cancels.is_empty());
         assert_eq!(arrival.cancelled.unwrap().code, "superseded");
     }
@@ -318,10 +317,10 @@ mod tests {
 
     #[test]
     fn what_strangers_send_ends_nothing_of_those_who_may_push() {
-        let newcomer = Newcomer { trust: Trust::Approved, ..newcomer(true, Queue::Single) };
+        let newcomer = Newcomer { trust: Trust::Approved, ..NEWCOMER };
         let mut members = members(&[(1, false), (2, true), (3, true)]);
         members[2].1.trust = Trust::Approved;
-        let arrival = arrive(&members, &"g", newcomer);
+        let arrival = arrive(&members, &group("g", true, Queue::Single), newcomer);
         assert!(arrival.held);
         assert_eq!(arrival.cancels.iter().map(|(who, _)| who.run).collect::<Vec<_>>(), [3]);
     }
@@ -333,10 +332,11 @@ mod tests {
             let (turn, callers) = (10, callers.to_vec());
             Member { who, callers, turn, is_whole, ..member(run, held) }
         };
-        let comes = |members: &[(&'static str, Member)], group: &'static str, run, callers| {
-            let who = Claimant::job(run, 7);
-            let newcomer = Newcomer { who, callers, ..newcomer(false, Queue::Single) };
-            arrive(members, &group, newcomer).cancelled
+        let comes = |members: &[(&str, Member)], name: &str, run, callers| {
+            let owned = |(group, member): &(&str, Member)| ((*group).to_owned(), member.clone());
+            let members: Vec<_> = members.iter().map(owned).collect();
+            let newcomer = Newcomer { who: Claimant::job(run, 7), callers, ..NEWCOMER };
+            arrive(&members, &group(name, false, Queue::Single), newcomer).cancelled
         };
         // Its own run has the group, or a job that calls it; but not another job of it, or another run.
         assert!(comes(&[("a", member(1, false))], "a", 1, &[]).is_some());

@@ -127,15 +127,7 @@ fn greet(control: &UnixStream, landlock: u8, doorway: Option<TcpListener>) -> io
     let kind = SOL_SOCKET as u64 | (SCM_RIGHTS as u64) << 32;
     let mut space = [20_u64, kind, doorway.as_raw_fd() as u64];
     let mut vector = [hello.as_mut_ptr() as u64, hello.len() as u64];
-    let message = MessageHeader {
-        name: std::ptr::null_mut(),
-        name_length: 0,
-        vector: vector.as_mut_ptr().cast(),
-        vectors: 1,
-        control: space.as_mut_ptr().cast(),
-        control_length: size_of_val(&space),
-        flags: 0,
-    };
+    let message = MessageHeader::of(&mut vector, &mut space);
     // SAFETY: the header points to buffers that outlive the call, with their true lengths.
     match unsafe { sendmsg(control.as_raw_fd(), &message, 0) } {
         1 => Ok(()),
@@ -199,15 +191,7 @@ fn receive(control: &UnixStream) -> io::Result<([u8; 9], Vec<OwnedFd>)> {
     let mut head = [0_u8; 9];
     let mut space = [0_u64; 8];
     let mut vector = [head.as_mut_ptr() as u64, head.len() as u64];
-    let mut message = MessageHeader {
-        name: std::ptr::null_mut(),
-        name_length: 0,
-        vector: vector.as_mut_ptr().cast(),
-        vectors: 1,
-        control: space.as_mut_ptr().cast(),
-        control_length: size_of_val(&space),
-        flags: 0,
-    };
+    let mut message = MessageHeader::of(&mut vector, &mut space);
     let count = loop {
         // SAFETY: the header points to buffers that outlive the call, with their true lengths.
         let count = unsafe { recvmsg(control.as_raw_fd(), &mut message, MSG_CMSG_CLOEXEC) };
@@ -323,6 +307,22 @@ struct MessageHeader {
     control: *mut c_void,
     control_length: usize,
     flags: c_int,
+}
+
+impl MessageHeader {
+    /// Describes one piece of a message, by its address and length, and the room for what goes with it. Both have to
+    /// outlive the header.
+    fn of(vector: &mut [u64; 2], control: &mut [u64]) -> Self {
+        Self {
+            name: std::ptr::null_mut(),
+            name_length: 0,
+            vector: vector.as_mut_ptr().cast(),
+            vectors: 1,
+            control: control.as_mut_ptr().cast(),
+            control_length: size_of_val(control),
+            flags: 0,
+        }
+    }
 }
 
 const SYS_CLOSE_RANGE: c_long = 436;

@@ -303,6 +303,21 @@ pub enum Queue {
     Max,
 }
 
+impl Queue {
+    /// Returns the word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Max => "max",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Single, Self::Max].into_iter().find(|queue| queue.as_str() == word)
+    }
+}
+
 /// `environment` of a job.
 #[derive(Debug, Clone)]
 pub struct Environment {

@@ -388,9 +388,7 @@ impl Db {
     ) -> (bool, Option<Reason>) {
         let mut members = self.members();
         members.retain(|(_, member)| member.who != who);
-        let Group { name, cancel_in_progress, queue } = group.clone();
-        let newcomer = Newcomer { who, callers, trust, cancel_in_progress, queue, late };
-        let arrival = arrive(&members, &name, newcomer);
+        let arrival = arrive(&members, group, Newcomer { who, callers, trust, late });
         for (other, reason) in arrival.cancels {
             match other.job {
                 None => {

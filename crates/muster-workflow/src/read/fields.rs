@@ -116,10 +116,7 @@ impl Reader {
         }
         let cancel_in_progress = cancel.map_or(Setting::Fixed(false), flag);
         let queue = if is_mapping { token.get(keys::QUEUE) } else { None };
-        let queue = match queue.and_then(Token::text) {
-            Some("max") => Queue::Max,
-            _ => Queue::Single,
-        };
+        let queue = queue.and_then(Token::text).and_then(Queue::parse).unwrap_or_default();
         Some(Concurrency { group: template(group)?, cancel_in_progress, queue })
     }
 

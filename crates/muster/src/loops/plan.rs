@@ -30,7 +30,6 @@ use crate::secrets::chosen;
 use crate::store::events::{Decision, FileVerdict, LONGEST_WAIT_MS, PendingEvent};
 use crate::store::repositories::Repository;
 use crate::store::runs::NewRun;
-use crate::store::secrets::Kind;
 
 /// How many events are taken at once, and how many workflow files one commit may have.
 const EVENTS: i64 = 32;
@@ -257,7 +256,7 @@ impl Planner {
             Some(body) => Some(Payload::find(&body.content_type, &body.bytes()?)?.value()?),
             None => None,
         };
-        let vars = self.shared.store.values_for(Kind::Variable, &event.repository).await?;
+        let (_, vars) = self.shared.store.values_for(&event.repository).await?;
         let vars = chosen(&vars, trust, None).into_iter();
         let vars = vars.map(|var| (var.place.entry.name.clone(), Json::from(var.value.as_str())));
         let vars = Json::Object(vars.collect());

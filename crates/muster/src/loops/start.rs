@@ -27,7 +27,7 @@ use crate::machine::{self, Host};
 use crate::secrets::{chosen, not_given};
 use crate::services::Bearer;
 use crate::store::runs::ActiveRun;
-use crate::store::secrets::{Kind, Stored};
+use crate::store::secrets::Stored;
 use crate::store::{Store, StoreError};
 
 /// The variable by which the processes of a job are found, as GitHub's runner has it.
@@ -55,11 +55,12 @@ impl Kept {
     /// Looks it up.
     pub(super) async fn of(store: &Store, repository: &RepoId) -> Result<Self, StoreError> {
         let found = store.repository(repository).await?;
+        let (secrets, variables) = store.values_for(repository).await?;
         Ok(Self {
             name: found.as_ref().map(|repository| repository.name.clone()).unwrap_or_default(),
             protection: found.map(|repository| repository.protection()).transpose()?,
-            secrets: store.values_for(Kind::Secret, repository).await?,
-            variables: store.values_for(Kind::Variable, repository).await?,
+            secrets,
+            variables,
         })
     }
 

@@ -6,10 +6,9 @@
 use muster_core::concurrency::{Arrival, Claimant, Group, Member, Newcomer, arrive, turns};
 use muster_core::id::RepoId;
 use muster_core::run::{self, Job, Reason, Work};
-use muster_core::trust::Trust;
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Store, StoreError, repositories};
+use super::{Store, StoreError, read_trust, repositories};
 
 /// A run or job in a group that is not over.
 #[derive(Debug, Clone)]
@@ -53,9 +52,7 @@ impl Row {
         let member = Member {
             who: Claimant { run: row.run, job: usize::try_from(row.place).ok() },
             callers: claim.map(|claim| claim.callers.clone()).unwrap_or_default(),
-            trust: Trust::parse(&row.trust)
-                .ok_or("no trust")
-                .map_err(StoreError::unreadable("run"))?,
+            trust: read_trust(&row.trust)?,
             turn: row.turn,
             held: row.held != 0,
             cancelled: row.cancel_code.is_some(),
@@ -104,7 +101,7 @@ pub(super) async fn join(
     repositories::hold(db, &[repository.as_str()]).await?;
     let mut members = members_of(db, repository).await?;
     members.retain(|(_, member)| member.who != newcomer.who);
-    let arrival = arrive(&members, &group.name, newcomer);
+    let arrival = arrive(&members, group, newcomer);
     // It is the last that has come: who comes next waits until this is stored.
     let turn = members.iter().map(|(_, member)| member.turn).max().unwrap_or(0) + 1;
     for (other, reason) in &arrival.cancels {
@@ -148,9 +145,7 @@ pub(super) async fn seat(
     let newcomer = Newcomer {
         who: Claimant { run, job: usize::try_from(place).ok() },
         callers: &claim.callers,
-        trust: Trust::parse(&trust).ok_or("no trust").map_err(StoreError::unreadable("run"))?,
-        cancel_in_progress: group.cancel_in_progress,
-        queue: group.queue,
+        trust: read_trust(&trust)?,
         late: false,
     };
     let (arrival, turn) = join(db, repository, group, newcomer).await?;

@@ -25,6 +25,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
+use muster_core::trust::Trust;
 use muster_sys::clock;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
@@ -326,6 +327,11 @@ async fn refuse_old_sqlite(pool: &AnyPool) -> Result<(), StoreError> {
         return Err(StoreError::OldSqlite(version));
     }
     Ok(())
+}
+
+/// Reads how far a run is trusted, or must be.
+fn read_trust(word: &str) -> Result<Trust, StoreError> {
+    Trust::parse(word).ok_or_else(|| StoreError::unreadable("trust")(format!("`{word}` is none")))
 }
 
 /// Returns the next number of `name`, unique on this server.

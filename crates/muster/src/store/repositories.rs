@@ -234,17 +234,19 @@ impl Store {
         let Some((id, known, known_branch, known_at)) = row else { return Ok(None) };
         let default_branch = default_branch.unwrap_or_else(|| known_branch.clone());
         let is_same = known == name && known_branch == default_branch;
-        // A plain one keeps its name: what was said of that was not meant for one at GitHub.
-        let query = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM repositories WHERE name = $1 AND kind <> 'github'",
-        );
-        let plain: i64 = query.bind(name).fetch_one(self.reads()).await?;
-        let name = if plain > 0 { &known } else { name };
         // A webhook that comes late has what was so then.
         if !is_same && (known_at.is_none() || as_of.is_none() || known_at <= as_of) {
             let (id, name) = (id.clone(), name.to_owned());
             self.write(move |db| {
                 Box::pin(async move {
+                    // A plain one keeps its name: what was said of that was not meant for one at GitHub.
+                    let plain: Option<String> = sqlx::query_scalar(
+                        "SELECT id FROM repositories WHERE name = $1 AND kind <> 'github'",
+                    )
+                    .bind(name.as_str())
+                    .fetch_optional(&mut *db)
+                    .await?;
+                    let name = if plain.is_some() { known } else { name };
                     // Who had the name before has another now, of which nothing was heard yet.
                     sqlx::query(
                         "UPDATE repositories SET name = name || '#' || CAST(number AS TEXT) \

@@ -10,7 +10,9 @@ use muster_workflow::workflow::Queue;
 use serde_json::Value as Json;
 use sqlx::{AnyConnection, FromRow};
 
-use super::{Page, Store, StoreError, claims, jobs, new_id, next_number, reports, repositories};
+use super::{
+    Page, Store, StoreError, claims, jobs, new_id, next_number, read_trust, reports, repositories,
+};
 
 /// The numbers of a run, which it has before it is made: its own file may ask for them.
 #[derive(Debug, Clone)]
@@ -184,8 +186,6 @@ pub(super) async fn insert(
                 who: Claimant::run(new.numbers.number),
                 callers: &[],
                 trust: new.trust,
-                cancel_in_progress: group.cancel_in_progress,
-                queue: group.queue,
                 late: new.late,
             };
             claims::join(db, repository, group, newcomer).await?
@@ -234,10 +234,7 @@ pub(super) async fn insert(
     .bind(called)
     .bind(new.vars.to_string())
     .bind(turn)
-    .bind(match new.concurrency.as_ref().map(|group| group.queue) {
-        Some(Queue::Max) => "max",
-        Some(Queue::Single) | None => "single",
-    })
+    .bind(new.concurrency.map(|group| group.queue).unwrap_or_default().as_str())
     .execute(&mut *db)
     .await?;
     for (place, job) in new.run.jobs.iter().enumerate() {
@@ -308,9 +305,7 @@ impl Store {
             attempt: row.attempt,
             sha: stored_sha(&row.sha)?,
             tested: stored_sha(&row.tested_sha)?,
-            trust: Trust::parse(&row.trust)
-                .ok_or(row.trust)
-                .map_err(StoreError::unreadable("trust"))?,
+            trust: read_trust(&row.trust)?,
             path: row.path,
             source: row.source,
             called: serde_json::from_str(&row.called)
@@ -428,16 +423,10 @@ let row: Option<RerunRow> = sqlx::query_as(
                 // A re-run takes its turn like any other, and ends nobody that runs.
                 let (held, turn) = match group {
                     Some(name) => {
-                        let queue = if queue == "max" { Queue::Max } else { Queue::Single };
+                        let queue = Queue::parse(&queue).unwrap_or_default();
                         let group = Group { name, cancel_in_progress: false, queue };
-                        let newcomer = Newcomer {
-                            who: Claimant::run(number),
-                            callers: &[],
-                            trust: Trust::parse(&trust).ok_or("no trust").map_err(StoreError::unreadable("run"))?,
-                            cancel_in_progress: false,
-                            queue,
-                            late: false,
-                        };
+                        let (who, trust) = (Claimant::run(number), read_trust(&trust)?);
+                        let newcomer = Newcomer { who, callers: &[], trust, late: false };
                         let (arrival, turn) = claims::join(db, &repository, &group, newcomer).await?;
                         (arrival.held, turn)
                     }

@@ -5,7 +5,7 @@ use muster_core::secrets::Entry;
 use muster_core::trust::Trust;
 use sqlx::FromRow;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, read_trust};
 
 /// The most of one kind that a repository, or all together, may have for one environment, or for none. GitHub's
 /// [limits](https://docs.github.com/en/actions/reference/security/secrets#limits-for-secrets) are from 100 on.
@@ -32,6 +32,11 @@ impl Kind {
             Self::Secret => "secret",
             Self::Variable => "variable",
         }
+    }
+
+    fn read(word: &str) -> Result<Self, StoreError> {
+        let found = [Self::Secret, Self::Variable].into_iter().find(|kind| kind.as_str() == word);
+        found.ok_or_else(|| StoreError::unreadable("secret")(format!("`{word}` is no kind of it")))
     }
 
     fn plural(self) -> &'static str {
@@ -78,6 +83,7 @@ pub(crate) struct Stored {
 
 #[derive(FromRow)]
 struct Row {
+    kind: String,
     repository_id: Option<String>,
     repository: Option<String>,
     environment: String,
@@ -88,13 +94,13 @@ struct Row {
 }
 
 impl Row {
-    fn read(self, kind: Kind) -> Result<Stored, StoreError> {
-        let trust = Trust::parse(&self.trust).ok_or("no trust");
+    fn read(self) -> Result<Stored, StoreError> {
+        let kind = Kind::read(&self.kind)?;
         let entry = Entry {
             name: self.name,
             of_repository: self.repository_id.is_some(),
             environment: Some(self.environment).filter(|name| !name.is_empty()),
-            trust: trust.map_err(StoreError::unreadable("secret"))?,
+            trust: read_trust(&self.trust)?,
         };
         let place = Place { kind, repository: self.repository_id.map(RepoId::new), entry };
         let (value, changed_at) = (self.value, self.changed_at);
@@ -102,8 +108,8 @@ impl Row {
     }
 }
 
-const ROWS: &str = "SELECT s.repository_id, p.name AS repository, s.environment, s.trust, s.name, s.value, \
-     s.changed_at FROM secrets s LEFT JOIN repositories p ON p.id = s.repository_id WHERE s.kind = $1";
+const ROWS: &str = "SELECT s.kind, s.repository_id, p.name AS repository, s.environment, s.trust, s.name, s.value, \
+     s.changed_at FROM secrets s LEFT JOIN repositories p ON p.id = s.repository_id";
 
 impl Store {
     /// Keeps a value in the place of what was there.
@@ -204,23 +210,22 @@ impl Store {
     /// Returns all of a kind: by repository, environment and name, those for all repositories first.
     pub(crate) async fn values(&self, kind: Kind) -> Result<Vec<Stored>, StoreError> {
         let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "{ROWS} ORDER BY COALESCE(p.name, ''), s.environment, s.name, s.trust"
+            "{ROWS} WHERE s.kind = $1 ORDER BY COALESCE(p.name, ''), s.environment, s.name, s.trust"
         )));
         let rows: Vec<Row> = query.bind(kind.as_str()).fetch_all(self.reads()).await?;
-        rows.into_iter().map(|row| row.read(kind)).collect()
+        rows.into_iter().map(Row::read).collect()
     }
 
-    /// Returns those of a kind that may be for jobs of a repository.
+    /// Returns those that may be for jobs of a repository: secrets, and variables.
     pub(crate) async fn values_for(
         &self,
-        kind: Kind,
         repository: &RepoId,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<(Vec<Stored>, Vec<Stored>), StoreError> {
         let query = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "{ROWS} AND s.scope IN ($2, '{ALL}') ORDER BY s.name, s.scope"
+            "{ROWS} WHERE s.scope IN ($1, '{ALL}') ORDER BY s.name, s.scope"
         )));
-        let rows: Vec<Row> =
-            query.bind(kind.as_str()).bind(repository.as_str()).fetch_all(self.reads()).await?;
-        rows.into_iter().map(|row| row.read(kind)).collect()
+        let rows: Vec<Row> = query.bind(repository.as_str()).fetch_all(self.reads()).await?;
+        let all: Result<Vec<Stored>, StoreError> = rows.into_iter().map(Row::read).collect();
+        Ok(all?.into_iter().partition(|stored| stored.place.kind == Kind::Secret))
     }
 }

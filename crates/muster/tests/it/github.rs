@@ -20,6 +20,7 @@ on_both! {
     of_two_heads_of_a_fork_in_one_second_the_last_waits,
     a_push_that_comes_late_neither_speaks_for_its_branch_nor_ends_what_is_newer,
     a_name_that_comes_late_is_not_taken_over,
+    a_run_of_a_name_that_was_has_no_identity,
     what_a_stranger_wrote_does_not_become_part_of_a_script,
     a_fork_does_not_wait_for_ever,
     a_fork_runs_nothing_where_there_is_no_sandbox,
@@ -320,6 +321,13 @@ fn a_name_that_comes_late_is_not_taken_over(database: Database) {
     is_called("team/new");
     tell("team/app", "2026-02-01T00:00:01Z", 3);
     is_called("team/app");
+    // A plain repository keeps its name, whatever one at GitHub is called.
+    let origin = server.origin.to_string_lossy().into_owned();
+    assert_eq!(server.muster(&["repo", "add", "team/plain", &origin]).exit, Some(0));
+    tell("team/plain", "2026-02-01T00:00:01Z", 5);
+    server.until("it is judged", |server| server.deliveries().matches("accepted").count() == 4);
+    let listed = server.muster(&["repo", "list"]).out;
+    assert!(listed.starts_with("team/app ") && listed.contains(&format!("team/plain  {origin}")));
     // The branch that is protected without a word goes with the default branch.
     let mut payload = story.github.push("gone", None, &format!("{:040}", 4), "team/app");
     payload["repository"]["default_branch"] = "trunk".into();
@@ -329,6 +337,27 @@ fn a_name_that_comes_late_is_not_taken_over(database: Database) {
         let listed = server.get("/api/v1/repositories");
         listed.contains(r#""default_branch":"trunk","protected":["trunk"]"#)
     });
+}
+
+fn a_run_of_a_name_that_was_has_no_identity(database: Database) {
+    let story = Story::start(database);
+    let server = &story.server;
+    assert_eq!(server.muster(&["adopt", "team/app"]).exit, Some(0));
+    server.scene.workflow("on: push\npermissions: {id-token: write}\njobs:\n  test: {runs-on: linux, steps: [{run: 'echo \"${ACTIONS_ID_TOKEN_REQUEST_URL:+may}\"'}]}\n");
+    let sha = story.commit("refs/heads/main", "Say who you are");
+    let mut push = story.github.push("main", None, &sha, "Say who you are");
+    story.deliver("push", &push);
+    story.verdict(&sha);
+    let log = || server.muster(&["log", "1"]).out;
+    assert!(log().ends_with("may\n") && !log().contains("No identity"), "{}", log());
+    push["repository"]["full_name"] = "team/other".into();
+    push["after"] = "0".repeat(40).into();
+    story.deliver("push", &push);
+    server.until("it has its name", |server| {
+        server.muster(&["repo", "list"]).out.starts_with("team/other ")
+    });
+    assert_eq!(server.muster(&["rerun", "1"]).exit, Some(0));
+    server.until("it was done again", |_| log().contains("No identity tokens: "));
 }
 
 fn what_a_stranger_wrote_does_not_become_part_of_a_script(database: Database) {

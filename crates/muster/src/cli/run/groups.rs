@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use muster_core::concurrency::{Claimant, Group, Member, Newcomer, arrive, turns};
+use muster_core::concurrency::{Claimant, Member, Newcomer, arrive, turns};
 use muster_core::run::{Claim, Reason};
 use muster_core::trust::Trust;
 
@@ -29,17 +29,16 @@ pub(super) enum Turn {
 impl Groups {
     /// Brings a job to its group; `is_whole` where it calls a workflow.
     pub(super) fn come(&mut self, who: Claimant, claim: &Claim, is_whole: bool) {
-        let Group { name, cancel_in_progress, queue } = claim.group.clone();
         // It is the caller's own work tree.
         let (callers, trust) = (&*claim.callers, Trust::Member);
-        let newcomer = Newcomer { who, callers, trust, cancel_in_progress, queue, late: false };
-        let arrival = arrive(&self.members, &name, newcomer);
+        let newcomer = Newcomer { who, callers, trust, late: false };
+        let arrival = arrive(&self.members, &claim.group, newcomer);
         for (other, reason) in arrival.cancels {
             self.cancel(other, reason);
         }
         self.turn += 1;
         let (turn, held) = (self.turn, arrival.held);
-        let (callers, cancelled) = (claim.callers.clone(), false);
+        let (name, callers, cancelled) = (claim.group.name.clone(), claim.callers.clone(), false);
         self.members.push((name, Member { who, callers, trust, turn, held, cancelled, is_whole }));
         match arrival.cancelled {
             Some(reason) => self.cancel(who, reason),
