@@ -205,3 +205,23 @@ impl Store {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row as _;
+
+    use super::*;
+
+    /// The runs of a repository are as many as it has ever had, and who comes to a group holds all other writers.
+    #[tokio::test]
+    async fn who_comes_to_a_group_walks_no_run_that_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(None, &folder.path().join("muster.db"), folder.path()).await;
+        let plan = format!("EXPLAIN QUERY PLAN {}", members(true));
+        let plan = sqlx::query(sqlx::AssertSqlSafe(plan)).bind("repository");
+        let plan = plan.fetch_all(store.unwrap().reads()).await.unwrap();
+        let of_runs = plan.iter().map(|line| line.get::<String, _>("detail"));
+        let of_runs: Vec<_> = of_runs.filter(|detail| detail.contains(" r ")).collect();
+        assert_eq!(of_runs, ["SEARCH r USING INDEX runs_going (repository_id=?)"; 2]);
+    }
+}
