@@ -11,7 +11,7 @@ struct Need {
     what_for: &'static str,
 }
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 15] = [
     Need { program: "git", package: "git", what_for: "every test with a repository" },
     Need { program: "bash", package: "bash", what_for: "steps that name it" },
     Need { program: "bwrap", package: "bubblewrap", what_for: "jobs in a sandbox" },
@@ -27,6 +27,9 @@ const NEEDS: [Need; 12] = [
     Need { program: "chromium", package: "chromium", what_for: "pages in a browser" },
     Need { program: "strace", package: "strace", what_for: "faults at system calls" },
     Need { program: "faketime", package: "faketime", what_for: "a clock that is wrong" },
+    Need { program: "dockerd", package: "docker.io", what_for: "jobs in containers" },
+    Need { program: "docker-registry", package: "docker-registry", what_for: "images to pull" },
+    Need { program: "busybox", package: "busybox-static", what_for: "what is in images" },
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
 ];
 
@@ -96,11 +99,12 @@ pub(crate) fn install() -> Vec<String> {
         .collect()
 }
 
-/// Looks a program up in PATH, and where Debian keeps those of PostgreSQL.
+/// Looks a program up in PATH, and where Debian keeps those of PostgreSQL and of administrators.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let folders =
-        std::env::split_paths(&path).chain(versions.map(|version| version.path().join("bin")));
+    let folders = std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .chain(versions.map(|version| version.path().join("bin")));
     folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }

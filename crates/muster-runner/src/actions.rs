@@ -127,6 +127,14 @@ impl Actions {
         folder(known.map_or(&name, |(_, known)| known), git_ref).join(path)
     }
 
+    /// Returns where the files of an action are on this machine.
+    pub(crate) fn kept(&self, uses: &Uses) -> PathBuf {
+        let Uses::Repository { owner, name, path, git_ref } = uses else { return PathBuf::new() };
+        let name = format!("{owner}/{name}").to_ascii_lowercase();
+        let known = self.repositories.get(&(name, git_ref.clone()));
+        known.map(|(top, _)| top.join(path)).unwrap_or_default()
+    }
+
     /// Returns the manifest of an action, or what is wrong with it.
     pub(crate) fn manifest(&self, uses: &Uses) -> Result<&Manifest, String> {
         let found = self.manifests.get(&uses.to_string());
@@ -239,8 +247,6 @@ pub(crate) fn manifest(
     }
     let read =
         read("Dockerfile").map_err(|error| format!("cannot read {action}/Dockerfile: {error}"))?;
-    match read {
-        Some(_) => Err("actions that are containers are not supported yet".to_owned()),
-        None => Ok(None),
-    }
+    // One without a manifest is what its Dockerfile builds.
+    Ok(read.map(|_| Manifest::of_dockerfile()))
 }

@@ -59,6 +59,8 @@ pub(crate) struct JobContexts {
     contexts: Contexts,
     github: Object,
     runner: Object,
+    /// The context `job`, but for its status.
+    job: Object,
     env: Object,
     steps: Object,
     /// The variables of the steps around, within a composite action.
@@ -133,6 +135,7 @@ impl JobContexts {
             contexts,
             github,
             runner,
+            job: Object::new(),
             env: Object::new(),
             steps: Object::new(),
             around: Object::new(),
@@ -240,6 +243,15 @@ impl JobContexts {
         self.contexts.set("env", self.all_env());
     }
 
+    /// Says what the job has beside its steps: `job.container` and `job.services`.
+    pub(crate) fn set_containers(&mut self, container: Option<Object>, services: Object) {
+        if let Some(container) = container {
+            self.job.insert("container", container);
+        }
+        self.job.insert("services", services);
+        self.set_status(self.contexts.status);
+    }
+
     pub(crate) fn set_status(&mut self, status: JobStatus) {
         self.contexts.status = status;
         if self.is_inside {
@@ -247,7 +259,9 @@ impl JobContexts {
             self.contexts.set("github", self.github.clone());
         }
         if !self.is_inside || status == JobStatus::Cancelled {
-            self.contexts.set("job", Object::from_iter([("status", word(status))]));
+            let mut job = self.job.clone();
+            job.insert("status", word(status));
+            self.contexts.set("job", job);
         }
     }
 

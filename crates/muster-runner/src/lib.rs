@@ -7,8 +7,10 @@
 pub mod actions;
 mod cancel;
 mod checkout;
+mod containers;
 mod contexts;
 mod disk;
+mod engine;
 mod files;
 mod follow;
 mod ground;
@@ -24,8 +26,9 @@ mod tests;
 
 pub use cancel::Cancel;
 pub use checkout::{CheckedOut, CheckoutError, CheckoutOrder, Inputs, checkout};
+pub use engine::reap;
 pub use hash_files::{HashError, HashOrder, hash_files};
-pub use job::{ISOLATION, run};
+pub use job::{ISOLATION, PULLING, run};
 
 use spec::StepEvent;
 

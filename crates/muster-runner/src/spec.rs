@@ -48,6 +48,9 @@ pub struct JobSpec {
     /// Where the actions come from that are not in the workspace.
     #[serde(default)]
     pub actions: ActionSource,
+    /// What makes its containers, where it wants any.
+    #[serde(default)]
+    pub engine: EngineAccess,
     /// The folder that belongs to this job alone; everything the job gets is made below it.
     pub folder: PathBuf,
     /// Where `actions/checkout` takes the commit from.
@@ -102,6 +105,15 @@ impl fmt::Debug for ServiceAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.url)
     }
+}
+
+/// The container engine of this machine, Docker or Podman.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct EngineAccess {
+    /// The socket at which it listens; looked for in the usual places where none is named.
+    pub socket: Option<PathBuf>,
+    /// What all bear that it makes for this attempt of the job, to be found by.
+    pub mark: String,
 }
 
 /// Names and values that nobody may see. Shown, they are a count.

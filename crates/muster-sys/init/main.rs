@@ -1,13 +1,16 @@
-//! The first process of a sandbox: starts the steps, takes in orphans, ends with its job.
+//! The first process of a sandbox or container: starts the steps, takes in orphans, ends with its job.
 //!
 //! Compiled on its own by `build.rs`, linked statically, so that it runs whatever the sandbox has for
-//! libraries. It is started by bubblewrap with an empty environment, as PID 1 of a PID namespace:
-//! when it ends, the kernel kills all that is left.
+//! libraries. It is PID 1 of a PID namespace: when it ends, the kernel kills all that is left.
 //!
 //! `init CONTROL PROCESSES PORT WRITABLE…`: orders come over the socket with the number CONTROL, at most
 //! PROCESSES processes may live, and files may be changed below the WRITABLE paths alone. The frames
-//! of an order are described where they are sent, in `sandbox/mod.rs`. Where PORT is not 0, a socket that listens
+//! of an order are described where they are sent, in `src/init.rs`. Where PORT is not 0, a socket that listens
 //! there, in the sandbox's own network, is handed out with the first byte: who made the sandbox answers on it.
+//!
+//! `init --join SOCKET PORT PATH…`, in a container, whose engine bounds it: it goes to SOCKET for its orders, and
+//! says with its first word what is at each PATH, as the numbers of its device and of itself. Its own variables are
+//! those of the container, which the steps have, too.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsString, c_char, c_int, c_long, c_ulong, c_void};
@@ -16,6 +19,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -31,41 +35,84 @@ const NO_PROGRAM: i32 = 1;
 const NO_FOLDER: i32 = 2;
 
 fn main() {
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.next_if(|first| first == "--join").is_some() {
+        return match join(arguments) {
+            Ok((control, doorway, seen)) => serve(&control, 0, doorway, &seen),
+            Err(_) => std::process::exit(1),
+        };
+    }
     let mut number = || arguments.next()?.to_str()?.parse::<u32>().ok();
     let (Some(control), Some(processes), Some(port)) = (number(), number(), number()) else {
         std::process::exit(64)
     };
     let control = prepare(control as c_int, processes.into());
+    // SAFETY: no other thread runs yet. bubblewrap has cleared all but `PWD`.
+    std::env::vars_os().for_each(|(name, _)| unsafe { std::env::remove_var(name) });
     let landlock = restrict(arguments.map(|path| path.into_vec()));
     let port = u16::try_from(port).ok().filter(|port| *port != 0);
-    let doorway = port.and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    if greet(&control, landlock, doorway).is_err() {
+    serve(&control, landlock, port.and_then(listen), &[]);
+}
+
+/// Listens on the loopback that the steps have.
+fn listen(port: u16) -> Option<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+}
+
+/// In a container: finds the way to its orders.
+fn join(
+    mut arguments: impl Iterator<Item = OsString>,
+) -> io::Result<(UnixStream, Option<TcpListener>, Vec<u8>)> {
+    let (Some(socket), Some(port)) = (arguments.next(), arguments.next()) else {
+        return Err(io::Error::other("it is not said where to go"));
+    };
+    let port = port.to_str().and_then(|port| port.parse::<u16>().ok());
+    let mut seen = Vec::new();
+    for path in arguments {
+        let (device, number) = std::fs::metadata(path).map_or((0, 0), |of| (of.dev(), of.ino()));
+        seen.extend([device.to_ne_bytes(), number.to_ne_bytes()].concat());
+    }
+    let control = UnixStream::connect(socket)?;
+    close_to_steps();
+    Ok((control, port.filter(|port| *port != 0).and_then(listen), seen))
+}
+
+/// Follows orders until there are no more.
+fn serve(control: &UnixStream, landlock: u8, doorway: Option<TcpListener>, seen: &[u8]) {
+    if greet(control, landlock, doorway).and_then(|()| (&*control).write_all(seen)).is_err() {
         std::process::exit(1);
     }
     let steps = Arc::new(Steps::default());
     let reaper = Arc::clone(&steps);
     std::thread::spawn(move || reap(&reaper));
     // The end of the orders is the end of the job.
-    while let Ok(()) = obey(&control, &steps) {}
+    while let Ok(()) = obey(control, &steps) {}
     std::process::exit(0);
+}
+
+/// Makes this process invisible to its children, and deaf to their signals.
+fn close_to_steps() {
+    // SAFETY: plain system calls.
+    unsafe {
+        // Rust's own handlers would let a step's signals through to the first process of a namespace,
+        // which else hears of none that it does not ask for.
+        signal(SIGBUS, SIG_DFL);
+        signal(SIGSEGV, SIG_DFL);
+        prctl(PR_SET_DUMPABLE, 0_u64, 0_u64, 0_u64, 0_u64);
+    }
 }
 
 /// Closes what bubblewrap passed on, and makes this process invisible to its children.
 fn prepare(control: c_int, processes: u64) -> UnixStream {
     let limit = [processes, processes];
     let no_core = [0_u64; 2];
+    close_to_steps();
     // SAFETY: plain system calls; the structures outlive them, and nothing in this process uses a
     // descriptor above standard error but `control`, which is owned from here on.
     unsafe {
-        // Rust's own handlers would let a step's signals through to the first process of a namespace,
-        // which else hears of none that it does not ask for.
-        signal(SIGBUS, SIG_DFL);
-        signal(SIGSEGV, SIG_DFL);
         syscall(SYS_CLOSE_RANGE, 3_u64, (control - 1) as u64, 0_u64);
         syscall(SYS_CLOSE_RANGE, (control + 1) as u64, c_ulong::from(u32::MAX), 0_u64);
         fcntl(control, F_SETFD, FD_CLOEXEC);
-        prctl(PR_SET_DUMPABLE, 0_u64, 0_u64, 0_u64, 0_u64);
         prctl(PR_SET_NO_NEW_PRIVS, 1_u64, 0_u64, 0_u64, 0_u64);
         setrlimit(RLIMIT_NPROC, limit.as_ptr().cast());
         setrlimit(RLIMIT_CORE, no_core.as_ptr().cast());
@@ -230,7 +277,7 @@ fn start(
     let folder = texts.next().ok_or_else(malformed)?;
     let program = texts.next().ok_or_else(malformed)?;
     let mut command = Command::new(program);
-    command.args(texts.by_ref().take(count - 1)).env_clear().process_group(0);
+    command.args(texts.by_ref().take(count - 1)).process_group(0);
     for variable in texts {
         let bytes = variable.as_bytes();
         if let Some(at) = bytes.iter().position(|byte| *byte == b'=') {

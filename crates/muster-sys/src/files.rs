@@ -78,6 +78,27 @@ pub fn copy_tree(from: &Path, to: &Path, user: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a user the owner of a folder and of all in it; links stay links.
+///
+/// # Errors
+///
+/// When something in it cannot be given away.
+pub fn give_tree(folder: &Path, user: u32) -> io::Result<()> {
+    let user = Some(user);
+    lchown(folder, user, user)?;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            lchown(entry.path(), user, user)?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The beginning of a name that nobody else gives.
 const REMOVED: &str = ".muster-removed-";
 

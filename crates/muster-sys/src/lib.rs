@@ -5,6 +5,8 @@
 
 pub mod clock;
 pub mod files;
+pub mod init;
+pub mod pack;
 pub mod process;
 pub mod sandbox;
 pub mod signal;

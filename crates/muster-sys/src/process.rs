@@ -12,7 +12,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Gid, Pid, PidfdFlags, Resource, Rlimit, Signal, Uid};
 
 use crate::clock;
-use crate::sandbox::{Confined, Guest, Sandbox};
+use crate::init::{Confined, Init};
+use crate::sandbox::{Guest, Sandbox};
 
 /// A program to start. It sees only the variables that it is given.
 #[derive(Debug)]
@@ -101,6 +102,13 @@ impl Program {
         }
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         Self { command, name, input: Vec::new() }
+    }
+
+    /// Names a program that an init starts, looked for where that is, with the variables there.
+    pub fn bare(program: impl AsRef<OsStr>) -> Self {
+        let mut this = Self::new(program);
+        this.command.env_remove("PATH");
+        this
     }
 
     /// Adds an argument.
@@ -249,7 +257,26 @@ impl Program {
     ///
     /// When it cannot be started there.
     pub fn spawn_in(self, sandbox: &Sandbox) -> Result<Running, ProcessError> {
-        match sandbox.spawn(&self.command) {
+        let started = sandbox.spawn(&self.command);
+        self.confined(started)
+    }
+
+    /// Has an init start the program, with both outputs on one pipe, which is `user`'s where that is not us. Program and
+    /// folder are as they are where the init is.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started there.
+    pub fn spawn_by(self, init: &Init, user: Option<u32>) -> Result<Running, ProcessError> {
+        let started = init.start(&self.command, user);
+        self.confined(started)
+    }
+
+    fn confined(
+        self,
+        started: io::Result<(Confined, PipeReader)>,
+    ) -> Result<Running, ProcessError> {
+        match started {
             Ok((confined, output)) => match rustix::io::ioctl_fionbio(&output, true) {
                 Ok(()) => Ok(Running {
                     handle: Handle::Confined(confined),

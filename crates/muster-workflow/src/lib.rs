@@ -12,6 +12,7 @@ pub mod call;
 mod called;
 pub mod cibuild;
 pub mod conformance;
+pub mod container;
 mod cron;
 pub mod diagnostic;
 mod events;

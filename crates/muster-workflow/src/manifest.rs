@@ -92,6 +92,24 @@ pub struct Hook {
 }
 
 impl Manifest {
+    /// Returns the manifest of an action that has none, but a Dockerfile.
+    pub fn of_dockerfile() -> Self {
+        Self {
+            name: String::new(),
+            description: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            runs: Runs::Docker {
+                image: "Dockerfile".to_owned(),
+                entrypoint: None,
+                args: Vec::new(),
+                env: Vec::new(),
+                pre: None,
+                post: None,
+            },
+        }
+    }
+
     /// Reads the text of a manifest.
     ///
     /// # Errors

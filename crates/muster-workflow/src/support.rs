@@ -43,8 +43,7 @@ const fn lack(path: &'static [&'static str], when: When, what: &'static str) -> 
 
 static LACKS: &[Lack] = &[
     lack(&[JOBS, ANY, keys::RUNS_ON], Mapping, "`runs-on` with a group"),
-    lack(&[JOBS, ANY, keys::CONTAINER], There, "key `container` of a job"),
-    lack(&[JOBS, ANY, keys::SERVICES], There, "key `services` of a job"),
+    lack(&[JOBS, ANY, keys::SERVICES], Computed, "`services` that are one expression"),
     lack(&[JOBS, ANY, keys::SNAPSHOT], There, "key `snapshot` of a job"),
     lack(
         &[JOBS, ANY, keys::CANCEL_TIMEOUT_MINUTES],
@@ -100,9 +99,8 @@ fn find(token: &Token, path: &[&str], lack: &Lack, problems: &mut Vec<Problem>) 
         When::Action => {
             let uses = value.text().and_then(Uses::read);
             let applies = uses.is_some_and(|uses| match uses {
-                Uses::Docker(_) | Uses::OwnRepository(_) => true,
-                Uses::Local(_) => false,
-                Uses::Repository { .. } => false,
+                Uses::OwnRepository(_) => true,
+                Uses::Docker(_) | Uses::Local(_) | Uses::Repository { .. } => false,
             });
             (applies, value.span, format!("action `{}`", value.text().unwrap_or_default()))
         }

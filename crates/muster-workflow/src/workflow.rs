@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::Container;
 use crate::diagnostic::{Problem, Span};
 use crate::expr::{Contexts, EvalError, Expr, Value};
 use crate::pattern::Filter;
@@ -410,6 +411,10 @@ pub struct Job {
     pub timeout_minutes: Setting<f64>,
     /// `continue-on-error`.
     pub continue_on_error: Setting<bool>,
+    /// `container`: where its steps run.
+    pub container: Option<Container>,
+    /// `services`: the containers beside it, by their names.
+    pub services: Vec<(String, Container)>,
     /// `steps`.
     pub steps: Vec<Step>,
 }

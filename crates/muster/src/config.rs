@@ -55,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) isolation: IsolationConfig,
     /// What sandboxes are like.
     pub(crate) sandbox: SandboxConfig,
+    /// What makes containers.
+    pub(crate) containers: ContainersConfig,
     /// How long things are kept.
     pub(crate) retention: RetentionConfig,
     /// Who is told when the verdict on a default branch changes.
@@ -126,6 +128,14 @@ impl ActionsConfig {
         let native = self.native.into();
         ActionSource { folder, from: self.from.clone(), given, native, pinned }
     }
+}
+
+/// What makes containers.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ContainersConfig {
+    /// The socket at which Docker or Podman listens; looked for where they usually do.
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// What sandboxes are like, and what jobs may use, in one or not.
@@ -215,6 +225,7 @@ impl Default for Config {
             actions: ActionsConfig::default(),
             isolation: IsolationConfig::Auto,
             sandbox: SandboxConfig::default(),
+            containers: ContainersConfig::default(),
             retention: RetentionConfig::default(),
             notices: NoticesConfig::default(),
             github: None,
@@ -263,6 +274,9 @@ impl Config {
             if !config.actions.from.contains(':') {
                 let from = folder.join(&config.actions.from);
                 config.actions.from = from.to_string_lossy().into_owned();
+            }
+            if let Some(socket) = &mut config.containers.socket {
+                *socket = folder.join(&socket);
             }
             if let Some(file) = &mut config.secrets_key_file {
                 *file = folder.join(&file);

@@ -70,6 +70,9 @@ impl Figures {
     /// Writes the first rows as a table.
     pub(super) fn table(&self, files: usize) -> String {
         let mut table = format!("{} of {files} files can be run whole.\n\n", self.runnable);
+        if self.rows().is_empty() {
+            return table;
+        }
         table.push_str(
             "| what is not supported yet | files that have it | nothing else |\n|---|---|---|\n",
         );

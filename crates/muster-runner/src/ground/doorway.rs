@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// When no thread can be started for it.
-pub(super) fn keep(listener: TcpListener, services: SocketAddr) -> io::Result<()> {
+pub(crate) fn keep(listener: TcpListener, services: SocketAddr) -> io::Result<()> {
     let open = Arc::new(AtomicUsize::new(0));
     let accept = move || {
         while let Ok((inside, _)) = listener.accept() {

@@ -5,14 +5,19 @@
 //! change belongs to them then: so the runner never follows a path of theirs, only names in folders that
 //! are its own.
 
+mod contained;
 mod doorway;
 mod inside;
 
+pub(crate) use self::contained::{WORKSPACE, places as places_in_a_container};
+pub(crate) use self::doorway::keep as keep_door;
 pub(crate) use self::inside::plain;
 
-use std::fs::{self, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, chown, fchown};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
 use std::path::{Component, Path, PathBuf};
 
 use muster_sys::files;
@@ -24,6 +29,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use crate::containers::Inmate;
 use crate::spec::{
     Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, ServiceAccess, Source, Tool,
 };
@@ -140,6 +146,12 @@ enum Footing {
         /// What of this machine is inside and never changes.
         fixed: Vec<Bind>,
     },
+    /// In a container of its own.
+    Container {
+        inmate: Inmate,
+        /// This machine's Node.js, as the steps see it.
+        node: Option<PathBuf>,
+    },
     /// What is left of it was killed.
     Gone,
 }
@@ -166,21 +178,34 @@ impl Ground {
     ///
     /// What cannot be made, as a sentence.
     pub(crate) fn prepare(spec: &JobSpec) -> Result<Self, String> {
+        Self::with(spec, &[])
+    }
+
+    /// As [`Self::prepare`], with something more of this machine inside where it is not all there.
+    fn with(spec: &JobSpec, more: &[Bind]) -> Result<Self, String> {
         let ground = match &spec.isolation {
-            Isolation::None { why, guest } => Self::open(spec, why.clone(), guest.as_ref()),
-            Isolation::Sandbox(cage) => Self::caged(spec, cage).map_err(|error| error.to_string()),
-            Isolation::Auto { cage, guest } => match Self::caged(spec, cage) {
+            Isolation::None { why, guest } => Self::open(spec, why.clone(), guest.as_ref(), more),
+            Isolation::Sandbox(cage) => {
+                Self::caged(spec, cage, more).map_err(|error| error.to_string())
+            }
+            Isolation::Auto { cage, guest } => match Self::caged(spec, cage, more) {
                 Ok(ground) => Ok(ground),
                 // The author is trusted with this machine; that there is no sandbox is said.
-                Err(error) => Self::open(spec, Some(error.to_string()), guest.as_ref()),
+                Err(error) => Self::open(spec, Some(error.to_string()), guest.as_ref(), more),
             },
         }?;
+        ground.write_event(spec)?;
+        Ok(ground)
+    }
+
+    /// Writes the event that the run is for.
+    fn write_event(&self, spec: &JobSpec) -> Result<(), String> {
         let event = spec.github.get("event").cloned().unwrap_or_default();
         let event = serde_json::to_vec(&event).map_err(io::Error::from);
         event
-            .and_then(|event| ground.write("event.json", &event))
-            .map_err(|error| format!("cannot prepare {}: {error}", spec.folder.display()))?;
-        Ok(ground)
+            .and_then(|event| self.write("event.json", &event))
+            .map(drop)
+            .map_err(|error| format!("cannot prepare {}: {error}", spec.folder.display()))
     }
 
     /// No sandbox: the steps run as another user where they are to and we may choose one, else as we do.
@@ -188,6 +213,7 @@ impl Ground {
         spec: &JobSpec,
         why: Option<String>,
         lodging: Option<&Lodging>,
+        more: &[Bind],
     ) -> Result<Self, String> {
         let mut why = why.map(|why| format!(" No sandbox: {why}.")).unwrap_or_default();
         // What was made for a sandbox, or another user, is not ours.
@@ -198,7 +224,7 @@ impl Ground {
         };
         if let Some(lodging) = lodging {
             clear();
-            match Self::guest(spec, lodging, &why) {
+            match Self::guest(spec, lodging, &why, more) {
                 Ok(Some(ground)) => return Ok(ground),
                 Ok(None) => {}
                 Err(error @ SandboxError::NoView(_)) => {
@@ -244,9 +270,15 @@ impl Ground {
     }
 
     /// Another user of this machine; none where we are not root.
-    fn guest(spec: &JobSpec, lodging: &Lodging, why: &str) -> Result<Option<Self>, SandboxError> {
+    fn guest(
+        spec: &JobSpec,
+        lodging: &Lodging,
+        why: &str,
+        more: &[Bind],
+    ) -> Result<Option<Self>, SandboxError> {
         let Some(user) = sandbox::user_of_its_own()? else { return Ok(None) };
         let mut furnished = furnish(spec, &GUEST, &lodging.kit, Some(user))?;
+        furnished.fixed.extend_from_slice(more);
         furnished.fixed.extend(inside::users(&spec.folder, user, GUEST.home)?);
         let stay = Stay {
             binds: [furnished.own.as_slice(), &furnished.fixed].concat(),
@@ -271,7 +303,7 @@ impl Ground {
     }
 
     /// A sandbox: the steps see what they need and own what they may change.
-    fn caged(spec: &JobSpec, cage: &Cage) -> Result<Self, SandboxError> {
+    fn caged(spec: &JobSpec, cage: &Cage, more: &[Bind]) -> Result<Self, SandboxError> {
         let user = sandbox::user_of_its_own()?;
         if spec.in_place.is_some() && user.is_some() {
             return Err(SandboxError::System(io::Error::other(
@@ -284,6 +316,7 @@ impl Ground {
             let to = furnished.places.workspace.clone();
             furnished.own.push(Bind { from: tree.clone(), to, writable: true });
         }
+        furnished.fixed.extend_from_slice(more);
         let tmp = folder(spec, "tmp", user)?;
         furnished.own.push(Bind { from: tmp, to: "/tmp".into(), writable: true });
         furnished.links.push(("/var/tmp".into(), "/tmp".into()));
@@ -346,6 +379,7 @@ impl Ground {
             Footing::Own | Footing::Gone => program.spawn(),
             Footing::Guest { guest, .. } => program.spawn_as(guest),
             Footing::Sandbox { sandbox, .. } => program.spawn_in(sandbox),
+            Footing::Container { inmate, .. } => inmate.spawn(program),
         }
     }
 
@@ -359,6 +393,10 @@ impl Ground {
         let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         file.write_all(content)?;
         fchown(&file, self.user, self.user)?;
+        if matches!(self.footing, Footing::Container { .. }) && self.user.is_none() {
+            // Who the steps are there is not ours to say; nobody else reaches the folder.
+            file.set_permissions(Permissions::from_mode(0o666))?;
+        }
         Ok(self.places.temp.join(name))
     }
 
@@ -403,23 +441,16 @@ impl Ground {
         let below = Path::new(ACTIONS).join(below);
         let (parent, name) = (below.parent().unwrap_or(Path::new("")), below.file_name());
         // Steps may have put links in the way: none is followed.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mut folder = rustix::fs::open(&self.work, flags, Mode::empty())?;
-        for part in parent.components() {
-            let part = part.as_os_str();
-            match rustix::fs::mkdirat(&folder, part, Mode::from_raw_mode(0o755)) {
-                Err(Errno::EXIST) => {}
-                made => {
-                    made?;
-                    let owner = self.user.map(|user| (Uid::from_raw(user), Gid::from_raw(user)));
-                    let (user, group) = owner.unzip();
-                    rustix::fs::chownat(&folder, part, user, group, AtFlags::SYMLINK_NOFOLLOW)?;
-                }
-            }
-            folder = rustix::fs::openat(&folder, part, flags, Mode::empty())?;
-        }
+        let folder = self.step_into(&self.work, parent)?;
         rustix::fs::renameat(CWD, &staged, &folder, name.unwrap_or_default())?;
         Ok(())
+    }
+
+    /// Makes the steps the owner of what is in a folder.
+    fn give(&self, folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
+        let owner = self.user.map(|user| (Uid::from_raw(user), Gid::from_raw(user)));
+        let (user, group) = owner.unzip();
+        Ok(rustix::fs::chownat(folder, name, user, group, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Reads a file of the workspace, by its path from there; `None` when it is not there. At most `max + 1` bytes are
@@ -486,7 +517,8 @@ impl Ground {
         let found = std::env::split_paths(search_path).map(|folder| folder.join(name));
         let found = found.into_iter().find_map(there);
         // One that a step has installed: whether it is there shows when it is started.
-        let elsewhere = !is_ours && !SHELLS.contains(&name);
+        let is_elsewhere = self.inmate().is_some();
+        let elsewhere = is_elsewhere || (!is_ours && !SHELLS.contains(&name));
         found.or_else(|| elsewhere.then(|| name.into()))
     }
 
@@ -496,6 +528,7 @@ impl Ground {
             Footing::Own | Footing::Gone => return Some(path.to_owned()),
             Footing::Guest { fixed, hidden, .. } => (fixed, Some(hidden)),
             Footing::Sandbox { fixed, .. } => (fixed, None),
+            Footing::Container { .. } => return None,
         };
         // A step must not learn what there is elsewhere.
         if path.components().any(|part| part == Component::ParentDir) {
@@ -517,7 +550,8 @@ impl Ground {
     /// Returns how often the kernel killed something of the job because it had no memory left.
     pub(crate) fn memory_kills(&self) -> u64 {
         match &self.footing {
-            Footing::Own | Footing::Gone => 0,
+            // Of a container the engine knows.
+            Footing::Own | Footing::Container { .. } | Footing::Gone => 0,
             Footing::Guest { guest, .. } => guest.memory_kills(),
             Footing::Sandbox { sandbox, .. } => sandbox.memory_kills(),
         }
@@ -534,8 +568,11 @@ impl Ground {
         self.is_ours() && !folder.is_dir()
     }
 
-    /// Kills what is left of a sandboxed job.
+    /// Kills what is left of a job in a sandbox or container.
     pub(crate) fn kill(&mut self) {
+        if let Footing::Container { inmate, .. } = &self.footing {
+            inmate.dismiss();
+        }
         drop(std::mem::replace(&mut self.footing, Footing::Gone));
     }
 

@@ -1,6 +1,7 @@
 //! Steps that use an action: what its manifest says is done, with its own inputs, steps and outputs.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use muster_sys::clock;
@@ -11,6 +12,8 @@ use muster_workflow::manifest::{Hook, Manifest, Node, Runs};
 use muster_workflow::uses::Uses;
 use muster_workflow::workflow::Step;
 
+use super::docker::{Described, Files};
+use super::hooks::What;
 use super::{Done, RunningJob, deadline};
 use crate::actions::{MAX_MANIFEST, Origin, manifest, no_action};
 use crate::contexts::Inside;
@@ -25,6 +28,9 @@ const MAX_STEPS: usize = 1_000;
 /// Node.js says its version within this time, in so many bytes.
 const NODE_ANSWERS: Duration = Duration::from_secs(10);
 const NODE_SAYS: usize = 1 << 10;
+
+/// What every action that is a container can be given.
+const OF_CONTAINERS: [&str; 2] = ["entrypoint", "args"];
 
 /// A use of an action in JavaScript.
 #[derive(Clone)]
@@ -99,8 +105,9 @@ impl RunningJob<'_> {
         {
             return self.refuse(of.place, &why);
         }
+        let files = Files::Workspace(PathBuf::from(folder.trim_start_matches("./")));
         let folder = self.ground.places.workspace.join(folder.trim_start_matches("./"));
-        self.action(&manifest, &folder, None, of)
+        self.action(&manifest, &folder, None, &files, of)
     }
 
     /// Does what an action says that was fetched.
@@ -110,7 +117,8 @@ impl RunningJob<'_> {
             Err(why) => return self.refuse(of.place, &why),
         };
         let folder = self.ground.places.actions.join(self.actions.folder_of(uses));
-        self.action(&manifest, &folder, Some(uses), of)
+        let files = Files::Kept(self.actions.kept(uses));
+        self.action(&manifest, &folder, Some(uses), &files, of)
     }
 
     fn action(
@@ -118,6 +126,7 @@ impl RunningJob<'_> {
         manifest: &Manifest,
         folder: &Path,
         uses: Option<&Uses>,
+        files: &Files,
         of: &Use<'_>,
     ) -> Done {
         let inputs = match self.inputs(manifest, of) {
@@ -132,9 +141,10 @@ impl RunningJob<'_> {
             Runs::JavaScript { node, main, post, .. } => {
                 self.java_script(*node, folder, main, post.as_ref(), inputs, of)
             }
-            Runs::Docker { .. } => {
-                self.refuse(of.place, "actions that are containers are not supported yet")
-            }
+            runs @ Runs::Docker { .. } => match Described::of(runs) {
+                Some(described) => self.docker(&described, files, inputs, of),
+                None => Done::of(StepConclusion::Success),
+            },
         };
         self.contexts.restore_action(around);
         self.within = outer;
@@ -147,12 +157,25 @@ impl RunningJob<'_> {
         manifest: &Manifest,
         of: &Use<'_>,
     ) -> Result<Vec<Input>, String> {
+        let is_container = matches!(manifest.runs, Runs::Docker { .. });
+        self.inputs_of(manifest, of, is_container)
+    }
+
+    /// As [`Self::inputs`]; a container is told by two more what it runs.
+    pub(super) fn inputs_of(
+        &mut self,
+        manifest: &Manifest,
+        of: &Use<'_>,
+        is_container: bool,
+    ) -> Result<Vec<Input>, String> {
         let mut inputs = Vec::new();
         let failed = |name: &str, error: EvalError| format!("input `{name}`: {error}");
         for (name, template) in of.with {
             let value = template.text(of.view).map_err(|error| failed(name, error))?;
             let known = manifest.inputs.iter().find(|input| input.name.eq_ignore_ascii_case(name));
             match known {
+                None if is_container
+                    && OF_CONTAINERS.iter().any(|of| name.eq_ignore_ascii_case(of)) => {}
                 None => {
                     let why = format!("the action has no input `{name}`");
                     self.log.tell(of.place, Level::Warning, &why);
@@ -258,7 +281,7 @@ impl RunningJob<'_> {
             env: [self.contexts.around(), of.env.to_vec(), as_variables(inputs)].concat(),
         };
         let done = self.node(of.place, &script, main);
-        self.leave_post(script, post, of);
+        self.leave_post(What::Script(script), post, of);
         done
     }
 
@@ -294,7 +317,7 @@ impl RunningJob<'_> {
     }
 
     /// Returns the variables by which GitHub's clients find the services for actions.
-    fn services(&self) -> Vec<(String, String)> {
+    pub(super) fn services(&self) -> Vec<(String, String)> {
         let Some(ServiceAccess { url, token, .. }) = &self.spec.private.services else {
             return Vec::new();
         };
@@ -317,8 +340,10 @@ impl RunningJob<'_> {
             found.map(|(_, path)| path.clone()).unwrap_or_default()
         };
         let mut tried = Vec::new();
-        for path in [path(&self.ground.environment), path(variables)] {
-            let Some(node) = self.ground.find("node", &path) else { continue };
+        let own = self.ground.own_node().map(Path::to_owned);
+        let others = [path(&self.ground.environment), path(variables)];
+        let others = others.map(|path| self.ground.find("node", &path));
+        for node in [own].into_iter().chain(others).flatten() {
             if tried.iter().any(|(known, _)| *known == node) {
                 continue;
             }
@@ -327,7 +352,11 @@ impl RunningJob<'_> {
                 .dir(&self.ground.places.workspace)
                 .envs(variables.iter().cloned());
             let answer = self.ask(program, NODE_ANSWERS, NODE_SAYS);
-            let (_, said) = answer.map_err(|why| format!("`node --version`: {why}"))?;
+            // A container need not have one.
+            let (_, said) = match answer {
+                Err(why) if self.ground.inmate().is_some() => (ExitStatus::default(), why),
+                answer => answer.map_err(|why| format!("`node --version`: {why}"))?,
+            };
             let version = said.trim_start_matches('v').split('.').next();
             match version.and_then(|version| version.parse::<u32>().ok()) {
                 Some(version) if version >= wanted => return Ok(node),
@@ -352,8 +381,8 @@ pub(super) fn as_variables(inputs: Vec<Input>) -> Vec<(String, String)> {
 
 /// What an action is given.
 pub(super) struct Input {
-    name: String,
-    value: String,
+    pub(super) name: String,
+    pub(super) value: String,
     /// Whether strangers have written it, and it is more than a word to a shell.
     is_hostile: bool,
 }

@@ -1,5 +1,6 @@
 //! What `hashFiles` answers in a step: found out by a program in the job's own place, before the step needs it.
 
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -45,8 +46,15 @@ impl RunningJob<'_> {
     }
 
     fn hash(&mut self, patterns: &[String]) -> Result<String, String> {
-        let workspace = self.ground.places.workspace.clone();
-        let order = HashOrder { workspace: workspace.clone(), patterns: patterns.to_vec() };
+        self.beside(|job, inside| {
+            let inside = inside.map(|inside| inside.workspace_from(&job.ground));
+            let workspace = inside.unwrap_or_else(|| job.ground.places.workspace.clone());
+            job.hash_in(&workspace, patterns)
+        })?
+    }
+
+    fn hash_in(&mut self, workspace: &Path, patterns: &[String]) -> Result<String, String> {
+        let order = HashOrder { workspace: workspace.to_owned(), patterns: patterns.to_vec() };
         let name = format!("hash_{}.json", self.next_number());
         let order = serde_json::to_vec(&order).map_err(|error| error.to_string())?;
         let order = self.ground.write(&name, &order).map_err(|error| error.to_string())?;
@@ -54,7 +62,7 @@ impl RunningJob<'_> {
         let program = Program::new(&self.ground.program)
             .arg("hash-files")
             .arg(order)
-            .dir(&workspace)
+            .dir(workspace)
             .envs(home);
         let answer = self.ask(program, HASHED_WITHIN, MAX_ANSWER);
         self.ground.remove(&name);

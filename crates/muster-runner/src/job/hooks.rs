@@ -3,11 +3,12 @@
 use muster_sys::clock;
 use muster_workflow::Condition;
 use muster_workflow::expr::JobStatus;
-use muster_workflow::manifest::{Hook, Manifest, Node, Runs};
+use muster_workflow::manifest::{Hook, Manifest, Runs};
 use muster_workflow::uses::Uses;
 use muster_workflow::workflow::{Action, Step};
 
 use super::action::{Script, Use, as_variables};
+use super::docker::{Container, Described, Files};
 use super::{Done, RunningJob, deadline};
 use crate::spec::{StepConclusion, StepEvent};
 
@@ -23,8 +24,30 @@ pub(super) struct Post {
     minutes: Option<f64>,
     /// Whether it may fail.
     is_forgiven: bool,
-    script: Script,
+    what: What,
     program: String,
+}
+
+/// What an action is that does something at the end of a job.
+pub(super) enum What {
+    Script(Script),
+    Container(Box<Container>),
+}
+
+impl What {
+    fn key(&self) -> &str {
+        match self {
+            Self::Script(script) => &script.key,
+            Self::Container(container) => &container.key,
+        }
+    }
+
+    fn env(&self) -> &[(String, String)] {
+        match self {
+            Self::Script(script) => &script.env,
+            Self::Container(container) => &container.env,
+        }
+    }
 }
 
 impl RunningJob<'_> {
@@ -34,7 +57,9 @@ impl RunningJob<'_> {
         for step in steps {
             let Action::Uses { uses, with } = &step.action else { continue };
             let Ok(manifest) = self.actions.manifest(uses).cloned() else { continue };
-            let Runs::JavaScript { node, pre: Some(pre), post, .. } = &manifest.runs else {
+            let (Runs::JavaScript { pre: Some(pre), .. } | Runs::Docker { pre: Some(pre), .. }) =
+                &manifest.runs
+            else {
                 continue;
             };
             self.notice_cancel();
@@ -65,7 +90,7 @@ impl RunningJob<'_> {
                     let minutes = minutes.and_then(|minutes| minutes.get(&view).ok());
                     let of = Use { place, step, with, env: &env, view: &view, minutes };
                     self.within = minutes.and_then(deadline);
-                    self.pre(*node, uses, &manifest, [Some(pre), post.as_ref()], &of)
+                    self.pre(uses, &manifest, &of)
                 }
             };
             self.within = None;
@@ -76,17 +101,20 @@ impl RunningJob<'_> {
         place
     }
 
-    fn pre(
-        &mut self,
-        node: Node,
-        uses: &Uses,
-        manifest: &Manifest,
-        [pre, post]: [Option<&Hook>; 2],
-        of: &Use<'_>,
-    ) -> Done {
+    fn pre(&mut self, uses: &Uses, manifest: &Manifest, of: &Use<'_>) -> Done {
         let inputs = match self.inputs(manifest, of) {
             Ok(inputs) => inputs,
             Err(why) => return self.refuse(of.place, &why),
+        };
+        let (node, pre, post) = match &manifest.runs {
+            Runs::JavaScript { node, pre, post, .. } => (*node, pre, post),
+            runs => {
+                let files = Files::Kept(self.actions.kept(uses));
+                return match Described::of(runs) {
+                    Some(described) => self.docker_pre(&described, &files, inputs, of),
+                    None => Done::of(StepConclusion::Success),
+                };
+            }
         };
         let script = Script {
             key: self.key(of.step),
@@ -94,18 +122,18 @@ impl RunningJob<'_> {
             folder: self.ground.places.actions.join(self.actions.folder_of(uses)),
             env: [of.env.to_vec(), as_variables(inputs)].concat(),
         };
-        let program = pre.map(|pre| pre.program.as_str()).unwrap_or_default();
+        let program = pre.as_ref().map(|pre| pre.program.as_str()).unwrap_or_default();
         let done = self.node(of.place, &script, program);
-        self.leave_post(script, post, of);
+        self.leave_post(What::Script(script), post.as_ref(), of);
         done
     }
 
     /// Leaves for the end of the job what an action does then, once for each use, with what it is given now.
-    pub(super) fn leave_post(&mut self, script: Script, post: Option<&Hook>, of: &Use<'_>) {
+    pub(super) fn leave_post(&mut self, what: What, post: Option<&Hook>, of: &Use<'_>) {
         let Some(post) = post else { return };
         // What came before the first step knew less.
-        if let Some(known) = self.posts.iter_mut().find(|known| known.script.key == script.key) {
-            known.script = script;
+        if let Some(known) = self.posts.iter_mut().find(|known| known.what.key() == what.key()) {
+            known.what = what;
             return;
         }
         self.posts.push(Post {
@@ -115,7 +143,7 @@ impl RunningJob<'_> {
             named: self.contexts.action_names(),
             minutes: of.minutes,
             is_forgiven: of.step.continue_on_error.get(of.view).unwrap_or(false),
-            script,
+            what,
             program: post.program.clone(),
         });
     }
@@ -126,7 +154,7 @@ impl RunningJob<'_> {
         while let Some(post) = self.posts.pop() {
             self.notice_cancel();
             self.drain_left_open();
-            let view = self.contexts.with_env(&post.script.env);
+            let view = self.contexts.with_env(post.what.env());
             let condition = post.condition.as_ref();
             let holds = condition.map_or(Ok(true), |condition| condition.holds_alone(&view));
             if self.exceeded || self.failed_by.is_some() || holds == Ok(false) {
@@ -141,7 +169,12 @@ impl RunningJob<'_> {
             self.log.step(StepEvent::Started { step: place, name: name.clone(), at });
             let done = match holds {
                 Err(error) => self.refuse(place, &format!("`post-if` has no value: {error}")),
-                Ok(_) => self.node(place, &post.script, &post.program),
+                Ok(_) => match &post.what {
+                    What::Script(script) => self.node(place, script, &post.program),
+                    What::Container(container) => {
+                        self.run_container(place, container, Some(&post.program))
+                    }
+                },
             };
             self.end_hook(place, name, done.outcome, post.is_forgiven);
             place += 1;

@@ -2,6 +2,8 @@
 
 mod action;
 mod background;
+mod contained;
+mod docker;
 mod hashes;
 mod hooks;
 mod script;
@@ -23,15 +25,18 @@ use crate::actions::{Actions, Fetch, is_own_checkout};
 use crate::cancel::{Cancel, End};
 use crate::contexts::JobContexts;
 use crate::disk::DiskWatch;
+use crate::engine::Image;
 use crate::files::{CommandFiles, MAX_SUMMARY_BYTES, Said};
 use crate::follow::{Bounds, Ended, Stop, follow};
-use crate::ground::Ground;
+use crate::ground::{Ground, Places, places_in_a_container};
 use crate::log::{Allows, Lines, Log};
 use crate::marks::mark;
 use crate::spec::{JobConclusion, JobResult, JobSpec, Level, StepConclusion, StepEvent};
 
 use self::action::{Use, earlier};
 use self::background::Background;
+pub use self::contained::PULLING;
+use self::contained::{Held, Wants};
 use self::hooks::Post;
 
 /// What runs although the job was told to stop has so long, GitHub's bound.
@@ -124,6 +129,10 @@ struct RunningJob<'a> {
     log: Log<'a>,
     contexts: JobContexts,
     ground: Ground,
+    /// Its containers.
+    held: Held,
+    /// The images of the actions that are containers, by what they are made of.
+    images: HashMap<String, Image>,
     /// What `GITHUB_PATH` put in front of PATH, the newest first.
     paths: Vec<String>,
     /// Output of what ended steps left running.
@@ -179,13 +188,30 @@ impl<'a> RunningJob<'a> {
         let secrets = secrets.chain(spec.private.services.iter().map(|of| of.token.as_str()));
         let mut log = Log::new(listener, secrets, is_debug).map_err(|error| error.to_string())?;
         log.step(StepEvent::Started { step: 0, name: name.clone(), at: started });
-        let ground = Ground::prepare(spec)?;
-        let mut contexts = JobContexts::new(spec, &ground.places, is_debug);
-        contexts.extend_env(&spec.env);
-        for env in [&workflow.env, &definition.env] {
-            let env = contexts.evaluate(env);
-            let env = env.map_err(|error| log.masked(&format!("`env`: {error}")))?;
-            contexts.extend_env(&env);
+        let contexts_at = |places: &Places| {
+            let mut contexts = JobContexts::new(spec, places, is_debug);
+            contexts.extend_env(&spec.env);
+            for env in [&workflow.env, &definition.env] {
+                let env = contexts.evaluate(env).map_err(|error| format!("`env`: {error}"))?;
+                contexts.extend_env(&env);
+            }
+            Ok::<_, String>(contexts)
+        };
+        // What is wanted of containers may name the places that there are in one.
+        let wants = contexts_at(&places_in_a_container(spec))
+            .and_then(|contexts| Wants::of(definition, &contexts, spec.guarded));
+        let wants = wants.map_err(|why| log.masked(&why))?;
+        let passwords = wants.passwords().map(str::to_owned).collect::<Vec<_>>();
+        for password in passwords.iter().filter(|password| !password.is_empty()) {
+            log.mask(password).map_err(|error| error.to_string())?;
+        }
+        let made = wants.make(spec, &mut log, cancel);
+        let (ground, held, told) = made.map_err(|why| log.masked(&why))?;
+        let contexts = contexts_at(&ground.places).map_err(|why| log.masked(&why));
+        let mut contexts = contexts?;
+        if let Some([container, services]) = told {
+            let container = Some(container).filter(|_| ground.inmate().is_some());
+            contexts.set_containers(container, services);
         }
         let minutes = definition.timeout_minutes.get(contexts.view());
         let minutes =
@@ -200,6 +226,8 @@ impl<'a> RunningJob<'a> {
             log,
             contexts,
             ground,
+            held,
+            images: HashMap::new(),
             paths: Vec::new(),
             left_open: Vec::new(),
             deadline: deadline(minutes),
@@ -344,8 +372,9 @@ impl<'a> RunningJob<'a> {
                     uses if is_own_checkout(uses, with) => self.checkout(&of),
                     Uses::Local(folder) => self.local_action(folder, &of),
                     Uses::Repository { .. } => self.fetched_action(uses, &of),
-                    // A workflow with any of these is refused before a job starts; an action may have them.
-                    Uses::OwnRepository(_) | Uses::Docker(_) => {
+                    Uses::Docker(image) => self.docker_image(image, &of),
+                    // A workflow with one is refused before a job starts; an action may have it.
+                    Uses::OwnRepository(_) => {
                         self.refuse(place, &format!("action `{uses}` is not supported yet"))
                     }
                 }
@@ -365,15 +394,26 @@ impl<'a> RunningJob<'a> {
         deadline: Option<Instant>,
         allows: Allows,
     ) -> Done {
+        match self.ground.spawn(program) {
+            Ok(running) => self.perform_running(place, running, files, deadline, allows),
+            Err(error) => self.refuse(place, &error.to_string()),
+        }
+    }
+
+    /// Follows a program of a step, which has been started, to its end.
+    fn perform_running(
+        &mut self,
+        place: usize,
+        mut running: Running,
+        files: &CommandFiles,
+        deadline: Option<Instant>,
+        allows: Allows,
+    ) -> Done {
         let bounds = Bounds {
             step: earlier(deadline, self.within),
             job: self.deadline,
             idle: self.spec.idle_timeout_s.map(Duration::from_secs),
             tick: if self.left_open.is_empty() { None } else { Some(background::TICK) },
-        };
-        let mut running = match self.ground.spawn(program) {
-            Ok(running) => running,
-            Err(error) => return self.refuse(place, &error.to_string()),
         };
         self.log.begin(allows);
         let (outcome, mut lines) = self.follow(place, &mut running, bounds);
@@ -424,6 +464,11 @@ impl<'a> RunningJob<'a> {
                 let line = format!("{}{}", mark(Level::Error), describe(ended.status));
                 self.log.say(place, &line);
                 self.notice_memory_kills(place);
+                if ended.status.code().is_none() && self.lost_container() {
+                    let why = "the container of the job has ended, or its engine has";
+                    self.log.tell(place, Level::Error, why);
+                    self.refused = Some(why.to_owned());
+                }
                 StepConclusion::Failure
             }
             Some(Stop::StepTimeout) => {
@@ -600,6 +645,8 @@ impl<'a> RunningJob<'a> {
             let why = format!("{left} processes of the job could not be killed");
             self.log.tell(place, Level::Error, &why);
         }
+        let is_well = self.stopped.is_none() && self.contexts.status() == JobStatus::Success;
+        self.leave_containers(place, is_well);
         for background in std::mem::take(&mut self.left_open) {
             background.end(&mut self.log);
         }

@@ -48,6 +48,21 @@ impl RunningJob<'_> {
             self.say(place, "Running in place: the work tree is used as it is.");
             return Done::of(StepConclusion::Success);
         }
+        let path = inputs.path.clone();
+        let done = match self.beside(|job, _| job.check_out(of, inputs)) {
+            Ok(done) => done,
+            Err(why) => return self.refuse(place, &why),
+        };
+        if done.outcome == StepConclusion::Success
+            && let Err(why) = self.adopt(&path)
+        {
+            return self.refuse(place, &why);
+        }
+        done
+    }
+
+    fn check_out(&mut self, of: &Use<'_>, inputs: Inputs) -> Done {
+        let place = of.place;
         let order = CheckoutOrder {
             source: self.ground.source.clone(),
             inputs,
@@ -155,7 +170,9 @@ impl RunningJob<'_> {
         let search_path = variables.iter().rev().find(|(name, _)| name == "PATH");
         let search_path = search_path.map(|(_, value)| value.as_str()).unwrap_or_default();
         let find = |name: &str| self.ground.find(name, search_path);
-        let invocation = shell::invocation(shell.as_deref(), &path, find)
+        // What an image has is not ours to say, so GitHub takes what every one has.
+        let in_container = self.ground.inmate().map(|_| "sh");
+        let invocation = shell::invocation(shell.as_deref().or(in_container), &path, find)
             .map_err(|error| wrong(error.to_string()))?;
         let allows = Allows::of(&variables);
         let program =
@@ -164,7 +181,7 @@ impl RunningJob<'_> {
     }
 
     /// Returns the variables by which a step gets identity tokens, where the job may have any.
-    fn identity(&self) -> Vec<(String, String)> {
+    pub(super) fn identity(&self) -> Vec<(String, String)> {
         let Some(access) = &self.spec.private.services else { return Vec::new() };
         let Some(url) = &access.identity_url else { return Vec::new() };
         let variables = [

@@ -128,6 +128,15 @@ impl<'a> Log<'a> {
         })
     }
 
+    /// Hides something from now on.
+    ///
+    /// # Errors
+    ///
+    /// When there is too much to hide.
+    pub(crate) fn mask(&mut self, secret: &str) -> Result<(), TooMuch> {
+        self.masks.add(secret)
+    }
+
     /// Returns a text with the secrets in it masked.
     pub(crate) fn masked(&self, text: &str) -> String {
         self.masks.text(text)

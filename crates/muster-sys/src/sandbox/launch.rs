@@ -12,10 +12,9 @@ use std::sync::mpsc::{Sender, channel};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::FdFlags;
 
-use super::{ANSWER, Bind, Layout, SandboxError, seccomp, stage};
+use super::{Bind, Layout, SandboxError, seccomp, stage};
+use crate::init::{self, ANSWER};
 
-/// The first process of a sandbox, compiled by `build.rs`.
-const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 /// The user that the steps are, inside: as on GitHub's machines.
 const INSIDE_USER: &str = "1001";
 /// Folders that everybody can reach, of which every system has one. The launching thread, and nobody
@@ -60,7 +59,7 @@ pub(super) fn launch(layout: &Layout) -> Result<Launched, SandboxError> {
         control: theirs.into(),
         info: tell_info.into(),
         filter: memfd("seccomp", &seccomp::filter()?)?,
-        init: memfd("init", INIT)?,
+        init: memfd("init", init::PROGRAM)?,
     };
     let (parent, until) = channel::<()>();
     let (tell, told) = channel();

@@ -1,16 +1,7 @@
 //! A sandbox for the steps of one job.
 //!
-//! bubblewrap makes the namespaces and the mounts; a small init of our own (`init/main.rs`) is the
-//! first process in it, applies Landlock, and starts the steps, so that a step costs a fork and not a
-//! sandbox. Orders go to it over a socket:
-//!
-//! * `1 STEP LENGTH` and LENGTH bytes: start a step. With it come two pipes, for the step's output and
-//!   for its status. The bytes are NUL-separated: how many words the command has, the folder, the
-//!   words, the variables. The status pipe answers twice: `KIND ERRNO` when the step started (or why
-//!   it did not), and its wait status when it ended.
-//! * `2 STEP SIGNAL`: send a signal to the process group of a step.
-//!
-//! The end of the socket is the end of the sandbox: its init ends, and the kernel kills what is left.
+//! bubblewrap makes the namespaces and the mounts; the first process in it is an [`init`](crate::init), which
+//! applies Landlock and starts the steps.
 
 mod cgroup;
 mod guest;
@@ -22,41 +13,25 @@ mod weigh;
 pub use cgroup::InForce;
 pub use guest::{Guest, PLACE, Stay};
 
-use std::ffi::OsStr;
-use std::io::{self, IoSlice, IoSliceMut, PipeReader, Read as _, Write as _};
+use std::io::{self, PipeReader, Read as _};
 use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
-};
-use rustix::process::{Gid, Signal, Uid};
+use rustix::process::Signal;
 
 use self::cgroup::Cgroup;
 use crate::clock;
+use crate::init::{Confined, Init};
 use crate::process::kill_group;
 
 /// A sandbox has so long to be up, and is looked at so often until then.
 const BEGINNING: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(200);
-/// The init has so long to answer that a step has started.
-const ANSWER: Duration = Duration::from_secs(10);
 /// What is killed has so long to be gone.
 const END: Duration = Duration::from_secs(5);
-
-const START: u8 = 1;
-const SIGNAL: u8 = 2;
-const STARTED: i32 = 0;
-const NO_FOLDER: i32 = 2;
 
 /// What a sandbox is made of.
 #[derive(Debug, Clone)]
@@ -147,7 +122,7 @@ pub enum SandboxError {
 /// A sandbox that is up. Dropping it kills everything in it.
 #[derive(Debug)]
 pub struct Sandbox {
-    orders: Arc<Orders>,
+    init: Init,
     bubblewrap: Child,
     layers: Layers,
     /// Listens inside, and is accepted from outside.
@@ -160,12 +135,6 @@ pub struct Sandbox {
     _parent: Sender<()>,
 }
 
-/// The way to the init of a sandbox.
-#[derive(Debug)]
-struct Orders {
-    control: Mutex<(UnixStream, u32)>,
-}
-
 impl Sandbox {
     /// Makes a sandbox and waits until it is up.
     ///
@@ -175,7 +144,7 @@ impl Sandbox {
     pub fn start(layout: &Layout) -> Result<Self, SandboxError> {
         let launched = launch::launch(layout)?;
         let mut sandbox = Self {
-            orders: Arc::new(Orders { control: Mutex::new((launched.control, 0)) }),
+            init: Init::at(launched.control),
             bubblewrap: launched.bubblewrap,
             layers: Layers { landlock: 0, cgroup: None },
             doorway: None,
@@ -209,34 +178,9 @@ impl Sandbox {
     /// Waits for the init to say hello, which it does with the version of Landlock and the doorway.
     fn greet(&mut self) -> io::Result<()> {
         let start = clock::monotonic();
-        let mut hello = [0];
-        loop {
-            let control = lock(&self.orders.control);
-            control.0.set_read_timeout(Some(LOOK))?;
-            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let mut parts = [IoSliceMut::new(&mut hello)];
-            let flags = RecvFlags::CMSG_CLOEXEC;
-            let read = rustix::net::recvmsg(&control.0, &mut parts, &mut ancillary, flags);
-            control.0.set_read_timeout(None)?;
-            drop(control);
-            let read = read.map_err(io::Error::from);
-            match read.map(|message| message.bytes) {
-                Ok(0) => return Err(io::Error::other("the sandbox ended without a word")),
-                Ok(_) => {
-                    for message in ancillary.drain() {
-                        if let RecvAncillaryMessage::ScmRights(fds) = message {
-                            self.doorway = fds.map(TcpListener::from).last();
-                        }
-                    }
-                    break;
-                }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => return Err(error),
+        let (landlock, doorway) = loop {
+            if let Some(hello) = self.init.hello(LOOK)? {
+                break hello;
             }
             if self.bubblewrap.try_wait()?.is_some() {
                 return Err(io::Error::other("bubblewrap ended without a word"));
@@ -244,8 +188,8 @@ impl Sandbox {
             if start.elapsed() > BEGINNING {
                 return Err(io::Error::other("bubblewrap takes too long"));
             }
-        }
-        self.layers.landlock = hello[0];
+        };
+        (self.layers.landlock, self.doorway) = (landlock, doorway);
         Ok(())
     }
 
@@ -279,46 +223,20 @@ impl Sandbox {
     ///
     /// The error that starting it gave inside; `NotADirectory` for its folder.
     pub(crate) fn spawn(&self, command: &Command) -> io::Result<(Confined, PipeReader)> {
-        let (output, output_end) = io::pipe()?;
-        if let Some(user) = self.user {
-            // For who opens it again, as `/dev/stderr`.
-            let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
-            rustix::fs::fchown(&output_end, Some(user), Some(group))?;
-        }
-        let (status, status_end) = io::pipe()?;
-        let order = describe(command)?;
-        let mut control = lock(&self.orders.control);
-        control.1 += 1;
-        let step = control.1;
-        let length = u32::try_from(order.len()).map_err(io::Error::other)?;
-        send(&control.0, [output_end.as_fd(), status_end.as_fd()], START, step, length)?;
-        (&control.0).write_all(&order)?;
-        drop((control, output_end, status_end));
-        let mut confined = Confined { orders: Arc::clone(&self.orders), step, status };
-        if !wait_for(&confined.status)? {
+        self.init.start(command, self.user).inspect_err(|error| {
             // A process of the job can stop the step before it begins, and with it the init. What does
             // not answer is not asked any more.
-            kill_group(&self.bubblewrap, Signal::KILL);
-            return Err(io::Error::other("the sandbox does not answer and was killed"));
-        }
-        let mut answer = [0; 8];
-        let gone = |_| io::Error::other("the sandbox is gone");
-        confined.status.read_exact(&mut answer).map_err(gone)?;
-        let word = |at: usize| {
-            i32::from_ne_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]])
-        };
-        match (word(0), word(4)) {
-            (STARTED, _) => Ok((confined, output)),
-            (NO_FOLDER, _) => Err(io::ErrorKind::NotADirectory.into()),
-            (_, number) => Err(io::Error::from_raw_os_error(number)),
-        }
+            if error.kind() == io::ErrorKind::TimedOut {
+                kill_group(&self.bubblewrap, Signal::KILL);
+            }
+        })
     }
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
         // Nothing can be done about an end that is already there.
-        drop(lock(&self.orders.control).0.shutdown(std::net::Shutdown::Both));
+        self.init.dismiss();
         let start = clock::monotonic();
         while let Ok(None) = self.bubblewrap.try_wait() {
             if start.elapsed() > END {
@@ -330,104 +248,6 @@ impl Drop for Sandbox {
         }
         drop(self.cgroup.take());
     }
-}
-
-/// A program that runs in a sandbox.
-#[derive(Debug)]
-pub(crate) struct Confined {
-    orders: Arc<Orders>,
-    step: u32,
-    status: PipeReader,
-}
-
-impl Confined {
-    /// Becomes readable when the program has ended.
-    pub(crate) fn ended(&self) -> BorrowedFd<'_> {
-        self.status.as_fd()
-    }
-
-    /// Returns how it ended; one whose sandbox is gone was killed with it.
-    pub(crate) fn status(&mut self) -> std::process::ExitStatus {
-        let mut status = [0; 4];
-        let raw = match self.status.read_exact(&mut status) {
-            Ok(()) => i32::from_ne_bytes(status),
-            Err(_) => Signal::KILL.as_raw(),
-        };
-        std::os::unix::process::ExitStatusExt::from_raw(raw)
-    }
-
-    /// Sends a signal to it and all in its group.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let control = lock(&self.orders.control);
-        // A sandbox that is gone needs no signal.
-        drop(send(&control.0, [], SIGNAL, self.step, signal.as_raw().cast_unsigned()));
-    }
-}
-
-/// Waits until something can be read; returns false when it takes too long.
-fn wait_for(pipe: &PipeReader) -> io::Result<bool> {
-    let start = clock::monotonic();
-    loop {
-        let left = ANSWER.saturating_sub(start.elapsed());
-        let timeout = left.try_into().map_err(io::Error::other)?;
-        let mut polled = [PollFd::new(pipe, PollFlags::IN)];
-        match rustix::event::poll(&mut polled, Some(&timeout)) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn send<const N: usize>(
-    control: &UnixStream,
-    fds: [BorrowedFd<'_>; N],
-    kind: u8,
-    step: u32,
-    number: u32,
-) -> io::Result<()> {
-    let mut head = vec![kind];
-    head.extend_from_slice(&step.to_ne_bytes());
-    head.extend_from_slice(&number.to_ne_bytes());
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if N > 0 {
-        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    }
-    let sent =
-        rustix::net::sendmsg(control, &[IoSlice::new(&head)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    let rest = &head[sent..];
-    if rest.is_empty() { Ok(()) } else { (&*control).write_all(rest) }
-}
-
-/// Writes a command down as the init reads it.
-///
-/// # Errors
-///
-/// When a part of it holds a NUL, which would end it there and begin another.
-fn describe(command: &Command) -> io::Result<Vec<u8>> {
-    let folder = command.get_current_dir().unwrap_or(Path::new("/"));
-    let mut texts: Vec<Vec<u8>> = vec![
-        (command.get_args().len() + 1).to_string().into_bytes(),
-        folder.as_os_str().as_bytes().to_vec(),
-        command.get_program().as_bytes().to_vec(),
-    ];
-    texts.extend(command.get_args().map(|argument| argument.as_bytes().to_vec()));
-    for (name, value) in command.get_envs() {
-        let value = value.map(OsStr::as_bytes).unwrap_or_default();
-        texts.push([name.as_bytes(), b"=", value].concat());
-    }
-    if texts.iter().any(|text| text.contains(&0)) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a variable or argument holds a NUL",
-        ));
-    }
-    Ok(texts.join(&0))
 }
 
 /// Returns a user that no other live process is, for root to give a sandbox; nobody else needs one.

@@ -1,6 +1,7 @@
 //! What the levels of the document share: templates, settings, `env`, `defaults`, `concurrency`, `permissions`.
 
 use super::Reader;
+use crate::container::{Container, Written};
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::expr::Value;
 use crate::keys;
@@ -77,6 +78,32 @@ pub(super) fn env(token: &Token) -> Env {
         Kind::Expression(template) => Env::Computed(template.clone()),
         _ => Env::Listed(templates(token)),
     }
+}
+
+/// Reads a container: an image alone, what is said of it, or an expression.
+pub(super) fn container(token: &Token) -> Option<Container> {
+    let get = |of: &Token, key: &str| of.get(key).and_then(template);
+    let list = |key: &str| {
+        let items = token.get(key).map(Token::items).unwrap_or_default();
+        items.iter().filter_map(template).collect()
+    };
+    Some(match &token.kind {
+        Kind::Map(_) => {
+            let credentials = token.get(keys::CREDENTIALS);
+            Container::Written(Box::new(Written {
+                image: get(token, keys::IMAGE),
+                username: credentials.and_then(|of| get(of, keys::USERNAME)),
+                password: credentials.and_then(|of| get(of, keys::PASSWORD)),
+                env: token.get(keys::ENV).map(env).unwrap_or_default(),
+                ports: list(keys::PORTS),
+                volumes: list(keys::VOLUMES),
+                options: get(token, keys::OPTIONS),
+                entrypoint: get(token, keys::ENTRYPOINT),
+                command: get(token, keys::COMMAND),
+            }))
+        }
+        _ => Container::Computed(template(token)?),
+    })
 }
 
 pub(super) fn defaults(token: &Token) -> Defaults {

@@ -3,6 +3,7 @@
 use super::Reader;
 use super::fields::{self, argument, condition, env, flag, number, template, templates, texts};
 use super::needs::Needing;
+use crate::container::DOCKER;
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::keys;
 use crate::preview::MAX_JOBS;
@@ -11,9 +12,6 @@ use crate::workflow::{Call, CallSecrets, Environment, Job, Setting};
 
 /// GitHub's bound where a job names none, in minutes.
 const DEFAULT_TIMEOUT: f64 = 360.0;
-
-/// What every image may begin with.
-const DOCKER: &str = "docker://";
 
 impl Reader {
     pub(super) fn jobs(&mut self, token: &Token) -> Vec<Job> {
@@ -69,6 +67,8 @@ impl Reader {
             outputs: Vec::new(),
             timeout_minutes: Setting::Fixed(DEFAULT_TIMEOUT),
             continue_on_error: Setting::Fixed(false),
+            container: None,
+            services: Vec::new(),
             steps: Vec::new(),
         };
         for property in pair.value.pairs() {
@@ -104,9 +104,16 @@ impl Reader {
                 job.timeout_minutes = number(value).unwrap_or(Setting::Fixed(DEFAULT_TIMEOUT));
             }
             Some(keys::STEPS) => job.steps = self.steps(value),
-            Some(keys::CONTAINER) => self.container(pair, false),
+            Some(keys::CONTAINER) => {
+                self.container(pair, false);
+                job.container = fields::container(value);
+            }
             Some(keys::SERVICES) => {
-                value.pairs().iter().for_each(|service| self.container(service, true));
+                for service in value.pairs() {
+                    self.container(service, true);
+                    let name = service.key.text().map(str::to_owned);
+                    job.services.extend(name.zip(fields::container(&service.value)));
+                }
             }
             Some(keys::SNAPSHOT) => self.snapshot(value),
             _ => {}

@@ -68,8 +68,7 @@ jobs:
     outputs: {list: '[1]'}
     concurrency: one
     environment: production
-    container: node:20
-    services: {redis: {image: redis}}
+    services: ${{ fromJSON('{}') }}
     strategy: {max-parallel: 1, matrix: {a: [1]}}
     steps:
       - uses: actions/setup-node@v4
@@ -101,8 +100,6 @@ jobs:
     steps: [{uses: actions/checkout@v4, with: "${{ fromJSON('{}') }}"}]
 "#), @"
     ci.yml:6:14: `runs-on` with a group is not supported yet
-    ci.yml:10:5: key `container` of a job is not supported yet
-    ci.yml:11:5: key `services` of a job is not supported yet
     ci.yml:19:9: key `background` of a step is not supported yet
     ci.yml:20:9: key `wait` of a step is not supported yet
     ci.yml:21:9: key `wait-all` of a step is not supported yet

@@ -241,7 +241,11 @@ impl Drive {
             self.supervisors[place].taken = news.to;
             if over {
                 let supervisor = self.supervisors.swap_remove(place);
-                let clean_up = supervisor.clean_up(&self.shared.data, news.lost);
+                let clean_up = supervisor.clean_up(
+                    &self.shared.data,
+                    machine::engine(self.shared.config.containers.socket.as_ref()),
+                    news.lost,
+                );
                 // A large workspace takes its time, and nobody has to wait for that; what a lost attempt
                 // left running must be gone before the next one starts.
                 let done = self.shared.errands.spawn("clean-up", clean_up);

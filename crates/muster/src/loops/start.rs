@@ -13,7 +13,7 @@ use muster_core::identity::{self, claims};
 use muster_core::labels::Labels;
 use muster_core::run::{Assignment, Ground, JobState, Reason};
 use muster_core::trust::{Protection, Trust};
-use muster_runner::spec::{Isolation, JobSpec, Kit, Private, Secrets, Source};
+use muster_runner::spec::{EngineAccess, Isolation, JobSpec, Kit, Private, Secrets, Source};
 use muster_sys::clock;
 use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_workflow::Workflows;
@@ -175,6 +175,10 @@ impl Start {
             environment,
             env: Vec::new(),
             actions: shared.config.actions.source(shared.data.actions(), pinned),
+            engine: EngineAccess {
+                socket: machine::engine(shared.config.containers.socket.as_ref()),
+                mark: group(&job_id, attempt),
+            },
             folder,
             source: Source {
                 git_dir: shared.data.mirror(&active.repository),

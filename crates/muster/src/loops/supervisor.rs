@@ -114,7 +114,12 @@ impl Supervisor {
 
     /// Removes what an attempt that is over leaves on the machine: files, and where its supervisor was
     /// lost also processes and control groups.
-    pub(super) fn clean_up(self, data: &Data, lost: bool) -> impl Future<Output = ()> + use<> {
+    pub(super) fn clean_up(
+        self,
+        data: &Data,
+        engine: Option<std::path::PathBuf>,
+        lost: bool,
+    ) -> impl Future<Output = ()> + use<> {
         // Nobody is nudged any more; one that is not there was never made.
         drop(std::fs::remove_file(data.nudges().join(format!("job-{}", self.job_id))));
         let folder = data.job(&self.job_id, self.attempt);
@@ -130,6 +135,9 @@ impl Supervisor {
                 let mut left = 0;
                 if lost {
                     left = tree::kill_marked(start::TRACKING_VARIABLE, &mark, CLEAN_UP);
+                    if let Err(why) = muster_runner::reap(engine.as_deref(), &group) {
+                        tracing::warn!(group, why, "a job may have left containers");
+                    }
                 }
                 // Also one that was killed after its last word has left it.
                 sandbox::forget(&group);

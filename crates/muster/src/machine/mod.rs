@@ -131,6 +131,20 @@ pub(crate) fn isolation(
     }
 }
 
+/// Returns the socket of the container engine: the one that is configured, else that which its other clients would take.
+pub(crate) fn engine(configured: Option<&PathBuf>) -> Option<PathBuf> {
+    let named = || {
+        let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())?;
+        Some(PathBuf::from(host.strip_prefix("unix://").unwrap_or(&host)))
+    };
+    let own = || {
+        let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
+        let sockets = ["docker.sock", "podman/podman.sock"].map(|name| folder.join(name));
+        sockets.into_iter().find(|socket| socket.exists())
+    };
+    configured.cloned().or_else(named).or_else(own)
+}
+
 /// Returns how much a job may have on disk.
 pub(crate) fn disk(sandbox: &SandboxConfig) -> DiskLimits {
     DiskLimits { mib: sandbox.disk_mib, files: sandbox.files }

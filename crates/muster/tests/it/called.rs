@@ -137,7 +137,7 @@ jobs:
     );
     scene.file(".github/workflows/build.yml", BUILD);
     let unable =
-        "on: workflow_call\njobs:\n  boxed: {runs-on: x, container: debian, steps: [{run: a}]}\n";
+        "on: workflow_call\njobs:\n  boxed: {runs-on: x, snapshot: debian, steps: [{run: a}]}\n";
     scene.file(".github/workflows/unable.yml", unable);
     let round = "on: workflow_call\njobs:\n  again: {uses: ./.github/workflows/round.yml}\n";
     scene.file(".github/workflows/round.yml", round);
@@ -168,7 +168,7 @@ jobs:
       |
     6 |   lacking: {uses: ./.github/workflows/build.yml, with: {loud: 'yes', far: 1}}
       |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    error: `./.github/workflows/unable.yml` cannot be run: line 3: key `container` of a job is not supported yet
+    error: `./.github/workflows/unable.yml` cannot be run: line 3: key `snapshot` of a job is not supported yet
      --> .github/workflows/ci.yml:7:18
       |
     7 |   unable: {uses: ./.github/workflows/unable.yml}
@@ -278,12 +278,15 @@ fn what_cannot_be_called_is_refused_with_the_reason(database: Database) {
     .github/workflows/ci.yml refused: line 3, column 13: `./.github/workflows/absent.yml` is not in its repository
     ");
     server.workflow("on: push\njobs:\n  a: {uses: ./.github/workflows/called.yml, with: {n: 1}}\n");
-    server.scene.file(".github/workflows/called.yml", "on: workflow_call\njobs:\n  b: {runs-on: x, services: {db: {image: d}}, steps: [{run: b}]}\n");
+    server.scene.file(
+        ".github/workflows/called.yml",
+        "on: workflow_call\njobs:\n  b: {runs-on: x, snapshot: d, steps: [{run: b}]}\n",
+    );
     let sha = server.push("main", "Unable");
     assert_snapshot!(server.verdict(&sha), @"
-    muster error: .github/workflows/ci.yml: line 3, column 13: `./.github/workflows/called.yml` cannot be run: line 3: key `services` of a job is not support…
+    muster error: .github/workflows/ci.yml: line 3, column 13: `./.github/workflows/called.yml` cannot be run: line 3: key `snapshot` of a job is not support…
     .github/workflows/called.yml skipped: `on` does not name `push`
-    .github/workflows/ci.yml refused: line 3, column 13: `./.github/workflows/called.yml` cannot be run: line 3: key `services` of a job is not supported yet
+    .github/workflows/ci.yml refused: line 3, column 13: `./.github/workflows/called.yml` cannot be run: line 3: key `snapshot` of a job is not supported yet
     ");
 }
 

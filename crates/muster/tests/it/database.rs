@@ -1,7 +1,5 @@
 //! The databases that every story runs on.
 
-use std::io::PipeWriter;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -10,6 +8,8 @@ use std::time::Duration;
 
 use muster_sys::clock;
 use muster_sys::process::Program;
+
+use crate::kept::Kept;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -64,21 +64,10 @@ pub(crate) fn has_postgres() -> bool {
     there
 }
 
-/// Runs the server that its arguments name until its input ends, and then removes the folder that comes first.
-const KEEPER: &str = r#"
-folder=$1; shift
-"$@" </dev/null & server=$!
-cat
-kill -QUIT "$server"
-wait "$server"
-rm -rf -- "$folder"
-"#;
-
-/// A PostgreSQL server of this test program alone. It ends with it, and leaves nothing.
+/// A PostgreSQL server of this test program alone.
 struct Postgres {
     folder: PathBuf,
-    /// Closed when this program ends, however it does: its keeper waits for that.
-    _life: PipeWriter,
+    kept: Option<Kept>,
     programs: PathBuf,
     count: AtomicU32,
 }
@@ -97,24 +86,18 @@ fn programs() -> Option<PathBuf> {
 
 impl Postgres {
     fn start() -> Self {
-        // Its keeper removes it: what is static is not dropped.
-        let folder = tempfile::tempdir().unwrap().keep();
-        let (end, life) = std::io::pipe().unwrap();
-        let programs = programs().unwrap();
-        let server = Self { folder, _life: life, programs, count: AtomicU32::new(0) };
+        let (folder, programs) = (Kept::folder(), programs().unwrap());
+        let mut server = Self { folder, kept: None, programs, count: AtomicU32::new(0) };
         let all = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(server.path(), all).unwrap();
         let data = server.path().join("data");
         server.run("initdb", &["--auth=trust", "--no-sync", "-U", "muster", "-D", &text(&data)]);
-        let log = std::fs::File::create(server.path().join("log")).unwrap();
         let socket = text(server.path());
         let options =
             ["-D", &text(&data), "-k", &socket, "-h", "", "-F", "-c", "max_connections=400"];
-        let postgres = server.command("postgres");
-        let keeper = Program::new("sh").args(["-c", KEEPER, "keeper", &socket]);
-        let keeper = keeper.args(postgres).args(options).dir(Path::new("/"));
-        let mut keeper = keeper.detach(OwnedFd::from(end).into(), log).unwrap();
-        std::thread::spawn(move || panic!("PostgreSQL has lost its keeper: {:?}", keeper.wait()));
+        let options = options.map(str::to_owned);
+        let command = [server.command("postgres"), options.to_vec()].concat();
+        server.kept = Some(Kept::start(server.folder.clone(), "QUIT", &command));
         let start = clock::monotonic();
         while !server.is_ready() {
             assert!(start.elapsed() < LIMIT, "PostgreSQL does not start");

@@ -378,14 +378,16 @@ fn what_cannot_be_fetched_fails_the_job_before_its_steps() {
     │ before
     ✓ Run echo before [time]
     ▸ Run octo/docker@main
-    │ Error: actions that are containers are not supported yet
+    │ Building Dockerfile
+    │ ▾ What was built
+    │ Error: cannot build Dockerfile: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
     ✗ Run octo/docker@main [time]
     ▸ Run echo after
     │ after
     ✓ Run echo after [time]
     .github/workflows/ci.yml: failure
       test  failure  [time]
-      error  test: actions that are containers are not supported yet
+      error  test: cannot build Dockerfile: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
     exit 1
 
     .github/workflows/ci.yml

@@ -160,18 +160,18 @@ fn what_cannot_run_is_said_with_its_place_and_the_rest_runs() {
     );
     scene.file(
         ".github/workflows/b.yml",
-        "on: push\njobs:\n  b:\n    runs-on: ubuntu-latest\n    container: node:20\n    steps:\n      - uses: actions/setup-node@v4\n",
+        "on: push\njobs:\n  b:\n    runs-on: ubuntu-latest\n    snapshot: image\n    steps:\n      - uses: actions/setup-node@v4\n",
     );
     scene.file(
         ".github/workflows/c.yml",
         "on:\n  push: {tags: ['v*']}\n  schedule: [{cron: '1 1 * * *'}]\njobs:\n  c: {runs-on: x, steps: []}\n",
     );
     assert_snapshot!(scene.muster(&["run", "--isolation", "none"]).story(), @"
-    error: key `container` of a job is not supported yet
+    error: key `snapshot` of a job is not supported yet
      --> .github/workflows/b.yml:5:5
       |
-    5 |     container: node:20
-      |     ^^^^^^^^^
+    5 |     snapshot: image
+      |     ^^^^^^^^
     .github/workflows/c.yml: not run: it filters only the other kind of ref, this is a branch
     .github/workflows/ci.yml
     isolation: none; the steps run as this user, with this machine's files and network.

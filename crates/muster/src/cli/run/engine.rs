@@ -15,12 +15,13 @@ use muster_core::identity::{self, claims};
 use muster_core::labels::Labels;
 use muster_core::run::{Assignment, Conclusion, Effect, Ground, JobState, Legs, Reason, Work};
 use muster_core::trust::Trust;
-use muster_runner::ISOLATION;
+use muster_runner::marks::mark;
 use muster_runner::spec::{
-    ActionSource, Annotation, JobConclusion, JobResult, JobSpec, Private, Secrets, Source,
-    StepEvent,
+    ActionSource, Annotation, EngineAccess, JobConclusion, JobResult, JobSpec, Level, Private,
+    Secrets, Source, StepEvent,
 };
 use muster_runner::spool::Record;
+use muster_runner::{ISOLATION, PULLING};
 use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_sys::{clock, sandbox, signal, tree};
 use muster_workflow::expr::Value;
@@ -84,6 +85,8 @@ struct Supervisor {
     step_started: Option<i64>,
     /// What the step that runs has written as its summary: each part of an action adds to it.
     summary: Option<StepEvent>,
+    /// What its preparation has said that is not shown yet.
+    preparation: Vec<Vec<u8>>,
     started: i64,
     result: Option<JobResult>,
 }
@@ -178,7 +181,7 @@ impl Driver<'_> {
                     }
                     screen.flush();
                 }
-                Message::Ended(place) => self.ended(place),
+                Message::Ended(place) => self.ended(place, screen),
                 Message::Interrupted(name, before) => self.interrupted(name, before, screen),
             }
         }
@@ -340,6 +343,7 @@ impl Driver<'_> {
             environment: machine::callers_environment(),
             env: self.engine.env.clone(),
             actions: self.engine.actions.clone(),
+            engine: EngineAccess { socket: machine::engine(None), mark: group(place) },
             folder: folder.clone(),
             source: self.engine.source.clone(),
             in_place: self.engine.in_place.clone(),
@@ -398,6 +402,7 @@ impl Driver<'_> {
             prefix,
             step_started: None,
             summary: None,
+            preparation: Vec::new(),
             started: clock::now_ms(),
             result: None,
         });
@@ -407,11 +412,13 @@ impl Driver<'_> {
     fn line(&mut self, place: Place, line: &[u8], screen: &mut Screen) {
         let Some(supervisor) = self.running.iter_mut().find(|s| s.place == place) else { return };
         match Record::parse(line) {
-            // Of what the preparation says, its problems are news, and the isolation, once.
-            Some(Record::Output { step: 0, text, .. }) if text.starts_with(b"##[") => {
+            // Of what the preparation says, its problems are news, what it waits for, and the isolation, once; all
+            // else is of use where it fails.
+            Some(Record::Output { step: 0, text, .. }) if is_news(text) => {
                 screen.output(&supervisor.prefix, text);
             }
             Some(Record::Output { step: 0, text, .. }) => {
+                supervisor.preparation.push(text.to_vec());
                 let text = String::from_utf8_lossy(text);
                 if let Some(isolation) = text.strip_prefix(ISOLATION)
                     && self.isolation != isolation
@@ -450,7 +457,7 @@ impl Driver<'_> {
         }
     }
 
-    fn ended(&mut self, place: Place) {
+    fn ended(&mut self, place: Place, screen: &mut Screen) {
         let Some(at) = self.running.iter().position(|s| s.place == place) else { return };
         let mut supervisor = self.running.remove(at);
         self.took.insert(place, clock::now_ms() - supervisor.started);
@@ -458,12 +465,20 @@ impl Driver<'_> {
         drop(supervisor.child.wait());
         let result = supervisor.result.unwrap_or_else(|| {
             sandbox::forget(&group(place));
+            if let Err(why) = muster_runner::reap(machine::engine(None).as_deref(), &group(place)) {
+                tracing::warn!(why, "a job may have left containers");
+            }
             JobResult {
                 conclusion: JobConclusion::Error,
                 reason: Some("the job's supervisor was lost".to_owned()),
                 outputs: Vec::new(),
             }
         });
+        if result.conclusion == JobConclusion::Error {
+            for line in &supervisor.preparation {
+                screen.output(&supervisor.prefix, line);
+            }
+        }
         let (conclusion, code) = match result.conclusion {
             JobConclusion::Success => (Conclusion::Success, "success"),
             JobConclusion::Failure => (Conclusion::Failure, "failure"),
@@ -491,6 +506,12 @@ impl Driver<'_> {
             self.step(run);
         }
     }
+}
+
+/// Returns whether a line of a preparation is shown when it comes.
+fn is_news(line: &[u8]) -> bool {
+    let marks = [Level::Error, Level::Warning, Level::Notice].map(mark);
+    marks.into_iter().chain([PULLING]).any(|beginning| line.starts_with(beginning.as_bytes()))
 }
 
 /// Names the control group of a job.

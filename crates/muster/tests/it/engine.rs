@@ -1,0 +1,206 @@
+//! A container engine of the tests alone, its images, and a registry that wants a password.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use muster_sys::clock;
+use muster_sys::process::{Output, Program};
+
+use crate::kept::Kept;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a test needs in an image: BusyBox, and the C library for programs of the machine.
+pub(crate) const IMAGE: &str = "localhost/muster-test:1";
+/// Who may pull from the registry, by which password, and its hash.
+pub(crate) const USER: &str = "puller";
+pub(crate) const PASSWORD: &str = "registry-password";
+const HASH: &str = "$2b$05$3j1YQcYASOLaIDD2XdFYhuLlff1dXEqgn2Y/Jcr68WPAGTXmsef9G";
+
+/// Docker, and a registry beside it.
+pub(crate) struct Engine {
+    docker: Kept,
+    _registry: Kept,
+    /// The image in the registry.
+    pub(crate) remote: String,
+}
+
+/// Returns the engine; `None`, which is said, where there can be none. Where `CI` is set there must be one.
+pub(crate) fn engine() -> Option<&'static Engine> {
+    static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
+    let engine = ENGINE.get_or_init(|| {
+        let is_root = rustix::process::geteuid().is_root();
+        is_root.then(Engine::start)
+    });
+    if engine.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "containers need root");
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("skipped: an engine of the tests' own needs root");
+        }
+    }
+    engine.as_ref()
+}
+
+impl Engine {
+    fn start() -> Self {
+        let folder = Kept::folder();
+        let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let host = format!("unix://{}", at("docker.sock"));
+        let command = [
+            ("dockerd", String::new()),
+            ("--data-root", at("data")),
+            ("--exec-root", at("exec")),
+            ("--pidfile", at("pid")),
+            ("--host", host),
+            // A bridge of that name may be another engine's.
+            ("--bridge", "none".to_owned()),
+        ];
+        let command = command.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        let command: Vec<String> = command.filter(|word| !word.is_empty()).collect();
+        let docker = Kept::start(folder, "TERM", &command);
+        let (registry, port) = registry();
+        let remote = format!("127.0.0.1:{port}/small:1");
+        let engine = Self { docker, _registry: registry, remote };
+        let start = clock::monotonic();
+        while !engine.try_docker(&["info"]).status.success() {
+            let log = || fs::read_to_string(engine.docker.folder.join("log")).unwrap_or_default();
+            assert!(start.elapsed() < LIMIT, "Docker does not start:\n{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        engine.make_image();
+        engine
+    }
+
+    /// Makes the image, and gives it to the registry, too.
+    fn make_image(&self) {
+        let root = self.docker.folder.join("image");
+        for folder in ["bin", "etc", "tmp", "root", "lib64"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let users = "root:x:0:0::/root:/bin/sh\nana:x:1234:1234::/tmp:/bin/sh\n";
+        fs::write(root.join("etc/passwd"), users).unwrap();
+        fs::copy(found("busybox"), root.join("bin/busybox")).unwrap();
+        for applet in [
+            "cat", "chmod", "date", "echo", "env", "false", "grep", "head", "httpd", "id", "kill",
+            "ln", "ls", "mkdir", "mknod", "mount", "mv", "nc", "ps", "pwd", "rm", "sh", "sleep",
+            "sort", "stat", "test", "touch", "tr", "true", "umount", "unshare", "wc", "wget",
+        ] {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        // For this machine's Node.js, which is shown to every container.
+        let node = PathBuf::from(crate::actions::path_with_node().split(':').next().unwrap());
+        let output = run(Program::new("ldd").arg(node.join("node")));
+        for word in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+            if word.starts_with('/') {
+                let to = root.join(word.trim_start_matches('/'));
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::copy(word, to).unwrap();
+            }
+        }
+        let tar = self.docker.folder.join("image.tar");
+        run(Program::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg("."));
+        let tar = tar.to_string_lossy().into_owned();
+        let changes = ["-c", "ENV PATH=/bin FROM_IMAGE=yes"];
+        self.docker(&[&["import"], &changes[..], &[tar.as_str(), IMAGE]].concat());
+        let registry = self.remote.split('/').next().unwrap();
+        self.docker(&["login", "--username", USER, "--password", PASSWORD, registry]);
+        self.docker(&["tag", IMAGE, &self.remote]);
+        self.docker(&["push", "--quiet", &self.remote]);
+        // From now on it is only there.
+        self.docker(&["rmi", &self.remote]);
+    }
+
+    /// Returns the variable by which muster finds it.
+    pub(crate) fn variable(&self) -> (&'static str, String) {
+        ("DOCKER_HOST", format!("unix://{}", self.socket().display()))
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.docker.folder.join("docker.sock")
+    }
+
+    /// Asks the engine, as a person would.
+    pub(crate) fn docker(&self, args: &[&str]) -> String {
+        let output = self.try_docker(args);
+        assert!(
+            output.status.success(),
+            "docker {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    fn try_docker(&self, args: &[&str]) -> Output {
+        let (name, value) = self.variable();
+        let program = Program::new("docker").args(args).dir(Path::new("/")).env(name, value);
+        program.env("HOME", &self.docker.folder).output(LIMIT, 1 << 20).unwrap()
+    }
+
+    /// Returns what bears a job's mark: containers, networks, volumes and images.
+    pub(crate) fn left(&self, of: &str) -> Vec<String> {
+        let format = "{{.ID}} {{.Label \"muster.job\"}}";
+        let listed = [
+            self.docker(&["ps", "--all", "--format", format]),
+            self.docker(&["network", "ls", "--format", format]),
+            self.docker(&["volume", "ls", "--format", "{{.Name}} {{.Label \"muster.job\"}}"]),
+        ];
+        let lines = listed.iter().flat_map(|listed| listed.lines());
+        let marked =
+            lines.filter(|line| line.split(' ').nth(1).is_some_and(|mark| mark.contains(of)));
+        marked.map(str::to_owned).collect()
+    }
+}
+
+impl Engine {
+    /// Returns what `muster run` has left that is over.
+    pub(crate) fn left_by_runs(&self) -> Vec<String> {
+        let mut left = self.left("run-");
+        left.retain(|line| {
+            let pid = line.split("run-").nth(1).and_then(|rest| rest.split('-').next());
+            !pid.is_some_and(|pid| Path::new("/proc").join(pid).exists())
+        });
+        left
+    }
+}
+
+/// Starts a registry that gives nothing without a password; returns it and its port.
+fn registry() -> (Kept, u16) {
+    let folder = Kept::folder();
+    // Free until somebody else takes it.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    fs::write(folder.join("htpasswd"), format!("{USER}:{HASH}\n")).unwrap();
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {0}/data}}}}\n\
+         http: {{addr: '127.0.0.1:{port}'}}\nauth: {{htpasswd: {{realm: test, path: {0}/htpasswd}}}}\n",
+        folder.display()
+    );
+    let file = folder.join("config.yml");
+    fs::write(&file, config).unwrap();
+    let file = file.to_string_lossy().into_owned();
+    let command = ["docker-registry".to_owned(), "serve".to_owned(), file];
+    let registry = Kept::start(folder, "TERM", &command);
+    let start = clock::monotonic();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let log = || fs::read_to_string(registry.folder.join("log")).unwrap_or_default();
+        assert!(start.elapsed() < LIMIT, "the registry does not start:\n{}", log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (registry, port)
+}
+
+fn found(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    let mut all = std::env::split_paths(&path).map(|folder| folder.join(program));
+    all.find(|path| path.is_file()).unwrap_or_else(|| panic!("{program} is not installed"))
+}
+
+fn run(program: Program) -> Output {
+    let output = program.output(LIMIT, 1 << 20).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
