@@ -43,7 +43,7 @@ const fn lack(path: &'static [&'static str], when: When, what: &'static str) -> 
 
 static LACKS: &[Lack] = &[
     lack(&[JOBS, ANY, keys::RUNS_ON], Mapping, "`runs-on` with a group"),
-    lack(&[JOBS, ANY, keys::SERVICES], Computed, "`services` that are one expression"),
+    lack(&[JOBS, ANY, keys::SERVICES], Computed, "a `services` that is one expression"),
     lack(&[JOBS, ANY, keys::SNAPSHOT], There, "key `snapshot` of a job"),
     lack(
         &[JOBS, ANY, keys::CANCEL_TIMEOUT_MINUTES],

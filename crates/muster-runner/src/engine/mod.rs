@@ -33,6 +33,8 @@ const ANSWERS: u64 = 120;
 /// A container that ends has so long to be gone, and is looked at so often.
 const GONE: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// A pull or a build takes no longer.
+const LONGEST: Duration = Duration::from_secs(2 * 3600);
 /// How often a pull or a build looks whether the job was told to stop.
 const LOOK: Duration = Duration::from_millis(200);
 /// Where engines listen, as they are found when nobody names one.
@@ -319,12 +321,16 @@ impl Engine {
     ) -> Result<T, String> {
         self.runtime.block_on(async {
             let mut work = std::pin::pin!(work);
+            let deadline = tokio::time::Instant::now() + LONGEST;
             loop {
                 if let Ok(done) = tokio::time::timeout(LOOK, &mut work).await {
                     return done;
                 }
                 if cancel.end().is_some() {
                     return Err("the job was told to stop".to_owned());
+                }
+                if tokio::time::Instant::now() > deadline {
+                    return Err(format!("it took longer than {} s", LONGEST.as_secs()));
                 }
             }
         })

@@ -133,13 +133,11 @@ impl Ground {
         let (parent, name) = (to.parent().unwrap_or(Path::new("")), to.file_name());
         let name = name.ok_or_else(|| io::Error::other("it leads nowhere"))?;
         let folder = self.step_into(&self.work, parent)?;
-        let place =
-            PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder)));
-        let place = place.join(name);
-        match fs::symlink_metadata(&place) {
-            Ok(there) if there.is_dir() => files::remove_tree(&place)?,
-            Ok(_) => fs::remove_file(&place)?,
-            Err(_) => {}
+        // A process of the steps may still be in what is there: it goes out of their reach now, and with the job.
+        let old = unused(&beside.temp.with_file_name("replaced"))?;
+        match rustix::fs::renameat(&folder, name, CWD, &old) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
         }
         rustix::fs::renameat(CWD, &from, &folder, name)?;
         // The next one begins with an empty one.
@@ -172,7 +170,8 @@ impl Ground {
     ///
     /// When one cannot be made.
     pub(crate) fn for_an_action(&self) -> io::Result<(Vec<Mounted>, Renamed)> {
-        let home = self.temp.join("_github_home");
+        // Beside what the steps own: the engine would follow a link of theirs.
+        let home = self.temp.with_file_name("action-home");
         if !home.is_dir() {
             fs::create_dir(&home)?;
             fs::set_permissions(&home, Permissions::from_mode(0o777))?;
@@ -303,6 +302,13 @@ fn own_node(spec: &JobSpec) -> Option<PathBuf> {
         tool.unwrap_or(folder).join("node")
     });
     here.into_iter().find_map(|node| fs::canonicalize(node).ok().filter(|node| node.is_file()))
+}
+
+/// Returns a path in a folder, which is made, at which nothing is.
+fn unused(folder: &Path) -> io::Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let count = fs::read_dir(folder)?.count();
+    Ok(folder.join(count.to_string()))
 }
 
 /// Returns the beginning of what an image is.

@@ -275,10 +275,11 @@ impl RunningJob<'_> {
             return self.refuse(place, &format!("{} has nothing to run", container.image.name));
         };
         let wanted = Wanted { image: container.image.name.clone(), ..Wanted::default() };
+        // By the init alone: what an engine is told of a container it keeps, and shows to all who may ask it.
         let plan = Plan {
             image: &container.image,
             wanted: &wanted,
-            env: &variables,
+            env: &[],
             mounts,
             aliases: Vec::new(),
             publishes: false,
@@ -290,7 +291,7 @@ impl RunningJob<'_> {
         };
         // A step may have put a link in the place of the workspace, which the engine would follow as root.
         let done = if inmate.seen == [seen] {
-            match inmate.spawn(program(&words, WORKSPACE)) {
+            match inmate.spawn(program(&words, WORKSPACE).envs(variables)) {
                 Ok(running) => self.perform_running(place, running, &files, None, allows),
                 Err(error) => self.refuse(place, &error.to_string()),
             }

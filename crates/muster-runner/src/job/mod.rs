@@ -78,7 +78,12 @@ pub fn run(
     };
     let mut job = match RunningJob::prepare(spec, &workflow, definition, cancel, fetch, listener) {
         Ok(job) => job,
-        Err(reason) => return error(reason),
+        Err(reason) => {
+            // Who has told it to stop while it was prepared is not told of what that has cut off.
+            let Some(End::Asked(why)) = cancel.end() else { return error(reason) };
+            let (conclusion, reason) = (JobConclusion::Cancelled, Some(why));
+            return Ok(JobResult { conclusion, reason, outputs: Vec::new() });
+        }
     };
     let first = 1 + job.run_pres(&definition.steps);
     for (index, step) in definition.steps.iter().enumerate() {

@@ -3,15 +3,19 @@
 use std::fmt::Write as _;
 
 use insta::assert_snapshot;
+use muster_testkit::PullRequest;
 
 use crate::actions::path_with_node;
 use crate::database::{Database, on_both};
 use crate::engine::{Engine, IMAGE, PASSWORD, USER, engine};
+use crate::github::Story;
 use crate::scene::{Done, Scene};
 use crate::server::{Server, kill, supervisors};
+use crate::services::{clients, said, with_clients};
 
 on_both! {
     a_killed_supervisor_leaves_no_container_and_its_job_is_tried_again,
+    a_strangers_job_runs_in_no_container_whose_root_is_the_machines,
 }
 
 /// Runs what is in a scene, with the engine.
@@ -336,6 +340,37 @@ fn what_opens_the_machine_or_cannot_be_is_refused_with_the_reason() {
     assert_eq!(engine.left_by_runs(), [""; 0]);
 }
 
+#[test]
+fn githubs_clients_work_in_a_container_with_a_network_and_without() {
+    let (Some(engine), Some(bundle)) = (engine(), clients()) else { return };
+    let scene = Scene::new();
+    with_clients(&scene, bundle);
+    scene.workflow(&format!(
+        "on: push\njobs:\n  make:\n    runs-on: ubuntu-latest\n    container: {IMAGE}\n    steps:\n\
+         \x20     - uses: actions/checkout@v4\n\
+         \x20     - run: mkdir out; seq 300000 > out/large; echo tiny > out/small\n\
+         \x20     - {{uses: ./clients, with: {{do: upload first}}}}\n\
+         \x20     - run: rm -r out/large\n\
+         \x20     - {{uses: ./clients, with: {{do: download first}}}}\n\
+         \x20     - run: 'echo \"said: $(tail -n 1 got/large)\"; wget -T 2 -qO- http://10.255.255.1 2>&1 || true'\n\
+         \x20     - {{uses: ./clients, with: {{do: remove first}}}}\n",
+    ));
+    scene.commit("first");
+    for how in [&[][..], &["--no-network"]] {
+        let done = run(&scene, engine, how);
+        assert!(done.out.contains(if how.is_empty() { "a bridge." } else { "no network." }));
+        insta::allow_duplicates! { assert_snapshot!(said(&done.story()), @r#"
+        │ said: first has an id: true, a size: true, a digest: 64
+        │ said: first
+        │ said: digest differs: false, small is tiny
+        ▸ Run echo "said: $(tail -n 1 got/large)"; wget -T 2 -qO- http://10.255.255.1 2>&1 || true
+        │ said: 300000
+        ✓ Run echo "said: $(tail -n 1 got/large)"; wget -T 2 -qO- http://10.255.255.1 2>&1 || true [time]
+        │ said: 0
+        "#); }
+    }
+}
+
 /// The engine would follow a link in the place of the workspace as root.
 #[test]
 fn a_link_in_the_place_of_the_workspace_shows_nothing_of_the_machine() {
@@ -489,4 +524,31 @@ fn a_killed_supervisor_leaves_no_container_and_its_job_is_tried_again(database: 
     server.until("the run has ended", |server| server.verdict(&sha) != "pending");
     server.until("nothing is left", |_| engine.left(".2").is_empty());
     assert_snapshot!(server.muster(&["runs"]).out, @"1 cancelled first (.github/workflows/ci.yml #1) team/app refs/heads/main");
+}
+
+fn a_strangers_job_runs_in_no_container_whose_root_is_the_machines(database: Database) {
+    let Some(engine) = engine() else { return };
+    if !crate::sandbox::there_can_be_one() {
+        return;
+    }
+    let socket = engine.socket();
+    let config = format!("isolation = \"auto\"\n[containers]\nsocket = \"{}\"\n", socket.display());
+    let story = Story::start_in(database, &config);
+    let jobs = format!(
+        "on: pull_request\njobs:\n  inside:\n    runs-on: ubuntu-latest\n    container: {IMAGE}\n    steps: [{{run: id}}]\n\
+         \x20 beside:\n    runs-on: ubuntu-latest\n    steps: [{{uses: 'docker://{IMAGE}', with: {{args: id}}}}]\n"
+    );
+    story.server.scene.workflow(&jobs);
+    let head = story.commit("refs/pull/9/head", "From a fork");
+    let pull = PullRequest { number: 9, head: head.clone(), from_fork: true };
+    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
+    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
+    assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
+    assert_snapshot!(story.verdict(&head), @"
+    muster failure: failed: muster / beside, not run to the end: muster / inside
+    muster / beside failure: Failed
+    muster / inside error: Not run: the code of those who may not push runs in containers only where root in them is nobody of this machine (rootless, or with `userns…
+    ");
+    let log = story.server.muster(&["log", "1", "beside"]).out;
+    assert!(log.contains("runs in containers only where root in them is nobody"), "{log}");
 }

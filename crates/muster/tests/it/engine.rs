@@ -86,9 +86,10 @@ impl Engine {
         fs::write(root.join("etc/passwd"), users).unwrap();
         fs::copy(found("busybox"), root.join("bin/busybox")).unwrap();
         for applet in [
-            "cat", "chmod", "date", "echo", "env", "false", "grep", "head", "httpd", "id", "kill",
-            "ln", "ls", "mkdir", "mknod", "mount", "mv", "nc", "ps", "pwd", "rm", "sh", "sleep",
-            "sort", "stat", "test", "touch", "tr", "true", "umount", "unshare", "wc", "wget",
+            "cat", "chmod", "cmp", "date", "echo", "env", "false", "grep", "head", "httpd", "id",
+            "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nc", "ps", "pwd", "rm", "seq",
+            "sh", "sleep", "sort", "stat", "test", "touch", "tr", "true", "umount", "unshare",
+            "wc", "wget",
         ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }

@@ -28,7 +28,7 @@ const REQUIRE: &str = "import { createRequire as askFor } from 'node:module'; \
                        globalThis.__dirname = import.meta.dirname;";
 
 /// Returns the action around the clients as one file; `None` where the clients are not installed.
-fn clients() -> Option<&'static str> {
+pub(crate) fn clients() -> Option<&'static str> {
     static BUNDLE: OnceLock<Option<String>> = OnceLock::new();
     let bundle = BUNDLE.get_or_init(|| {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -63,14 +63,14 @@ fn clients() -> Option<&'static str> {
 }
 
 /// Puts the action into a repository.
-fn with_clients(scene: &Scene, bundle: &str) {
+pub(crate) fn with_clients(scene: &Scene, bundle: &str) {
     scene.file("clients/action.yml", ACTION);
     scene.file("clients/main.js", bundle);
     scene.file("clients/package.json", "{\"type\": \"module\"}\n");
 }
 
 /// Leaves what the clients themselves have said.
-fn said(story: &str) -> String {
+pub(crate) fn said(story: &str) -> String {
     let lines = story.lines().filter(|line| line.contains("said: ") || line.contains("rror"));
     lines.map(|line| line.trim_start()).collect::<Vec<_>>().join("\n")
 }
