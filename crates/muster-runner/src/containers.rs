@@ -5,17 +5,18 @@
 //! container behind. What is left then, a network or a volume, is found by its mark ([`crate::reap`]).
 
 use std::collections::BTreeSet;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use muster_sys::init::{Arrived, Init, Seen, Threshold};
-use muster_sys::process::{ProcessError, Program, Running};
+use muster_sys::process::{Happening, ProcessError, Program, Running};
 use muster_workflow::container::{VolumeSource, Wanted};
 
 use crate::cancel::Cancel;
-use crate::engine::{Build, Engine, Health, Image, Inspected, Mounted, Order};
+use crate::engine::{Build, Engine, Health, Image, Inspected, Mounted, Order, Until, with_tag};
 use crate::spec::{Cage, Isolation, JobSpec, ServiceAccess};
 
 /// The init of a container has so long to come.
@@ -24,6 +25,8 @@ const BEGINNING: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 /// How much of the end of what a service says is kept, in bytes.
 const KEPT: usize = 64 << 10;
+/// Where folders of the job are in containers.
+const OURS: [&str; 5] = ["/__e", "/__t", "/__w", "/github", "/opt/muster"];
 /// Where an init and its socket are inside.
 const THRESHOLD: &str = "/opt/muster/init";
 
@@ -67,6 +70,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) aliases: Vec<String>,
     /// Whether this machine is to have its ports.
     pub(crate) publishes: bool,
+    /// Whether the engine looks by itself how it is.
+    pub(crate) is_service: bool,
     /// Where its init looks before anything runs.
     pub(crate) places: &'a [&'a str],
 }
@@ -76,7 +81,15 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) inmate: Inmate,
-    said: Arc<Mutex<Vec<u8>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What is known of a service.
+#[derive(Debug, Default)]
+struct Told {
+    /// The end of what it said.
+    said: Vec<u8>,
+    ended: Option<ExitStatus>,
 }
 
 impl Inmate {
@@ -144,11 +157,11 @@ impl Containers {
     pub(crate) fn image(
         &self,
         wanted: &Wanted,
-        cancel: &Cancel,
+        bounds: Until<'_>,
     ) -> Result<(Image, Option<String>), String> {
         let name = &wanted.image;
         let platform = wanted.options.platform.as_deref();
-        let pulled = self.engine.pull(name, wanted.credentials.as_ref(), platform, cancel);
+        let pulled = self.engine.pull(name, wanted.credentials.as_ref(), platform, bounds);
         let failed = |why: &str| format!("cannot pull {name}: {why}");
         // What is here another job may have brought by its password: whether this one may have it, the registry says.
         let may_be_here = wanted.credentials.is_none() && !self.is_guarded;
@@ -157,7 +170,13 @@ impl Containers {
             Err(why) if may_be_here && why.is_unreached() => Some(why.0),
             Err(why) => return Err(failed(&why.0)),
         };
-        match (self.engine.image(name).map_err(|why| failed(&why))?, why) {
+        let mut found = self.engine.image(name).map_err(|why| failed(&why))?;
+        if why.is_some() {
+            // An id, or its beginning, is no name.
+            let named = with_tag(name);
+            found = found.filter(|image| image.tags.contains(&named));
+        }
+        match (found, why) {
             (Some(image), None) => Ok((image, None)),
             (Some(image), Some(why)) => {
                 let why = format!(
@@ -178,9 +197,14 @@ impl Containers {
         &mut self,
         context: std::fs::File,
         dockerfile: &str,
-        cancel: &Cancel,
+        bounds: Until<'_>,
         say: &mut dyn FnMut(&str),
     ) -> Result<Image, String> {
+        if self.cage.as_ref().is_some_and(|cage| !cage.network) {
+            return Err("what builds an image reaches the network by the engine itself, and the job has none; use an \
+                        image that was built before"
+                .to_owned());
+        }
         let tag = Order::volume(&self.mark, &format!("action-{}", self.images.len()));
         let tag = format!("localhost/{}", tag.to_ascii_lowercase());
         let build = Build {
@@ -188,11 +212,10 @@ impl Containers {
             dockerfile,
             tag: &tag,
             mark: &self.mark,
-            network: self.cage.as_ref().is_none_or(|cage| cage.network),
             memory: self.cage.as_ref().map(|cage| cage.memory_bytes),
         };
         self.images.push(tag.clone());
-        self.engine.build(build, cancel, say)?;
+        self.engine.build(build, bounds, say)?;
         self.engine.image(&tag)?.ok_or_else(|| "the engine does not have it now".to_owned())
     }
 
@@ -218,6 +241,17 @@ impl Containers {
     /// A sentence, where it may not be, or cannot.
     pub(crate) fn start(&mut self, plan: Plan<'_>) -> Result<Inmate, String> {
         self.admit(plan.wanted)?;
+        if !plan.is_service {
+            // The engine would make it, as root, where a step may have put a link.
+            let mounted =
+                |volume: &&String| OURS.iter().any(|top| Path::new(volume).starts_with(top));
+            if let Some(volume) = plan.image.volumes.iter().find(mounted) {
+                let name = &plan.image.name;
+                return Err(format!(
+                    "{name} has a volume at {volume}, where the folders of the job are"
+                ));
+            }
+        }
         self.number += 1;
         let folder = self.folder.join(self.number.to_string());
         let unprepared = |error: io::Error| format!("cannot prepare {}: {error}", folder.display());
@@ -242,6 +276,7 @@ impl Containers {
             publishes: plan.publishes,
             cage: self.cage.as_ref(),
             is_guarded: self.is_guarded,
+            is_service: plan.is_service,
             mark: &self.mark,
         })?;
         self.ids.push(id.clone());
@@ -302,6 +337,7 @@ impl Containers {
             mounts: Vec::new(),
             aliases: vec![name.to_owned()],
             publishes,
+            is_service: true,
             places: &[],
         };
         let inmate = self.start(plan)?;
@@ -310,22 +346,10 @@ impl Containers {
         let workdir = wanted.options.workdir.as_deref().unwrap_or(&image.workdir);
         let program = program(&words, workdir);
         let running = inmate.spawn(program).map_err(|error| error.to_string())?;
-        let said = Arc::new(Mutex::new(Vec::new()));
-        if let Some(mut output) = running.into_output() {
-            let said = Arc::clone(&said);
-            let listen = move || {
-                let mut piece = [0; 8 << 10];
-                while let Ok(count @ 1..) = output.read(&mut piece) {
-                    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                    said.extend_from_slice(&piece[..count]);
-                    let much = said.len().saturating_sub(KEPT);
-                    said.drain(..much);
-                }
-            };
-            let thread = std::thread::Builder::new().name("service".into()).spawn(listen);
-            thread.map_err(|error| format!("nobody can listen to {name}: {error}"))?;
-        }
-        Ok(Service { name: name.to_owned(), inmate, said })
+        let told = Arc::new(Mutex::new(Told::default()));
+        let listened = listen(running, Arc::clone(&told));
+        listened.map_err(|error| format!("nobody can listen to {name}: {error}"))?;
+        Ok(Service { name: name.to_owned(), inmate, told })
     }
 
     /// Waits until a service is well, where its image or the workflow says how to look.
@@ -336,6 +360,9 @@ impl Containers {
     pub(crate) fn wait_for(&self, service: &Service, cancel: &Cancel) -> Result<(), String> {
         loop {
             let name = &service.name;
+            if let Some(status) = service.told().ended {
+                return Err(format!("service `{name}` has ended ({status})"));
+            }
             let now = self.engine.inspect(&service.inmate.id);
             let now = now.map_err(|why| format!("service `{name}` has ended: {why}"))?;
             match now.health {
@@ -403,9 +430,36 @@ impl Drop for Containers {
 impl Service {
     /// Returns the end of what it said.
     pub(crate) fn said(&self) -> String {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&said).into_owned()
+        String::from_utf8_lossy(&self.told().said).into_owned()
     }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Listens to a service on a thread of its own, until it has ended.
+fn listen(mut running: Running, told: Arc<Mutex<Told>>) -> io::Result<()> {
+    // Nobody wakes it.
+    let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    let listen = move || {
+        while let Ok(happening) = running.next(&wake, None) {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            match happening {
+                Happening::Output(bytes) => {
+                    told.said.extend_from_slice(&bytes);
+                    let much = told.said.len().saturating_sub(KEPT);
+                    told.said.drain(..much);
+                }
+                Happening::Exited(status) => {
+                    told.ended = Some(status);
+                    break;
+                }
+                Happening::Woken | Happening::Nothing => {}
+            }
+        }
+    };
+    std::thread::Builder::new().name("service".into()).spawn(listen).map(drop)
 }
 
 /// Returns whether a mark is that of a `muster run` that was killed: `run-PID-…`.

@@ -7,9 +7,11 @@ use bollard::body_try_stream;
 use bollard::query_parameters::BuildImageOptions;
 use futures_util::{StreamExt as _, stream};
 
-use super::{Engine, label, said};
-use crate::cancel::Cancel;
+use super::{Engine, Until, label, said};
 
+/// A line of a build is cut at so many bytes, and so many bytes may be said in all.
+const LONGEST_LINE: usize = 64 << 10;
+const MOST_SAID: usize = 64 << 20;
 /// How much of what is sent is read at once.
 const PIECE: usize = 64 << 10;
 
@@ -24,8 +26,6 @@ pub(crate) struct Build<'a> {
     pub(crate) tag: &'a str,
     /// What it bears, to be found by.
     pub(crate) mark: &'a str,
-    /// Whether what builds it reaches the network.
-    pub(crate) network: bool,
     /// How much memory it may take, in bytes.
     pub(crate) memory: Option<u64>,
 }
@@ -39,7 +39,7 @@ impl Engine {
     pub(crate) fn build(
         &self,
         build: Build<'_>,
-        cancel: &Cancel,
+        bounds: Until<'_>,
         say: &mut dyn FnMut(&str),
     ) -> Result<(), String> {
         let options = BuildImageOptions {
@@ -48,8 +48,11 @@ impl Engine {
             rm: true,
             forcerm: true,
             labels: Some(label(build.mark)),
-            networkmode: (!build.network).then(|| "none".to_owned()),
-            memory: build.memory.and_then(|bytes| i32::try_from(bytes).ok()),
+            // Whether a job may have an image, its registry says: another may have left it here.
+            pull: Some("true".to_owned()),
+            // The engine's API has no room for more.
+            memory: build.memory.map(|bytes| i32::try_from(bytes).unwrap_or(i32::MAX)),
+            memswap: build.memory.map(|bytes| i32::try_from(bytes).unwrap_or(i32::MAX)),
             ..BuildImageOptions::default()
         };
         let mut context = build.context;
@@ -65,7 +68,7 @@ impl Engine {
                 Err(error) => Some(Err(error)),
             }
         })));
-        let mut told = String::new();
+        let (mut told, mut said_so_far) = (String::new(), 0);
         let work = async {
             let mut news = self.docker.build_image(options, None, Some(body));
             while let Some(news) = news.next().await {
@@ -73,15 +76,21 @@ impl Engine {
                 if let Some(error) = news.error_detail.and_then(|detail| detail.message) {
                     return Err(error);
                 }
-                told.push_str(&news.stream.unwrap_or_default());
-                while let Some(end) = told.find('\n') {
-                    let line: String = told.drain(..=end).collect();
-                    say(line.trim_end());
+                for piece in news.stream.unwrap_or_default().split_inclusive('\n') {
+                    told.push_str(piece);
+                    if piece.ends_with('\n') || told.len() > LONGEST_LINE {
+                        said_so_far += told.len();
+                        if said_so_far > MOST_SAID {
+                            return Err(format!("it said more than {MOST_SAID} bytes"));
+                        }
+                        say(told.trim_end());
+                        told.clear();
+                    }
                 }
             }
             Ok(())
         };
-        self.unless(cancel, work)
+        self.until(bounds, work)
     }
 
     /// Removes an image that was built for a job.

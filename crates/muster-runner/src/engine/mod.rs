@@ -13,7 +13,7 @@ pub use self::reap::reap;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
@@ -55,6 +55,15 @@ pub(crate) struct Engine {
     pub(crate) description: String,
 }
 
+/// How long something may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Until<'c> {
+    /// Whether the job was told to stop.
+    pub(crate) cancel: &'c Cancel,
+    /// The bound of the step or the job.
+    pub(crate) deadline: Option<Instant>,
+}
+
 /// Why an image cannot be brought here, in the engine's words.
 #[derive(Debug)]
 pub(crate) struct PullError(pub(crate) String);
@@ -78,6 +87,10 @@ pub(crate) struct Image {
     pub(crate) entrypoint: Vec<String>,
     pub(crate) command: Vec<String>,
     pub(crate) workdir: String,
+    /// The names that it has here.
+    pub(crate) tags: Vec<String>,
+    /// Where it wants volumes.
+    pub(crate) volumes: Vec<String>,
 }
 
 /// What is known of a container that runs.
@@ -144,7 +157,7 @@ impl Engine {
         image: &str,
         credentials: Option<&(String, String)>,
         platform: Option<&str>,
-        cancel: &Cancel,
+        bounds: Until<'_>,
     ) -> Result<(), PullError> {
         let named = with_tag(image);
         let options = CreateImageOptions {
@@ -165,7 +178,7 @@ impl Engine {
             }
             Ok(())
         };
-        self.unless(cancel, pull).map_err(PullError)
+        self.until(bounds, pull).map_err(PullError)
     }
 
     /// Returns what an image is; `None` where it is not here.
@@ -183,6 +196,8 @@ impl Engine {
                     entrypoint: config.entrypoint.unwrap_or_default(),
                     command: config.cmd.unwrap_or_default(),
                     workdir: config.working_dir.unwrap_or_default(),
+                    tags: image.repo_tags.unwrap_or_default(),
+                    volumes: config.volumes.unwrap_or_default(),
                 }))
             }
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
@@ -313,24 +328,27 @@ impl Engine {
         gone(self.runtime.block_on(self.docker.remove_volume(name, options)))
     }
 
-    /// Does what may take long, unless the job is told to stop.
-    fn unless<T>(
+    /// Does what may take long, until the job is told to stop or the time is over.
+    fn until<T>(
         &self,
-        cancel: &Cancel,
+        bounds: Until<'_>,
         work: impl Future<Output = Result<T, String>>,
     ) -> Result<T, String> {
         self.runtime.block_on(async {
             let mut work = std::pin::pin!(work);
-            let deadline = tokio::time::Instant::now() + LONGEST;
+            let most = tokio::time::Instant::now() + LONGEST;
+            let deadline = bounds.deadline.map_or(most, |deadline| most.min(deadline.into()));
+            // What runs although it was told to stop is not told again.
+            let was_told = bounds.cancel.end().is_some();
             loop {
                 if let Ok(done) = tokio::time::timeout(LOOK, &mut work).await {
                     return done;
                 }
-                if cancel.end().is_some() {
+                if !was_told && bounds.cancel.end().is_some() {
                     return Err("the job was told to stop".to_owned());
                 }
                 if tokio::time::Instant::now() > deadline {
-                    return Err(format!("it took longer than {} s", LONGEST.as_secs()));
+                    return Err("it took longer than it may".to_owned());
                 }
             }
         })
@@ -379,7 +397,7 @@ fn said(error: &Error) -> String {
 }
 
 /// Names an image with a tag: without one an engine would bring all there are.
-fn with_tag(image: &str) -> String {
+pub(crate) fn with_tag(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
 }

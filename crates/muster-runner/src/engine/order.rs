@@ -54,6 +54,8 @@ pub(crate) struct Order<'a> {
     pub(crate) cage: Option<&'a Cage>,
     /// Whether nothing in it may gain rights.
     pub(crate) is_guarded: bool,
+    /// Whether the engine looks by itself how it is. In others nothing runs but what the init starts.
+    pub(crate) is_service: bool,
     /// What it bears, to be found by.
     pub(crate) mark: &'a str,
 }
@@ -71,12 +73,12 @@ impl Order<'_> {
         let options = &self.wanted.options;
         // The later one counts, as for a process; of two of a name in a list the first would.
         let mut env: BTreeMap<&str, &str> = BTreeMap::new();
-        for (name, value) in self.wanted.env.iter().chain(&options.env).chain(self.env) {
+        for (name, value) in options.env.iter().chain(&self.wanted.env).chain(self.env) {
             env.insert(name, value);
         }
         let env = env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut labels = label(self.mark);
-        labels.extend(options.labels.iter().cloned());
+        let mut labels: HashMap<String, String> = options.labels.iter().cloned().collect();
+        labels.extend(label(self.mark));
         let ports: Vec<String> = self
             .wanted
             .ports
@@ -87,16 +89,21 @@ impl Order<'_> {
         let endpoint = EndpointSettings { aliases: Some(aliases), ..EndpointSettings::default() };
         let network = HashMap::from([(self.network.to_owned(), endpoint)]);
         let host = self.host(is_podman);
-        let Order { image, wanted, init, .. } = self;
+        let Order { image, wanted, init, is_service, .. } = self;
+        let none = || HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() };
         ContainerCreateBody {
-            image: Some(image.name.clone()),
+            // By what it is: its name may be another's by now.
+            image: Some(image.id.clone()),
             hostname: wanted.options.hostname.clone(),
             user: wanted.options.user.clone(),
             working_dir: Some("/".to_owned()),
             env: Some(env),
             entrypoint: Some(init),
             cmd: Some(Vec::new()),
-            healthcheck: wanted.options.health.as_ref().map(health),
+            healthcheck: match is_service {
+                true => wanted.options.health.as_ref().map(health),
+                false => Some(none()),
+            },
             exposed_ports: Some(ports),
             labels: Some(labels),
             host_config: Some(host),
@@ -233,5 +240,35 @@ fn device_mapping(device: &str) -> DeviceMapping {
         path_on_host: Some(outside.to_owned()),
         path_in_container: Some(parts.next().unwrap_or(outside).to_owned()),
         cgroup_permissions: Some(parts.next().unwrap_or("rwm").to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an engine looks at by itself would run before it is known what is mounted.
+    #[test]
+    fn an_image_looks_after_itself_in_services_alone() {
+        let (image, wanted) = (Image::default(), Wanted::default());
+        let check = |is_service| {
+            let order = Order {
+                image: &image,
+                wanted: &wanted,
+                init: Vec::new(),
+                env: &[],
+                mounts: &[],
+                network: "",
+                aliases: Vec::new(),
+                publishes: false,
+                cage: None,
+                is_guarded: false,
+                is_service,
+                mark: "",
+            };
+            order.body(false).healthcheck.and_then(|check| check.test)
+        };
+        assert_eq!(check(true), None);
+        assert_eq!(check(false), Some(vec!["NONE".to_owned()]));
     }
 }

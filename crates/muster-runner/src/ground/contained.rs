@@ -12,7 +12,7 @@ use muster_sys::files;
 use muster_sys::sandbox::Bind;
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::{Footing, Ground, Map, Workspace, furnish, in_work};
+use super::{Footing, Ground, Map, Workspace, furnish, in_work, inside};
 use crate::containers::{Containers, Inmate, Plan};
 use crate::engine::{Image, Mounted};
 use crate::spec::{Isolation, JobSpec, Kit};
@@ -30,6 +30,8 @@ pub(super) const CONTAINER: Map = Map {
 };
 /// Where the event is.
 const EVENT: &str = "/github/workflow";
+/// The PATH of an image that names none, as engines have it.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where this machine's Node.js is, for actions: an image need not have one.
 const NODE: &str = "/__e/node/bin/node";
 
@@ -59,13 +61,19 @@ impl Ground {
         let mut mounts: Vec<Mounted> = furnished.own.iter().map(mounted).collect();
         // What is written for the steps is found by GitHub's name for it, too.
         mounts.push(Mounted::writable(&furnished.temp, EVENT));
-        let is_for_it = |bind: &&Bind| bind.to != Path::new(CONTAINER.muster);
+        let (muster, repository) = (Path::new(CONTAINER.muster), Path::new(CONTAINER.repository));
+        let is_for_it = |bind: &&Bind| {
+            bind.to != muster
+                && !bind.to.starts_with(repository)
+                && bind.to != Path::new(CONTAINER.objects)
+        };
         mounts.extend(furnished.fixed.iter().filter(is_for_it).map(mounted));
         mounts.extend(node.iter().map(|node| Mounted::fixed(node, NODE)));
         let safe = format!("[safe]\n\tdirectory = {}\n", furnished.places.workspace.display());
         // git trusts nobody else's work tree, and whose it is depends on the image.
         fs::write(spec.folder.join("home/.gitconfig"), safe).map_err(unprepared)?;
-        let env = [("HOME", CONTAINER.home), ("CI", "true"), ("GITHUB_ACTIONS", "true")];
+        mounts.extend(lent(spec));
+        let env = [("HOME", CONTAINER.home), ("GITHUB_ACTIONS", "true")];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let inmate = containers.start(Plan {
             image,
@@ -74,12 +82,16 @@ impl Ground {
             mounts,
             aliases: Vec::new(),
             publishes: false,
+            is_service: false,
             places: &[],
         })?;
         for name in ["work", "temp", "home", "tools"] {
             hand_over(&spec.folder.join(name), inmate.user).map_err(unprepared)?;
         }
         furnished.environment.clone_from(&inmate.inspected.env);
+        if !furnished.environment.iter().any(|(name, _)| name == "PATH") {
+            furnished.environment.push(("PATH".to_owned(), USUAL_PATH.to_owned()));
+        }
         let description = format!("a container of {} ({})", image.name, short(&image.id));
         let description = format!("{description} by {}.", containers.description());
         let user = Some(inmate.user).filter(|_| rustix::process::geteuid().is_root());
@@ -115,8 +127,8 @@ impl Ground {
         }
     }
 
-    /// Hands what was checked out beside the container over to the steps, at a path from the workspace on: what is there
-    /// goes, all of it.
+    /// Hands the workspace beside the container, in which something was checked out, over to the steps, at a path from
+    /// their workspace on: what is there goes, all of it.
     ///
     /// # Errors
     ///
@@ -126,7 +138,7 @@ impl Ground {
         else {
             return Err(io::Error::other("it has no workspace of its own"));
         };
-        let (from, to) = (beside.work.join(theirs).join(below), ours.join(below));
+        let (from, to) = (beside.work.join(theirs), ours.join(below));
         if let Some(user) = self.user {
             files::give_tree(&from, user)?;
         }
@@ -140,9 +152,22 @@ impl Ground {
             Err(error) => return Err(error.into()),
         }
         rustix::fs::renameat(CWD, &from, &folder, name)?;
-        // The next one begins with an empty one.
-        fs::create_dir_all(beside.work.join(theirs))?;
-        std::os::unix::fs::chown(beside.work.join(theirs), beside.user, beside.user)
+        beside.begin_anew()
+    }
+
+    /// Makes the workspace an empty one, for who is beside a container. What was in it goes with the job.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub(crate) fn begin_anew(&self) -> io::Result<()> {
+        let Workspace::In(below) = &self.workspace else { return Ok(()) };
+        let place = self.work.join(below);
+        if fs::symlink_metadata(&place).is_ok() {
+            fs::rename(&place, unused(&self.temp.with_file_name("replaced"))?)?;
+        }
+        fs::create_dir(&place)?;
+        std::os::unix::fs::chown(&place, self.user, self.user)
     }
 
     /// Goes down a path of the steps' folders, making those that are not there; no link is followed.
@@ -169,7 +194,7 @@ impl Ground {
     /// # Errors
     ///
     /// When one cannot be made.
-    pub(crate) fn for_an_action(&self) -> io::Result<(Vec<Mounted>, Renamed)> {
+    pub(crate) fn for_an_action(&self, spec: &JobSpec) -> io::Result<(Vec<Mounted>, Renamed)> {
         // Beside what the steps own: the engine would follow a link of theirs.
         let home = self.temp.with_file_name("action-home");
         if !home.is_dir() {
@@ -180,13 +205,14 @@ impl Ground {
             Workspace::In(below) => self.work.join(below),
             Workspace::Tree(tree) => tree.clone(),
         };
-        let mounts = vec![
+        let mut mounts = lent(spec);
+        mounts.extend([
             Mounted::writable(&workspace, WORKSPACE),
             Mounted::writable(&home, CONTAINER.home),
             Mounted::writable(&self.temp, "/github/runner_temp"),
             Mounted::writable(&self.temp, EVENT),
             Mounted::writable(&self.temp, "/github/file_commands"),
-        ];
+        ]);
         let event = self.places.event.parent().unwrap_or(&self.places.event).to_owned();
         let paths = vec![
             (self.places.workspace.clone(), WORKSPACE),
@@ -302,6 +328,30 @@ fn own_node(spec: &JobSpec) -> Option<PathBuf> {
         tool.unwrap_or(folder).join("node")
     });
     here.into_iter().find_map(|node| fs::canonicalize(node).ok().filter(|node| node.is_file()))
+}
+
+/// Returns the objects that what was checked out borrows, wherever it was: the steps, and git in an action, need them at
+/// the paths that it names.
+fn lent(spec: &JobSpec) -> Vec<Mounted> {
+    let source = &spec.source;
+    let at_home = (source.git_dir.as_path(), source.extra_objects.as_deref());
+    let mut lent: Vec<Mounted> = Vec::new();
+    for (repository, objects) in [
+        (Path::new(super::SANDBOX.repository), Some(Path::new(super::SANDBOX.objects))),
+        (Path::new(super::GUEST.repository), Some(Path::new(super::GUEST.objects))),
+        at_home,
+    ] {
+        let folder = source.git_dir.join("objects");
+        let mut binds = vec![inside::read_only(&folder, repository.join("objects"))];
+        inside::alternates(&folder, &repository.join("objects"), &mut binds, 0);
+        binds.extend(
+            source.extra_objects.iter().zip(objects).map(|(from, to)| inside::read_only(from, to)),
+        );
+        lent.extend(binds.iter().map(mounted));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    lent.retain(|mount| seen.insert(mount.to.clone()));
+    lent
 }
 
 /// Returns a path in a folder, which is made, at which nothing is.

@@ -203,7 +203,7 @@ pub(super) fn repository(spec: &JobSpec, inside: &Path, objects: &Path) -> io::R
 }
 
 /// Adds the object folders that one borrows from, where git will look for them.
-fn alternates(from: &Path, to: &Path, binds: &mut Vec<Bind>, depth: usize) {
+pub(super) fn alternates(from: &Path, to: &Path, binds: &mut Vec<Bind>, depth: usize) {
     let Ok(list) = fs::read_to_string(from.join("info/alternates")) else { return };
     for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (next, inside) = (from.join(line), plain(&to.join(line)));

@@ -10,7 +10,7 @@ use super::RunningJob;
 use crate::cancel::Cancel;
 use crate::containers::{Containers, Service};
 use crate::contexts::JobContexts;
-use crate::engine::Image;
+use crate::engine::{Image, Until};
 use crate::ground::Ground;
 use crate::log::Log;
 use crate::marks::mark;
@@ -92,7 +92,7 @@ impl Wants {
         let mut containers = Containers::open(spec)?;
         let mut pull = |containers: &Containers, wanted: &Wanted| -> Result<Image, String> {
             log.say(0, &format!("{PULLING}{}", wanted.image));
-            let (image, warning) = containers.image(wanted, cancel)?;
+            let (image, warning) = containers.image(wanted, Until { cancel, deadline: None })?;
             match warning {
                 Some(warning) => log.say(0, &format!("{}{warning}", mark(Level::Warning))),
                 None => log.say(0, &format!("{} is {}", image.name, image.id)),

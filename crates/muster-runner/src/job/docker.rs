@@ -15,7 +15,7 @@ use super::contained::PULLING;
 use super::hooks::What;
 use super::{Done, RunningJob, deadline};
 use crate::containers::{Plan, command, program};
-use crate::engine::Image;
+use crate::engine::{Image, Until};
 use crate::files::CommandFiles;
 use crate::ground::WORKSPACE;
 use crate::log::Allows;
@@ -157,7 +157,7 @@ impl RunningJob<'_> {
         };
         let object = inputs.iter().map(|input| (input.name.clone(), input.value.clone()));
         view.set("inputs", object.collect::<Object>());
-        let entrypoint = given(ENTRYPOINT).or_else(|| described.entrypoint.map(str::to_owned));
+        let entrypoint = described.entrypoint.map(str::to_owned).or_else(|| given(ENTRYPOINT));
         let failed = |what: &str, error: EvalError| format!("`{what}`: {error}");
         let args = if described.args.is_empty() {
             let args = given(ARGS).map(|args| words(&args)).transpose();
@@ -167,9 +167,10 @@ impl RunningJob<'_> {
             Some(args.collect::<Result<Vec<_>, _>>().map_err(|error| failed("args", error))?)
         };
         let mut env = [self.contexts.around(), of.env.to_vec()].concat();
+        let above = self.contexts.variables();
         for (name, value) in described.env {
             // What the workflow says is above it.
-            if !env.iter().any(|(known, _)| known == name) {
+            if !env.iter().chain(&above).any(|(known, _)| known == name) {
                 let value = value.text(&view).map_err(|error| failed("env", error))?;
                 env.push((name.clone(), value));
             }
@@ -180,14 +181,15 @@ impl RunningJob<'_> {
 
     /// Brings or builds the image of an action, once for a job.
     fn image_of(&mut self, place: usize, image: &str, files: &Files) -> Result<Image, String> {
-        let cancel = self.cancel;
+        let deadline = earlier(self.deadline, self.within);
+        let bounds = Until { cancel: self.cancel, deadline };
         if let Some(name) = image.strip_prefix(DOCKER) {
             if let Some(known) = self.images.get(image) {
                 return Ok(known.clone());
             }
             let wanted = Wanted { image: name.to_owned(), ..Wanted::default() };
             self.say(place, &format!("{PULLING}{name}"));
-            let (found, warning) = self.containers()?.image(&wanted, cancel)?;
+            let (found, warning) = self.containers()?.image(&wanted, bounds)?;
             match warning {
                 Some(warning) => self.log.tell(place, Level::Warning, &warning),
                 None => self.say(place, &format!("{name} is {}", found.id)),
@@ -226,13 +228,13 @@ impl RunningJob<'_> {
         let context =
             packed.map_err(|error| format!("cannot read what {image} is built from: {error}"))?;
         self.say(place, &format!("Building {image}"));
-        let mut lines = Vec::new();
-        let built = self.containers().and_then(|containers| {
-            containers.build(context, &dockerfile, cancel, &mut |line| lines.push(line.to_owned()))
-        });
-        self.say(place, "##[group]What was built");
-        lines.iter().for_each(|line| self.say(place, line));
-        self.say(place, "##[endgroup]");
+        self.containers()?;
+        let Some(containers) = self.held.containers.as_mut() else { return Err(String::new()) };
+        let log = &mut self.log;
+        log.say(place, "##[group]What is built");
+        let built =
+            containers.build(context, &dockerfile, bounds, &mut |line| log.say(place, line));
+        log.say(place, "##[endgroup]");
         let image = built.map_err(|why| format!("cannot build {image}: {why}"))?;
         if !key.is_empty() {
             self.images.insert(key, image.clone());
@@ -254,7 +256,7 @@ impl RunningJob<'_> {
         };
         let shown = self
             .ground
-            .for_an_action()
+            .for_an_action(self.spec)
             .and_then(|shown| Ok((shown, self.ground.workspace_seen()?)));
         let ((mounts, paths), seen) = match shown {
             Ok(shown) => shown,
@@ -283,6 +285,7 @@ impl RunningJob<'_> {
             mounts,
             aliases: Vec::new(),
             publishes: false,
+            is_service: false,
             places: &[WORKSPACE],
         };
         let inmate = match self.containers().and_then(|containers| containers.start(plan)) {

@@ -49,7 +49,7 @@ impl RunningJob<'_> {
             return Done::of(StepConclusion::Success);
         }
         let path = inputs.path.clone();
-        let done = match self.beside(|job, _| job.check_out(of, inputs)) {
+        let done = match self.beside(|job, inside| job.check_out(of, inputs, inside.is_some())) {
             Ok(done) => done,
             Err(why) => return self.refuse(place, &why),
         };
@@ -61,8 +61,15 @@ impl RunningJob<'_> {
         done
     }
 
-    fn check_out(&mut self, of: &Use<'_>, inputs: Inputs) -> Done {
+    fn check_out(&mut self, of: &Use<'_>, mut inputs: Inputs, is_beside: bool) -> Done {
         let place = of.place;
+        if is_beside {
+            // Handed over it comes to its path, which must lead over nothing that was checked out.
+            inputs.path = String::new();
+            if let Err(error) = self.ground.begin_anew() {
+                return self.unwritten(place, error);
+            }
+        }
         let order = CheckoutOrder {
             source: self.ground.source.clone(),
             inputs,

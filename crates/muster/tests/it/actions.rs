@@ -292,8 +292,7 @@ fn what_is_wrong_with_an_action_is_told_by_the_step() {
     ✗ Run ./wrong [time]
     ▸ Run ./docker
     │ Building Dockerfile
-    │ ▾ What was built
-    │ Error: cannot build Dockerfile: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
+    │ Error: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
     ✗ Run ./docker [time]
     ▸ Run ./../out
     │ Error: cannot read ./../out/action.yml: it leads out of the workspace
@@ -327,7 +326,7 @@ fn what_is_wrong_with_an_action_is_told_by_the_step() {
       test  failure  [time]
       error  test: no action in `./absent`: it has neither action.yml nor action.yaml. Is the repository checked out before this step?
       error  test: ./wrong/action.yml:1: `inputs` must be a mapping, this is a string ./wrong/action.yml:2: `node14` is nothing that runs an action
-      error  test: cannot build Dockerfile: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
+      error  test: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
       error  test: cannot read ./../out/action.yml: it leads out of the workspace
       error  test: cannot read ./link/action.yml: it leads out of the workspace
       error  test: composite actions use each other deeper than 10

@@ -28,8 +28,10 @@ fn run(scene: &Scene, engine: &Engine, more: &[&str]) -> Done {
 
 /// Returns what was told, without what differs between engines and runs.
 fn story(engine: &Engine, done: &Done) -> String {
-    let registry = engine.remote.split('/').next().unwrap();
-    let story = done.story().replace(registry, "[registry]");
+    let mut story = done.story();
+    for image in [&engine.remote, &engine.base] {
+        story = story.replace(image.split('/').next().unwrap(), "[registry]");
+    }
     // What an engine says of a build is its own.
     let others =
         ["Pulling localhost/", "Step ", " ---> ", "Removing intermediate ", "Successfully "];
@@ -169,23 +171,27 @@ fn actions_can_be_containers() {
         "act/action.yml",
         "inputs: {who: {default: world}}\noutputs: {said: {description: what it said}}\nruns:\n  using: docker\n\
          \x20 image: build/Dockerfile\n  args: ['${{ inputs.who }}', two words]\n\
-         \x20 env: {EXTRA: 'extra ${{ inputs.who }}', STEP: its own}\n  post-entrypoint: /post.sh\n",
+         \x20 env: {EXTRA: 'extra ${{ inputs.who }}', STEP: its own, OF_JOB: its own}\n  post-entrypoint: /post.sh\n",
     );
     scene.file(
         "act/build/Dockerfile",
-        &format!("FROM {IMAGE}\nCOPY enter.sh post.sh /\nRUN echo built > /built\nENTRYPOINT [\"/enter.sh\"]\n"),
+        &format!("FROM {}\nCOPY enter.sh post.sh /\nRUN echo built > /built\nENTRYPOINT [\"/enter.sh\"]\n", engine.base),
     );
     scene.script(
         "act/build/enter.sh",
-        "#!/bin/sh\necho \"$1, $2; $EXTRA; $STEP; $INPUT_WHO; $(cat /built)\"\n\
+        "#!/bin/sh\necho \"$1, $2; $EXTRA; $STEP; $OF_JOB; $INPUT_WHO; $(cat /built)\"\n\
          echo \"$(pwd) $GITHUB_WORKSPACE $HOME $RUNNER_TEMP $GITHUB_EVENT_PATH\"\n\
          echo \"said=$1\" >> $GITHUB_OUTPUT\necho \"kept=state\" >> $GITHUB_STATE\necho FROM_ACTION=yes >> $GITHUB_ENV\n\
-         touch made-by-action\necho '::warning::careful'\n",
+         touch made-by-action\necho '::warning::careful'\n\
+         test -d $(head -n 1 .git/objects/info/alternates) && echo 'git has its objects'\n",
     );
     scene.script("act/build/post.sh", "#!/bin/sh\necho \"post $STATE_kept of $INPUT_WHO\"\n");
-    scene.file("bare/Dockerfile", &format!("FROM {IMAGE}\nENTRYPOINT [\"/bin/echo\", \"bare\"]\n"));
+    scene.file(
+        "bare/Dockerfile",
+        &format!("FROM {}\nENTRYPOINT [\"/bin/echo\", \"bare\"]\n", engine.base),
+    );
     scene.file("wrong/action.yml", "runs: {using: docker, image: Dockerfile}\n");
-    scene.file("wrong/Dockerfile", &format!("FROM {IMAGE}\nRUN exit 7\n"));
+    scene.file("wrong/Dockerfile", &format!("FROM {}\nRUN exit 7\n", engine.base));
     let steps = r#"
     steps:
       - uses: actions/checkout@v4
@@ -203,7 +209,10 @@ fn actions_can_be_containers() {
 "#
     .replace("IMAGE", IMAGE);
     let job = |name: &str, keys: &str| {
-        format!("  {name}:\n    runs-on: ubuntu-latest\n{keys}{}", &steps[1..])
+        format!(
+            "  {name}:\n    runs-on: ubuntu-latest\n    env: {{OF_JOB: of the job}}\n{keys}{}",
+            &steps[1..]
+        )
     };
     let container = format!("    container: {{image: '{IMAGE}', options: --user 1234}}\n");
     scene.workflow(&format!("on: push\njobs:\n{}{}", job("host", ""), job("inside", &container)));
@@ -217,10 +226,11 @@ fn actions_can_be_containers() {
     ✓ Run actions/checkout@v4 [time]
     ▸ Run ./act
     │ Building build/Dockerfile
-    │ ▾ What was built
-    │ friend, two words; extra friend; of the step; friend; built
+    │ ▾ What is built
+    │ friend, two words; extra friend; of the step; of the job; friend; built
     │ /github/workspace /github/workspace /github/home /github/runner_temp /github/workflow/event.json
     │ Warning: careful
+    │ git has its objects
     ✓ Run ./act [time]
     ▸ Run echo "friend $FROM_ACTION"; ls made-by-action
     │ friend yes
@@ -228,7 +238,7 @@ fn actions_can_be_containers() {
     ✓ Run echo "friend $FROM_ACTION"; ls made-by-action [time]
     ▸ Run ./bare
     │ Building Dockerfile
-    │ ▾ What was built
+    │ ▾ What is built
     │ bare one two three
     ✓ Run ./bare [time]
     ▸ Run docker://localhost/muster-test:1
@@ -237,7 +247,7 @@ fn actions_can_be_containers() {
     ✓ Run docker://localhost/muster-test:1 (failed, may fail) [time]
     ▸ Run ./wrong
     │ Building Dockerfile
-    │ ▾ What was built
+    │ ▾ What is built
     │ Error: cannot build Dockerfile: The command '/bin/sh -c exit 7' returned a non-zero code: 7
     ✗ Run ./wrong [time]
     ▸ Post Run ./act
@@ -309,6 +319,8 @@ fn what_opens_the_machine_or_cannot_be_is_refused_with_the_reason() {
         "  unwell:\n    runs-on: ubuntu-latest\n    container: {IMAGE}\n    services:\n      db:\n        image: {IMAGE}\n\
          \x20       command: sh -c \"echo no disk; exec sleep 1000\"\n\
          \x20       options: --health-cmd \"echo not yet; false\" --health-interval 50ms --health-retries 2\n\
+         \x20   steps: [{{run: echo never}}]\n  ended:\n    runs-on: ubuntu-latest\n    services:\n      db:\n        image: {IMAGE}\n\
+         \x20       command: sh -c \"echo no licence; exit 3\"\n        options: --health-cmd true --health-interval 1s\n\
          \x20   steps: [{{run: echo never}}]\n  empty:\n    runs-on: ubuntu-latest\n    services: {{db: '{IMAGE}'}}\n\
          \x20   steps: [{{run: echo never}}]\n"
     );
@@ -333,6 +345,7 @@ fn what_opens_the_machine_or_cannot_be_is_refused_with_the_reason() {
       nowhere           error  [time]  cannot pull 127.0.0.1:1/nothing:1: Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused
       computed          error  [time]  `container`: it is a list, and no container
       unwell            error  [time]  service `db` is not well: not yet
+      ended             error  [time]  service `db` has ended (exit status: 3)
       empty             error  [time]  localhost/muster-test:1 has nothing to run
     exit 2
     "#);
@@ -423,6 +436,86 @@ fn a_link_in_the_place_of_the_workspace_shows_nothing_of_the_machine() {
       error  inside: a step has put something else in the place of the workspace
     exit 0
     "#);
+}
+
+/// The engine itself would fetch what a build asks for.
+#[test]
+fn nothing_is_built_for_a_job_without_a_network() {
+    let Some(engine) = engine() else { return };
+    let scene = Scene::new();
+    scene.file("act/Dockerfile", &format!("FROM {}\nADD http://127.0.0.1:1/ /\n", engine.base));
+    scene.workflow(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps: [{uses: actions/checkout@v4}, {uses: ./act}]\n",
+    );
+    scene.commit("first");
+    assert_snapshot!(story(engine, &run(&scene, engine, &["--no-network"])), @"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run ./act
+    │ Building Dockerfile
+    │ ▾ What is built
+    │ Error: cannot build Dockerfile: what builds an image reaches the network by the engine itself, and the job has none; use an image that was built before
+    ✗ Run ./act [time]
+    .github/workflows/ci.yml: failure
+      a  failure  [time]
+      error  a: cannot build Dockerfile: what builds an image reaches the network by the engine itself, and the job has none; use an image that was built before
+    exit 1
+    ");
+}
+
+/// What was checked out could lead the runner elsewhere, when it is handed over.
+#[test]
+fn a_checkout_for_a_container_comes_to_its_path_and_no_further() {
+    let Some(engine) = engine() else { return };
+    let scene = Scene::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::create_dir(elsewhere.path().join("theirs")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), scene.path().join("link")).unwrap();
+    scene.workflow(&format!(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    container: {IMAGE}\n    steps:\n\
+         \x20     - {{uses: actions/checkout@v4, with: {{path: sub/x}}}}\n      - run: ls sub/x; rm -r sub; ln -s / sub\n\
+         \x20     - {{uses: actions/checkout@v4, with: {{path: sub/x}}, continue-on-error: true}}\n      - run: rm sub\n\
+         \x20     - {{uses: actions/checkout@v4, with: {{path: sub/x/link/theirs}}}}\n      - run: ls -a sub/x/link/theirs\n\
+         \x20     - {{uses: actions/checkout@v4, with: {{path: ../out}}}}\n"
+    ));
+    scene.commit("first");
+    assert_snapshot!(story(engine, &run(&scene, engine, &[])), @"
+    .github/workflows/ci.yml
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run ls sub/x; rm -r sub; ln -s / sub
+    │ link
+    ✓ Run ls sub/x; rm -r sub; ln -s / sub [time]
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    │ Error: cannot hand over what was checked out: Not a directory (os error 20)
+    ✓ Run actions/checkout@v4 (failed, may fail) [time]
+    ▸ Run rm sub
+    ✓ Run rm sub [time]
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    ✓ Run actions/checkout@v4 [time]
+    ▸ Run ls -a sub/x/link/theirs
+    │ .
+    │ ..
+    │ .git
+    │ .github
+    │ link
+    ✓ Run ls -a sub/x/link/theirs [time]
+    ▸ Run actions/checkout@v4
+    │ Checked out [sha] at refs/heads/main
+    │ Error: `path`: ../out leads out of the workspace
+    ✗ Run actions/checkout@v4 [time]
+    .github/workflows/ci.yml: failure
+      a  failure  [time]
+      error  a: cannot hand over what was checked out: Not a directory (os error 20)
+      error  a: `path`: ../out leads out of the workspace
+    exit 1
+    ");
+    assert!(elsewhere.path().join("theirs").is_dir());
 }
 
 /// What a container of a caged job may not do, beside what its engine refuses by itself.

@@ -25,8 +25,10 @@ const HASH: &str = "$2b$05$3j1YQcYASOLaIDD2XdFYhuLlff1dXEqgn2Y/Jcr68WPAGTXmsef9G
 pub(crate) struct Engine {
     docker: Kept,
     _registry: Kept,
-    /// The image in the registry.
+    _open: Kept,
+    /// The image in a registry that wants a password, and in one that does not.
     pub(crate) remote: String,
+    pub(crate) base: String,
 }
 
 /// Returns the engine; `None`, which is said, where there can be none. Where `CI` is set there must be one.
@@ -63,9 +65,11 @@ impl Engine {
         let command = command.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
         let command: Vec<String> = command.filter(|word| !word.is_empty()).collect();
         let docker = Kept::start(folder, "TERM", &command);
-        let (registry, port) = registry();
+        let (registry, port) = self::registry(true);
+        let (open, open_port) = self::registry(false);
         let remote = format!("127.0.0.1:{port}/small:1");
-        let engine = Self { docker, _registry: registry, remote };
+        let base = format!("127.0.0.1:{open_port}/small:1");
+        let engine = Self { docker, _registry: registry, _open: open, remote, base };
         let start = clock::monotonic();
         while !engine.try_docker(&["info"]).status.success() {
             let log = || fs::read_to_string(engine.docker.folder.join("log")).unwrap_or_default();
@@ -112,8 +116,10 @@ impl Engine {
         self.docker(&["login", "--username", USER, "--password", PASSWORD, registry]);
         self.docker(&["tag", IMAGE, &self.remote]);
         self.docker(&["push", "--quiet", &self.remote]);
-        // From now on it is only there.
-        self.docker(&["rmi", &self.remote]);
+        self.docker(&["tag", IMAGE, &self.base]);
+        self.docker(&["push", "--quiet", &self.base]);
+        // From now on they are only there.
+        self.docker(&["rmi", &self.remote, &self.base]);
     }
 
     /// Returns the variable by which muster finds it.
@@ -169,16 +175,21 @@ impl Engine {
     }
 }
 
-/// Starts a registry that gives nothing without a password; returns it and its port.
-fn registry() -> (Kept, u16) {
+/// Starts a registry, which gives nothing without a password if it is closed; returns it and its port.
+fn registry(is_closed: bool) -> (Kept, u16) {
     let folder = Kept::folder();
     // Free until somebody else takes it.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     fs::write(folder.join("htpasswd"), format!("{USER}:{HASH}\n")).unwrap();
     let config = format!(
         "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {0}/data}}}}\n\
-         http: {{addr: '127.0.0.1:{port}'}}\nauth: {{htpasswd: {{realm: test, path: {0}/htpasswd}}}}\n",
-        folder.display()
+         http: {{addr: '127.0.0.1:{port}'}}\n{1}",
+        folder.display(),
+        if is_closed {
+            format!("auth: {{htpasswd: {{realm: test, path: {}/htpasswd}}}}\n", folder.display())
+        } else {
+            String::new()
+        }
     );
     let file = folder.join("config.yml");
     fs::write(&file, config).unwrap();

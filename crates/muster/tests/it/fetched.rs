@@ -379,15 +379,14 @@ fn what_cannot_be_fetched_fails_the_job_before_its_steps() {
     ✓ Run echo before [time]
     ▸ Run octo/docker@main
     │ Building Dockerfile
-    │ ▾ What was built
-    │ Error: cannot build Dockerfile: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
+    │ Error: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
     ✗ Run octo/docker@main [time]
     ▸ Run echo after
     │ after
     ✓ Run echo after [time]
     .github/workflows/ci.yml: failure
       test  failure  [time]
-      error  test: cannot build Dockerfile: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
+      error  test: the container engine at /nowhere/engine.sock does not answer: Socket not found: /nowhere/engine.sock
     exit 1
 
     .github/workflows/ci.yml
