@@ -13,6 +13,8 @@ use muster_sys::process::{Output, Program};
 use crate::kept::Kept;
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// Docker is up within this time, or not at all.
+const BEGINNING: Duration = Duration::from_secs(60);
 
 /// What a test needs in an image: BusyBox, and the C library for programs of the machine.
 pub(crate) const IMAGE: &str = "localhost/muster-test:1";
@@ -33,23 +35,26 @@ pub(crate) struct Engine {
 
 /// Returns the engine; `None`, which is said, where there can be none. Where `CI` is set there must be one.
 pub(crate) fn engine() -> Option<&'static Engine> {
-    static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
-    let engine = ENGINE.get_or_init(|| {
-        let is_root = rustix::process::geteuid().is_root();
-        is_root.then(Engine::start)
+    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
+    let engine = ENGINE.get_or_init(|| match rustix::process::geteuid().is_root() {
+        true => Engine::start(),
+        false => Err("an engine of the tests' own needs root".to_owned()),
     });
-    if engine.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "containers need root");
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("skipped: an engine of the tests' own needs root");
+    match engine {
+        Ok(engine) => Some(engine),
+        Err(why) => {
+            assert!(std::env::var_os("CI").is_none(), "{why}");
+            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+            {
+                eprintln!("skipped: {why}");
+            }
+            None
         }
     }
-    engine.as_ref()
 }
 
 impl Engine {
-    fn start() -> Self {
+    fn start() -> Result<Self, String> {
         let folder = Kept::folder();
         let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let host = format!("unix://{}", at("docker.sock"));
@@ -72,12 +77,14 @@ impl Engine {
         let engine = Self { docker, _registry: registry, _open: open, remote, base };
         let start = clock::monotonic();
         while !engine.try_docker(&["info"]).status.success() {
-            let log = || fs::read_to_string(engine.docker.folder.join("log")).unwrap_or_default();
-            assert!(start.elapsed() < LIMIT, "Docker does not start:\n{}", log());
+            if start.elapsed() > BEGINNING {
+                let log = fs::read_to_string(engine.docker.folder.join("log"));
+                return Err(format!("Docker does not start here:\n{}", log.unwrap_or_default()));
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
         engine.make_image();
-        engine
+        Ok(engine)
     }
 
     /// Makes the image, and gives it to the registry, too.
@@ -97,14 +104,17 @@ impl Engine {
         ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
-        // For this machine's Node.js, which is shown to every container.
+        // For this machine's Node.js, which is shown to every container, and a BusyBox that is not static.
         let node = PathBuf::from(crate::actions::path_with_node().split(':').next().unwrap());
-        let output = run(Program::new("ldd").arg(node.join("node")));
-        for word in String::from_utf8_lossy(&output.stdout).split_whitespace() {
-            if word.starts_with('/') {
-                let to = root.join(word.trim_start_matches('/'));
-                fs::create_dir_all(to.parent().unwrap()).unwrap();
-                fs::copy(word, to).unwrap();
+        for program in [node.join("node"), found("busybox")] {
+            // It fails for what needs no library.
+            let output = Program::new("ldd").arg(program).output(LIMIT, 1 << 20).unwrap();
+            for word in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+                if word.starts_with('/') && !word.ends_with(':') {
+                    let to = root.join(word.trim_start_matches('/'));
+                    fs::create_dir_all(to.parent().unwrap()).unwrap();
+                    fs::copy(word, to).unwrap();
+                }
             }
         }
         let tar = self.docker.folder.join("image.tar");
