@@ -142,7 +142,7 @@ impl RunningJob<'_> {
                 self.java_script(*node, folder, main, post.as_ref(), inputs, of)
             }
             runs @ Runs::Docker { .. } => match Described::of(runs) {
-                Some(described) => self.docker(&described, files, inputs, of),
+                Some(described) => self.docker(&described, files, inputs, of, None),
                 None => Done::of(StepConclusion::Success),
             },
         };

@@ -95,40 +95,19 @@ impl RunningJob<'_> {
             pre: None,
             post: None,
         };
-        let done = self.docker(&described, &Files::None, inputs, of);
+        let done = self.docker(&described, &Files::None, inputs, of, None);
         self.within = outer;
         done
     }
 
-    /// Runs an action that is a container.
+    /// Runs an action that is a container; before all steps what it has for then, `pre`.
     pub(super) fn docker(
         &mut self,
         described: &Described<'_>,
         files: &Files,
         inputs: Vec<Input>,
         of: &Use<'_>,
-    ) -> Done {
-        let image = match self.image_of(of.place, described.image, files) {
-            Ok(image) => image,
-            Err(why) => return self.refuse(of.place, &why),
-        };
-        let container = match self.container_of(described, image, inputs, of) {
-            Ok(container) => container,
-            Err(why) => return self.refuse(of.place, &why),
-        };
-        let entrypoint = container.entrypoint.clone();
-        let done = self.run_container(of.place, &container, entrypoint.as_deref());
-        self.leave_post(What::Container(Box::new(container)), described.post, of);
-        done
-    }
-
-    /// Runs what an action that is a container does before all steps.
-    pub(super) fn docker_pre(
-        &mut self,
-        described: &Described<'_>,
-        files: &Files,
-        inputs: Vec<Input>,
-        of: &Use<'_>,
+        pre: Option<&Hook>,
     ) -> Done {
         let made = self.image_of(of.place, described.image, files);
         let made = made.and_then(|image| self.container_of(described, image, inputs, of));
@@ -136,8 +115,9 @@ impl RunningJob<'_> {
             Ok(container) => container,
             Err(why) => return self.refuse(of.place, &why),
         };
-        let program = described.pre.map(|pre| pre.program.clone());
-        let done = self.run_container(of.place, &container, program.as_deref());
+        let entrypoint =
+            pre.map(|pre| pre.program.clone()).or_else(|| container.entrypoint.clone());
+        let done = self.run_container(of.place, &container, entrypoint.as_deref());
         self.leave_post(What::Container(Box::new(container)), described.post, of);
         done
     }

@@ -111,7 +111,7 @@ impl RunningJob<'_> {
             runs => {
                 let files = Files::Kept(self.actions.kept(uses));
                 return match Described::of(runs) {
-                    Some(described) => self.docker_pre(&described, &files, inputs, of),
+                    Some(described) => self.docker(&described, &files, inputs, of, described.pre),
                     None => Done::of(StepConclusion::Success),
                 };
             }

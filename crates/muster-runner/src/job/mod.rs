@@ -203,8 +203,12 @@ impl<'a> RunningJob<'a> {
             Ok::<_, String>(contexts)
         };
         // What is wanted of containers may name the places that there are in one.
-        let wants = contexts_at(&places_in_a_container(spec))
-            .and_then(|contexts| Wants::of(definition, &contexts, spec.guarded));
+        let wants = if definition.container.is_none() && definition.services.is_empty() {
+            Ok(Wants::default())
+        } else {
+            contexts_at(&places_in_a_container(spec))
+                .and_then(|contexts| Wants::of(definition, &contexts, spec.guarded))
+        };
         let wants = wants.map_err(|why| log.masked(&why))?;
         let passwords = wants.passwords().map(str::to_owned).collect::<Vec<_>>();
         for password in passwords.iter().filter(|password| !password.is_empty()) {
