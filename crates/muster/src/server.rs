@@ -144,14 +144,14 @@ impl Server {
         self.stop.send_replace(true);
         self.loops.stop(&self.shared.errands).await;
         // What has begun comes to its end; somebody following a live log must not keep the server.
-        let http = self.http.abort_handle();
+        let mut http = self.http;
         let webhooks = async {
             while self.shared.inbox_room.available_permits() < IN_FLIGHT_KIB {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        drop(tokio::time::timeout(LAST_WEBHOOKS, webhooks).await);
-        if tokio::time::timeout(LAST_ANSWERS, self.http).await.is_err() {
+        if tokio::time::timeout(LAST_ANSWERS, &mut http).await.is_err() {
+            drop(tokio::time::timeout(LAST_WEBHOOKS, webhooks).await);
             http.abort();
         }
         self.shared.store.close().await;

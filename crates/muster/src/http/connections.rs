@@ -18,9 +18,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use super::caller::Peer;
@@ -30,6 +31,9 @@ use crate::task;
 /// are connected, less.
 const PATIENCE: Duration = Duration::from_secs(10);
 const HASTE: Duration = Duration::from_secs(1);
+/// A server that ends waits so long for the first request of who has just connected: of a webhook that finds no answer
+/// nobody hears again.
+const NEWCOMERS: Duration = Duration::from_secs(1);
 /// A longer head is refused, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 /// So many descriptors are kept for all else.
@@ -54,7 +58,7 @@ where
         http.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(MAX_HEAD);
         http
     });
-    let graceful = GracefulShutdown::new();
+    let (connected, ending) = (TaskTracker::new(), CancellationToken::new());
     let mut until = pin!(until);
     loop {
         let next = async {
@@ -67,18 +71,39 @@ where
         };
         let Ok(place) = place else { break };
         let http = if room.available_permits() > places / 2 { &patient } else { &hasty };
-        let router = router.clone();
-        let answer = service_fn(move |request| answer(router.clone(), address, request));
+        let (router, asked) = (router.clone(), Arc::new(Notify::new()));
+        let asks = Arc::clone(&asked);
+        let answer = service_fn(move |request| {
+            asks.notify_one();
+            answer(router.clone(), address, request)
+        });
         let connection = http.serve_connection(TokioIo::new(stream), answer);
-        let connection = graceful.watch(connection);
-        drop(task::spawn("connection", async move {
-            // Who breaks off, or never asks, is gone.
-            drop(connection.await);
-            drop(place);
-        }));
+        let ending = ending.clone();
+        drop(task::spawn(
+            "connection",
+            connected.track_future(async move {
+                let mut connection = pin!(connection);
+                // Who breaks off, or never asks, is gone.
+                let end = async {
+                    ending.cancelled().await;
+                    drop(tokio::time::timeout(NEWCOMERS, asked.notified()).await);
+                };
+                tokio::select! {
+                    _ = &mut connection => {}
+                    () = end => {
+                        // What has never been asked for anything it closes at once.
+                        connection.as_mut().graceful_shutdown();
+                        drop(connection.await);
+                    }
+                }
+                drop(place);
+            }),
+        ));
     }
     drop(listener);
-    graceful.shutdown().await;
+    ending.cancel();
+    connected.close();
+    connected.wait().await;
     Ok(())
 }
 

@@ -35,6 +35,11 @@ server.send_signal(signal.SIGTERM); server.wait()
 
 /// Sends a webhook over a connection of its own; returns whether it was taken.
 fn is_taken(port: u16, id: &str) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok_and(|stream| is_taken_over(stream, id))
+}
+
+/// Sends a webhook over a connection that is there; returns whether it was taken.
+fn is_taken_over(mut stream: TcpStream, id: &str) -> bool {
     let body = r#"{"zen":"Keep it logically awesome."}"#;
     let request = format!(
         "POST /webhooks/github HTTP/1.1\r\nHost: muster\r\nConnection: close\r\n\
@@ -43,7 +48,6 @@ fn is_taken(port: u16, id: &str) -> bool {
         sign(SECRET, body.as_bytes()),
         body.len()
     );
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut answer = String::new();
     stream.write_all(request.as_bytes()).is_ok()
@@ -105,6 +109,26 @@ fn a_restart_fails_no_webhook() {
     }
     drop(holder.input);
     holder.child.wait().unwrap();
+}
+
+#[test]
+fn who_has_just_connected_is_heard_by_a_server_that_ends() {
+    let github = FakeGitHub::start();
+    let mut server = Server::start(Database::Sqlite, &github.config());
+    let port = server.url.rsplit_once(':').unwrap().1.parse().unwrap();
+    let silent = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // They are accepted in the order in which they came.
+    assert!(is_taken(port, "first"));
+    let pid = rustix::process::Pid::from_raw(server.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    server.until("it takes nobody else", |_| TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert!(is_taken_over(silent, "late"));
+    server.until("the server has ended", Server::has_ended);
+    server.serve_again();
+    assert_snapshot!(server.deliveries(), @"
+    1 ping ignored: a ping says only that the hook works
+    2 ping ignored: a ping says only that the hook works
+    ");
 }
 
 #[test]
