@@ -99,14 +99,14 @@ pub(super) async fn call(
     headers: HeaderMap,
     Json(call): Json<Call>,
 ) -> Result<Json<Value>, Refusal> {
-    let bearer = services.bearer(&headers).await?;
+    let (bearer, _under_way) = services.bearer(&headers).await?;
     if call.workflow_run_backend_id != bearer.run {
         return Err(Refusal::forbidden("it is the token of a job of another run"));
     }
     let services = &services;
     match method.as_str() {
         "CreateArtifact" => create(services, &bearer, &call).await,
-        "FinalizeArtifact" => finalize(services, &bearer, &call).await,
+        "FinalizeArtifact" => finalize(services, bearer, call).await,
         "ListArtifacts" => list(services, &bearer, &call).await,
         "GetSignedArtifactURL" => signed(services, &bearer, &call).await,
         "DeleteArtifact" => delete(services, &bearer, &call).await,
@@ -141,7 +141,7 @@ async fn all(services: &Services, run: &str) -> anyhow::Result<Vec<Artifact>> {
     Ok(all.into_iter().map(|(_, artifact)| artifact).collect())
 }
 
-async fn create(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
+async fn create(services: &Arc<Services>, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
     let name = &call.name;
     if name.is_empty()
         || name.len() > MAX_NAME
@@ -179,8 +179,9 @@ async fn create(services: &Services, bearer: &Bearer, call: &Call) -> Result<Val
         return Err(Refusal::invalid("`mime_type` is no kind of file"));
     }
     let id = upload(bearer, name);
-    let allowance = bearer.allowance(&services.bounds);
-    services.uploads.begin(&id, &allowance, &Begun { mime_type, expires_at })?;
+    let (upload, allowance) = (id.clone(), bearer.allowance(&services.bounds));
+    let begun = Begun { mime_type, expires_at };
+    services.on_disk(move |uploads| uploads.begin(&upload, &allowance, &begun)).await?;
     let sig = services.key.signature("upload", &id);
     Ok(
         json!({ "ok": true, "signed_upload_url": format!("{}uploads/{id}?sig={sig}", services.url) }),
@@ -191,27 +192,30 @@ fn exists(name: &str) -> Refusal {
     Refusal::exists(format!("an artifact with the name `{name}` already exists in this run"))
 }
 
-async fn finalize(
-    services: &Arc<Services>,
-    bearer: &Bearer,
-    call: &Call,
-) -> Result<Value, Refusal> {
+async fn finalize(services: &Arc<Services>, bearer: Bearer, call: Call) -> Result<Value, Refusal> {
+    let run = bearer.allowance(&services.bounds).run;
+    let turn = services.turn(&run).await?;
+    let its = Arc::clone(services);
+    let id = services.in_turn(turn, async move { keep(&its, &bearer, &call).await }).await?;
+    Ok(json!({ "ok": true, "artifact_id": id.to_string() }))
+}
+
+/// Keeps an artifact that was uploaded, and returns its number.
+async fn keep(services: &Arc<Services>, bearer: &Bearer, call: &Call) -> Result<i64, Refusal> {
+    let described = described(&bearer.run, bearer.run_attempt, &call.name);
     let upload = upload(bearer, &call.name);
     let Some(begun) = services.uploads.about::<Begun>(&upload)? else {
-        return Err(Refusal::not_found(format!("artifact `{}` was not begun", call.name)));
+        // A client that got no answer asks once more.
+        let known: Option<Artifact> = services.artifacts.described(&described).await?;
+        let ours = known.filter(|it| (&it.job, it.job_attempt) == (&bearer.job, bearer.attempt));
+        let ours = ours
+            .ok_or_else(|| Refusal::not_found(format!("artifact `{}` was not begun", call.name)))?;
+        check(call, ours.size, &ours.digest)?;
+        return Ok(ours.id);
     };
-    let complete = services.complete(&upload).await?;
-    if call
-        .size
-        .as_ref()
-        .and_then(number)
-        .is_some_and(|size| size != i64::try_from(complete.size).unwrap_or(-1))
-    {
-        return Err(Refusal::invalid("it has another size than what was uploaded"));
-    }
-    if call.hash.as_ref().is_some_and(|hash| *hash != complete.digest) {
-        return Err(Refusal::invalid("it has another hash than what was uploaded"));
-    }
+    let id = upload.clone();
+    let complete = services.on_disk(move |uploads| uploads.complete(&id)).await?;
+    check(call, complete.size, &complete.digest)?;
     let now = clock::now_ms();
     let id = services.next_number(now);
     let blob = uuid::Uuid::new_v4().simple().to_string();
@@ -230,13 +234,25 @@ async fn finalize(
     };
     let at = place(&bearer.run, &blob);
     services.artifacts.bring(&at, complete.file).await?;
-    let described = described(&bearer.run, bearer.run_attempt, &call.name);
+    drop(complete.room);
     if !services.artifacts.describe(&described, &artifact).await? {
         services.artifacts.remove(&at).await?;
         return Err(exists(&call.name));
     }
-    services.uploads.end(&upload);
-    Ok(json!({ "ok": true, "artifact_id": id.to_string() }))
+    services.on_disk(move |uploads| uploads.end(&upload)).await?;
+    Ok(id)
+}
+
+/// Checks that what a client says of its upload is so.
+fn check(call: &Call, size: u64, digest: &str) -> Result<(), Refusal> {
+    let said = call.size.as_ref().and_then(number);
+    if said.is_some_and(|said| said != i64::try_from(size).unwrap_or(-1)) {
+        return Err(Refusal::invalid("it has another size than what was uploaded"));
+    }
+    if call.hash.as_ref().is_some_and(|hash| *hash != *digest) {
+        return Err(Refusal::invalid("it has another hash than what was uploaded"));
+    }
+    Ok(())
 }
 
 async fn list(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
@@ -266,23 +282,10 @@ async fn list(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value
 
 async fn signed(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
     let artifact = find(services, bearer, &call.name).await?;
-    let what = format!("{}/{}", bearer.run, artifact.blob);
-    let sig = services.key.signature("artifact", &what);
-    let mut query = form_urlencoded(&[
-        ("sig", &sig),
-        ("name", &artifact.file_name()),
-        ("kind", &artifact.mime_type),
-    ]);
-    query.insert(0, '?');
-    Ok(json!({ "signed_url": format!("{}artifacts/{what}{query}", services.url) }))
-}
-
-fn form_urlencoded(pairs: &[(&str, &str)]) -> String {
-    let mut url = reqwest::Url::parse("http://localhost").ok();
-    if let Some(url) = &mut url {
-        url.query_pairs_mut().extend_pairs(pairs);
-    }
-    url.as_ref().and_then(|url| url.query()).unwrap_or_default().to_owned()
+    let at = format!("artifacts/{}/{}", bearer.run, artifact.blob);
+    let (name, kind) = (artifact.file_name(), artifact.mime_type);
+    let url = services.download(bearer, &at, &[("name", &name), ("kind", &kind)]);
+    Ok(json!({ "signed_url": url }))
 }
 
 async fn delete(services: &Services, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {

@@ -3,21 +3,25 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path as Place;
 use serde::Deserialize;
 
-use super::Services;
 use super::error::Refusal;
 use super::keep::Keep;
+use super::ledger::Allowance;
+use super::{Bearer, Services};
 
 /// The longest list of blocks, in bytes.
 const MAX_LIST: usize = 8 << 20;
+/// How long it may take to come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What stands in the query of an upload.
 #[derive(Debug, Deserialize)]
@@ -31,6 +35,11 @@ pub(super) struct Asked {
 #[derive(Debug, Deserialize)]
 pub(super) struct Signed {
     sig: String,
+    /// The run whose job downloads it, and how many calls it may have at a time.
+    #[serde(default)]
+    run: String,
+    #[serde(default)]
+    calls: usize,
     /// What it is called, and of which kind it is, where that is known.
     name: Option<String>,
     kind: Option<String>,
@@ -46,15 +55,22 @@ pub(super) async fn write(
     if !services.key.has_signed("upload", &id, &asked.sig) {
         return Err(Refusal::forbidden("the address of the upload is not signed"));
     }
+    let allowance = services.uploads.known(&id)?.allowance;
+    let _under_way = services.ledger.call(&allowance.run, allowance.calls)?;
     match asked.comp.as_deref() {
         Some("block") => {
             services.uploads.block(&id, &asked.blockid.unwrap_or_default(), body).await?;
         }
         Some("blocklist") => {
-            let list = axum::body::to_bytes(body, MAX_LIST).await;
+            let turn = services.turn(&allowance.run).await?;
+            let list = tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, MAX_LIST)).await;
+            let list = list.map_err(|_| Refusal::invalid("the list of blocks took too long"))?;
             let list = list.map_err(|_| Refusal::invalid("the list of blocks was cut off"))?;
             let blocks = blocks(&String::from_utf8_lossy(&list));
-            services.in_turn(move |uploads| uploads.commit(&id, &blocks)).await?;
+            let its = Arc::clone(&services);
+            let commit =
+                async move { its.on_disk(move |uploads| uploads.commit(&id, &blocks)).await };
+            services.in_turn(turn, commit).await?;
         }
         None => services.uploads.whole(&id, body).await?,
         Some(other) => return Err(Refusal::invalid(format!("`comp={other}` is not known here"))),
@@ -96,7 +112,7 @@ pub(super) async fn read_artifact(
     Path((run, blob)): Path<(String, String)>,
     Query(signed): Query<Signed>,
 ) -> Result<Response, Refusal> {
-    read(&services, &services.artifacts, "artifact", &run, &blob, &signed).await
+    read(&services, &services.artifacts, "artifacts", &run, &blob, signed).await
 }
 
 /// `GET /caches/REPOSITORY/BLOB`
@@ -105,7 +121,24 @@ pub(super) async fn read_cache(
     Path((repository, blob)): Path<(String, String)>,
     Query(signed): Query<Signed>,
 ) -> Result<Response, Refusal> {
-    read(&services, &services.caches, "cache", &repository, &blob, &signed).await
+    read(&services, &services.caches, "caches", &repository, &blob, signed).await
+}
+
+impl Services {
+    /// Returns the address from which a job may download what lies at a path of the services.
+    pub(super) fn download(&self, bearer: &Bearer, path: &str, more: &[(&str, &str)]) -> String {
+        let Allowance { run, calls, .. } = bearer.allowance(&self.bounds);
+        let sig = self.key.signature("download", &said(path, &run, calls));
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("sig", &sig).append_pair("run", &run);
+        query.append_pair("calls", &calls.to_string()).extend_pairs(more);
+        format!("{}{path}?{}", self.url, query.finish())
+    }
+}
+
+/// Returns what is signed of an address from which something is downloaded.
+fn said(path: &str, run: &str, calls: usize) -> String {
+    format!("{path} {run} {calls}")
 }
 
 async fn read(
@@ -114,14 +147,21 @@ async fn read(
     kind: &str,
     of: &str,
     blob: &str,
-    signed: &Signed,
+    signed: Signed,
 ) -> Result<Response, Refusal> {
-    if !services.key.has_signed(kind, &format!("{of}/{blob}"), &signed.sig) {
+    let said = said(&format!("{kind}/{of}/{blob}"), &signed.run, signed.calls);
+    if !services.key.has_signed("download", &said, &signed.sig) {
         return Err(Refusal::forbidden("the address of the download is not signed"));
     }
+    let under_way = services.ledger.call(&signed.run, signed.calls)?;
     let place = place(of, blob);
     let found = answer(keep, &place, signed.name.as_deref(), signed.kind.as_deref());
-    found.await?.ok_or_else(|| Refusal::not_found("it is not there any more"))
+    let found = found.await?.ok_or_else(|| Refusal::not_found("it is not there any more"))?;
+    // The call is under way until all of it was sent, or nobody wants it any more.
+    Ok(found.map(|body| {
+        let pieces = body.into_data_stream();
+        Body::from_stream(pieces.inspect(move |_| _ = &under_way))
+    }))
 }
 
 /// Returns where a blob of a run or repository lies.

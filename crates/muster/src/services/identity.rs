@@ -184,7 +184,7 @@ pub(super) async fn token(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
-    let bearer = services.bearer(&headers).await?;
+    let (bearer, _under_way) = services.bearer(&headers).await?;
     let claims = bearer.identity.ok_or_else(|| {
         Refusal::forbidden(
             "the job has no `permissions: {id-token: write}`, or its run is not trusted so far",

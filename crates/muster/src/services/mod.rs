@@ -10,12 +10,14 @@ mod caches;
 mod error;
 mod identity;
 mod keep;
+mod ledger;
 #[cfg(test)]
 mod tests;
 mod token;
 mod uploads;
 
 use std::fs;
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ use muster_sys::clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use artifacts::Artifact;
 pub(crate) use identity::Issuer;
@@ -42,9 +44,11 @@ pub(crate) use token::Key;
 
 use self::error::Refusal;
 use self::keep::Keep;
-use self::uploads::{Allowance, Complete, Uploads};
+use self::ledger::{Allowance, Ledger, UnderWay};
+use self::uploads::Uploads;
 use crate::config::RetentionConfig;
 use crate::store::Store;
+use crate::task;
 
 /// How long a token is good for: no job takes longer.
 const TOKEN_LASTS: Duration = Duration::from_secs(35 * 24 * 3600);
@@ -55,7 +59,11 @@ const GUESTS_SHARE: u64 = 10;
 /// How many uploads are read as a whole at a time.
 const READERS: usize = 2;
 /// How many connections there may be.
-pub(crate) const CONNECTIONS: usize = 256;
+pub(crate) const CONNECTIONS: usize = 1_024;
+/// What a run of members may have: calls at a time, pieces of uploads, uploads that are not complete.
+const CALLS: usize = CONNECTIONS / 4;
+const PIECES: u64 = 100_000;
+const UPLOADS: usize = 1_000;
 /// The largest call but for uploads, in bytes.
 const MAX_CALL: usize = 1 << 20;
 
@@ -81,13 +89,20 @@ pub(crate) struct Bearer {
 }
 
 impl Bearer {
-    /// Returns how much it may upload.
+    /// Returns how much its run may send, and have under way.
     fn allowance(&self, bounds: &Bounds) -> Allowance {
-        let (largest, in_all) = match self.guest {
-            true => (bounds.largest / GUESTS_SHARE, bounds.largest / GUESTS_SHARE * 2),
-            false => (bounds.largest, bounds.largest.saturating_mul(10)),
-        };
-        Allowance { run: format!("{}.{}", self.run, self.run_attempt), largest, in_all }
+        let (share, uploads_in_all) = if self.guest { (GUESTS_SHARE, 2) } else { (1, 10) };
+        let [few, calls] =
+            [UPLOADS, CALLS].map(|most| most / usize::try_from(share).unwrap_or(usize::MAX));
+        let largest = bounds.largest / share;
+        Allowance {
+            run: format!("{}.{}", self.run, self.run_attempt),
+            largest,
+            in_all: largest.saturating_mul(uploads_in_all),
+            pieces: PIECES / share,
+            uploads: few,
+            calls,
+        }
     }
 }
 
@@ -165,6 +180,7 @@ pub(crate) struct Services {
     artifacts: Keep,
     caches: Keep,
     uploads: Uploads,
+    ledger: Arc<Ledger>,
     bounds: Bounds,
     key: Key,
     /// Who vouches for jobs; without an address of its own, the services themselves.
@@ -194,10 +210,12 @@ impl Services {
     ) -> io::Result<Arc<Self>> {
         let url = format!("http://{}/", listener.local_addr()?);
         let issuer = Issuer::new(keys.issuer.as_deref().unwrap_or(&url), keys.identity);
+        let ledger = Ledger::new(places.uploads.to_owned());
         Ok(Arc::new(Self {
             artifacts: Keep::open(places.artifacts)?,
             caches: Keep::open(places.caches)?,
-            uploads: Uploads::open(places.uploads.to_owned())?,
+            uploads: Uploads::open(places.uploads.to_owned(), Arc::clone(&ledger))?,
+            ledger,
             bounds,
             key: keys.tokens,
             issuer,
@@ -247,41 +265,54 @@ impl Services {
             .with_state(Arc::clone(self))
     }
 
-    /// Returns for whom a call speaks.
-    async fn bearer(&self, headers: &HeaderMap) -> Result<Bearer, Refusal> {
+    /// Returns for whom a call speaks. The call is under way until the second is dropped.
+    async fn bearer(&self, headers: &HeaderMap) -> Result<(Bearer, UnderWay), Refusal> {
         let header = headers.get(AUTHORIZATION);
         let token = header.and_then(|value| value.to_str().ok()?.split_once(' '));
         let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let bearer = token.and_then(|(_, token)| self.key.bearer(token.trim(), clock::now_ms()));
         let bearer = bearer.ok_or_else(Refusal::unauthenticated)?;
+        let Allowance { run, calls, .. } = bearer.allowance(&self.bounds);
+        let under_way = self.ledger.call(&run, calls)?;
         if let Some(store) = &self.store {
             let runs = store.is_running(&bearer.job, bearer.attempt).await;
             if !runs.map_err(anyhow::Error::from)? {
                 return Err(Refusal::unauthenticated());
             }
         }
-        Ok(bearer)
+        Ok((bearer, under_way))
     }
 
-    /// Does what reads an upload as a whole, in its turn.
+    /// Waits for a run's own turn among those that read or write as much as an upload: each run has one, so that none
+    /// stands in the way of all others.
+    async fn turn(&self, run: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+        Ok(self.ledger.turn(run).acquire_owned().await.map_err(anyhow::Error::from)?)
+    }
+
+    /// Does what reads or writes as much as an upload, in its turn. It comes to its end, also where its caller has gone
+    /// away meanwhile, and the turn is over then.
     async fn in_turn<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Uploads) -> Result<T, Refusal> + Send + 'static,
+        &self,
+        turn: OwnedSemaphorePermit,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let turn = Arc::clone(&self.readers).acquire_owned().await.map_err(anyhow::Error::from)?;
-        let its = Arc::clone(self);
-        // The turn is over when the work is, also where its caller has gone away meanwhile.
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work(&its.uploads)
+        let reader = Arc::clone(&self.readers).acquire_owned().await;
+        let reader = reader.map_err(anyhow::Error::from)?;
+        let done = task::spawn("upload", async move {
+            let _turns = (turn, reader);
+            work.await
         });
         done.await.map_err(anyhow::Error::from)?
     }
 
-    /// Reads an upload as a whole.
-    async fn complete(self: &Arc<Self>, upload: &str) -> Result<Complete, Refusal> {
-        let upload = upload.to_owned();
-        self.in_turn(move |uploads| uploads.complete(&upload)).await
+    /// Does what waits for the disk.
+    async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Uploads) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let its = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&its.uploads));
+        done.await.map_err(anyhow::Error::from)?
     }
 
     /// Returns a number for what is complete: a later one is greater, also after a restart, and JavaScript can still
@@ -294,11 +325,11 @@ impl Services {
     }
 
     /// Removes what is too old, and what uploads that came to no end have left.
-    pub(crate) async fn tidy(&self, now_ms: i64) -> anyhow::Result<()> {
+    pub(crate) async fn tidy(self: &Arc<Self>, now_ms: i64) -> anyhow::Result<()> {
         artifacts::tidy(self, now_ms).await?;
         caches::tidy(self, now_ms).await?;
-        self.uploads.tidy(now_ms)?;
-        Ok(())
+        let its = Arc::clone(self);
+        Ok(tokio::task::spawn_blocking(move || its.uploads.tidy(now_ms)).await??)
     }
 
     /// Returns the artifacts of a run, by name.

@@ -366,6 +366,75 @@ async fn who_may_not_push_leaves_little_and_takes_no_place_from_others() {
 }
 
 #[tokio::test]
+async fn a_run_has_so_much_under_way_and_others_do_not_feel_it() {
+    let scene = Scene::new(bounds()).await;
+    let (member, pull) = (job("1", "a"), "refs/pull/5/merge");
+    let guest = of_ref("2", "a", pull, Some("refs/heads/main"), Trust::Approved);
+    let begin = async |bearer: &Bearer, name: &str| {
+        let ask = json!({ "workflow_run_backend_id": bearer.run, "name": name });
+        scene.call(&scene.token(bearer), "ArtifactService/CreateArtifact", ask).await
+    };
+    for n in 0..UPLOADS / 10 {
+        begin(&guest, &n.to_string()).await.unwrap();
+    }
+    let refused = begin(&guest, "more").await;
+    assert_eq!(text(&refused), "413 its run has 100 uploads that are not complete");
+    begin(&member, "other").await.unwrap();
+    // One of them once more, and to its end: there is room again.
+    scene.upload(&guest, "0", "content").await.unwrap();
+    let again = begin(&guest, "more").await.unwrap();
+
+    let url = reqwest::Url::parse(again["signed_upload_url"].as_str().unwrap()).unwrap();
+    let stuck = || {
+        let mut stream = std::net::TcpStream::connect(url.authority()).unwrap();
+        let (path, query) = (url.path(), url.query().unwrap());
+        let ask = format!("PUT {path}?{query} HTTP/1.1\r\nHost: it\r\nContent-Length: 9\r\n\r\n");
+        std::io::Write::write_all(&mut stream, ask.as_bytes()).unwrap();
+        stream
+    };
+    let busy = async || text(&begin(&guest, "1").await) == "503 its run has 25 calls under way";
+    let start = clock::monotonic();
+    let mut silent = Vec::new();
+    while !busy().await {
+        // Each finds room, or an answer that there is none.
+        silent.push(stuck());
+    }
+    scene.upload(&member, "mine", "content").await.unwrap();
+    drop(silent);
+    while busy().await {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_got_no_answer_to_the_end_of_an_upload_asks_once_more() {
+    let scene = Scene::new(bounds()).await;
+    let maker = job("1", "a");
+    let first = scene.upload(&maker, "log", "all is well").await.unwrap();
+    let ask = json!({ "workflow_run_backend_id": "1", "name": "log", "size": "11" });
+    let token = scene.token(&maker);
+    let again = scene.call(&token, "ArtifactService/FinalizeArtifact", ask.clone()).await;
+    assert_eq!(again.unwrap()["artifact_id"], first["artifact_id"]);
+    let other = scene.token(&job("1", "b"));
+    let of_another = scene.call(&other, "ArtifactService/FinalizeArtifact", ask).await;
+    assert_eq!(text(&of_another), "404 artifact `log` was not begun");
+}
+
+#[tokio::test]
+async fn of_caches_there_are_so_many_however_small() {
+    let scene = Scene::new(bounds()).await;
+    let pull = "refs/pull/5/merge";
+    let guest = of_ref("2", "a", pull, Some("refs/heads/main"), Trust::Approved);
+    for n in 0..=200 {
+        scene.cache(&guest, &n.to_string(), "").await.unwrap();
+    }
+    assert_eq!(scene.restore(&guest, "0", &[]).await, None, "it has no room");
+    let last = scene.restore(&guest, "200", &[]).await;
+    assert_eq!(last, Some(("200".to_owned(), String::new())));
+}
+
+#[tokio::test]
 async fn the_older_interface_of_caches_is_there_too() {
     let scene = Scene::new(bounds()).await;
     let main = job("1", "a");

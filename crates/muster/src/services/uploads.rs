@@ -1,24 +1,24 @@
 //! Uploads that are not complete: a folder each, with the pieces that have come.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Body;
 use futures_util::StreamExt as _;
 use muster_sys::clock;
 use muster_sys::files::remove_tree;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use super::error::Refusal;
-use crate::data::has_room_for;
+use super::ledger::{Allowance, Ledger, Promise};
 
 /// What nobody has written to for so long is given up.
 const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
@@ -29,32 +29,20 @@ const MAX_BLOCK_NAME: usize = 100;
 const MAX_GAP: u64 = 1 << 30;
 /// How long a client may be silent within an upload.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After so many bytes it is looked again whether the disk has room.
+/// For so many bytes at a time it is looked whether the disk has room.
 const ROOM_EVERY: u64 = 16 << 20;
 
 /// The folder of all uploads.
 #[derive(Debug)]
 pub(super) struct Uploads {
     folder: PathBuf,
-    /// How many bytes each run has sent since this server started, and when it did last, in milliseconds.
-    sent: Mutex<HashMap<String, (u64, i64)>>,
-}
-
-/// How much may be uploaded.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Allowance {
-    /// The run, and which attempt of it.
-    pub(super) run: String,
-    /// The most bytes of one upload.
-    pub(super) largest: u64,
-    /// The most bytes of all that the run sends.
-    pub(super) in_all: u64,
+    ledger: Arc<Ledger>,
 }
 
 /// An upload that was begun.
-struct Known {
+pub(super) struct Known {
     folder: PathBuf,
-    allowance: Allowance,
+    pub(super) allowance: Allowance,
 }
 
 /// An upload that has all its bytes.
@@ -65,12 +53,14 @@ pub(super) struct Complete {
     pub(super) size: u64,
     /// `sha256:` and sixty-four digits.
     pub(super) digest: String,
+    /// For it once more, in the object store.
+    pub(super) room: Promise,
 }
 
 impl Uploads {
-    pub(super) fn open(folder: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(folder: PathBuf, ledger: Arc<Ledger>) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder, sent: Mutex::default() })
+        Ok(Self { folder, ledger })
     }
 
     /// Begins an upload; what it had before, if it is begun again, is gone.
@@ -80,8 +70,9 @@ impl Uploads {
         allowance: &Allowance,
         about: &T,
     ) -> Result<(), Refusal> {
-        self.check_room(0)?;
+        let _room = self.ledger.promise(0)?;
         let folder = self.folder(id)?;
+        self.ledger.begin(id, allowance)?;
         if folder.exists() {
             remove_tree(&folder)?;
         }
@@ -107,15 +98,14 @@ impl Uploads {
             return Err(Refusal::invalid("`blockid` has no name of a block"));
         }
         let Known { folder, allowance } = self.known(id)?;
-        let folder = folder.join("blocks");
-        let used = used(&folder)?;
-        self.receive(&folder.join(hex(block.as_bytes())), used, &allowance, body).await
+        let path = folder.join("blocks").join(hex(block.as_bytes()));
+        self.receive(&path, &allowance, body).await
     }
 
     /// Writes all of an upload.
     pub(super) async fn whole(&self, id: &str, body: Body) -> Result<(), Refusal> {
         let Known { folder, allowance } = self.known(id)?;
-        self.receive(&folder.join("blob"), 0, &allowance, body).await
+        self.receive(&folder.join("blob"), &allowance, body).await
     }
 
     /// Puts an upload together from its pieces, in this order.
@@ -148,7 +138,7 @@ impl Uploads {
             pieces.push(path);
         }
         self.count(again, &allowance)?;
-        self.check_room(size)?;
+        let _room = self.ledger.promise(size)?;
         let part = folder.join("part");
         if let Err(error) = append(&pieces, &part) {
             drop(fs::remove_file(&part));
@@ -169,6 +159,7 @@ impl Uploads {
             return Err(Refusal::invalid("it begins too far behind what was uploaded"));
         }
         check_size(from, &allowance)?;
+        self.ledger.piece(&allowance)?;
         self.count(from.saturating_sub(there), &allowance)?;
         let mut options = tokio::fs::OpenOptions::new();
         let mut file = options.create(true).truncate(false).write(true).open(path).await?;
@@ -199,25 +190,26 @@ impl Uploads {
             hash.update(&piece[..count]);
             size += count as u64;
         }
-        self.check_room(size)?;
+        let room = self.ledger.promise(size)?;
         file.rewind()?;
         let digest = format!("sha256:{}", hex(&hash.finalize()));
-        Ok(Complete { file, size, digest })
+        Ok(Complete { file, size, digest, room })
     }
 
     /// Forgets an upload that has come to its end.
-    pub(super) fn end(&self, id: &str) {
+    pub(super) fn end(&self, id: &str) -> Result<(), Refusal> {
+        let Known { folder, allowance } = self.known(id)?;
+        self.ledger.end(id, &allowance);
         // What stays is given up later.
-        drop(self.folder(id).map(|folder| remove_tree(&folder)));
+        drop(remove_tree(&folder));
+        Ok(())
     }
 
     /// Removes uploads that nobody goes on with.
     pub(super) fn tidy(&self, now_ms: i64) -> io::Result<()> {
         let long_ago =
             now_ms.saturating_sub(i64::try_from(GIVEN_UP.as_millis()).unwrap_or(i64::MAX));
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.retain(|_, (_, at)| *at > long_ago);
-        drop(sent);
+        self.ledger.forget(long_ago);
         let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
         for entry in fs::read_dir(&self.folder)? {
             let folder = entry?.path();
@@ -243,7 +235,7 @@ impl Uploads {
     }
 
     /// Returns an upload that was begun.
-    fn known(&self, id: &str) -> Result<Known, Refusal> {
+    pub(super) fn known(&self, id: &str) -> Result<Known, Refusal> {
         let folder = self.folder(id)?;
         let there = folder.join("about.json").is_file();
         let allowance = fs::read(folder.join("allowance.json")).ok().filter(|_| there);
@@ -254,46 +246,30 @@ impl Uploads {
         }
     }
 
-    /// Counts what a run sends.
     fn count(&self, more: u64, allowance: &Allowance) -> Result<(), Refusal> {
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bytes, at) = sent.entry(allowance.run.clone()).or_default();
-        *at = clock::now_ms();
-        *bytes = bytes.saturating_add(more);
-        if *bytes > allowance.in_all {
-            let most = allowance.in_all >> 20;
-            return Err(Refusal::too_large(format!("its run has uploaded more than {most} MiB")));
-        }
-        Ok(())
+        self.ledger.bytes(more, allowance, clock::now_ms())
     }
 
-    async fn receive(
-        &self,
-        path: &Path,
-        used: u64,
-        allowance: &Allowance,
-        body: Body,
-    ) -> Result<(), Refusal> {
+    async fn receive(&self, path: &Path, allowance: &Allowance, body: Body) -> Result<(), Refusal> {
+        self.ledger.piece(allowance)?;
         // A connection that breaks leaves nothing that looks whole.
         let part = path.with_extension(format!("part-{}", uuid::Uuid::new_v4().simple()));
-        let mut file = tokio::fs::File::create(&part).await?;
-        let poured = self.pour(&mut file, used, allowance, body).await;
-        if let Err(refusal) = poured {
-            drop(tokio::fs::remove_file(&part).await);
-            return Err(refusal);
-        }
-        Ok(tokio::fs::rename(part, path).await?)
+        let part = Part(part);
+        let mut file = tokio::fs::File::create(&part.0).await?;
+        self.pour(&mut file, 0, allowance, body).await?;
+        Ok(tokio::fs::rename(&part.0, path).await?)
     }
 
-    /// Writes what comes, as long as the upload may have it, which has `used` bytes already.
+    /// Writes what comes at a place of an upload, as long as it may have it.
     async fn pour(
         &self,
         file: &mut tokio::fs::File,
-        mut used: u64,
+        from: u64,
         allowance: &Allowance,
         body: Body,
     ) -> Result<(), Refusal> {
-        let (mut stream, mut unchecked) = (body.into_data_stream(), ROOM_EVERY);
+        let (mut stream, mut end) = (body.into_data_stream(), from);
+        let (mut room, mut since) = (self.ledger.promise(ROOM_EVERY)?, from);
         loop {
             // Who sends nothing keeps no place from others.
             let piece = tokio::time::timeout(PATIENCE, stream.next()).await;
@@ -301,26 +277,30 @@ impl Uploads {
                 break;
             };
             let piece = piece.map_err(|_| Refusal::invalid("it was cut off"))?;
-            used += piece.len() as u64;
-            check_size(used, allowance)?;
-            self.count(piece.len() as u64, allowance)?;
-            unchecked += piece.len() as u64;
-            if unchecked > ROOM_EVERY {
-                self.check_room(ROOM_EVERY)?;
-                unchecked = 0;
+            let more = piece.len() as u64;
+            end += more;
+            check_size(end, allowance)?;
+            self.count(more, allowance)?;
+            if end - since > ROOM_EVERY {
+                // What was written has its room now.
+                drop(room);
+                (room, since) = (self.ledger.promise(ROOM_EVERY + more)?, end);
             }
             file.write_all(&piece).await?;
         }
-        Ok(file.flush().await?)
+        file.flush().await?;
+        drop(room);
+        Ok(())
     }
+}
 
-    /// Checks that the disk has room for so many bytes more, and for all else then.
-    fn check_room(&self, more: u64) -> Result<(), Refusal> {
-        if has_room_for(&self.folder, more) {
-            Ok(())
-        } else {
-            Err(Refusal::unavailable("the disk of the server is full"))
-        }
+/// A file that is not whole, and goes with whoever writes it: also where a client has gone away. Once it is whole it has
+/// another name.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
     }
 }
 
@@ -346,16 +326,6 @@ fn append(pieces: &[PathBuf], to: &Path) -> io::Result<()> {
         io::copy(&mut File::open(piece)?, &mut whole)?;
     }
     Ok(())
-}
-
-/// Returns how much the pieces in a folder take.
-fn used(folder: &Path) -> io::Result<u64> {
-    let mut used = 0;
-    for entry in fs::read_dir(folder)? {
-        // One that is renamed meanwhile is counted the next time.
-        used += entry?.metadata().map_or(0, |about| about.len());
-    }
-    Ok(used)
 }
 
 /// Writes bytes as digits, for names of files.

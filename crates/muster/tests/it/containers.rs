@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use insta::assert_snapshot;
-use muster_testkit::PullRequest;
 
 use crate::actions::path_with_node;
 use crate::database::{Database, on_both};
@@ -632,11 +631,7 @@ fn a_strangers_job_runs_in_no_container_whose_root_is_the_machines(database: Dat
          \x20 beside:\n    runs-on: ubuntu-latest\n    steps: [{{uses: 'docker://{IMAGE}', with: {{args: id}}}}]\n"
     );
     story.server.scene.workflow(&jobs);
-    let head = story.commit("refs/pull/9/head", "From a fork");
-    let pull = PullRequest { number: 9, head: head.clone(), from_fork: true };
-    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
-    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
-    assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
+    let head = story.approved_fork();
     assert_snapshot!(story.verdict(&head), @"
     muster failure: failed: muster / beside, not run to the end: muster / inside
     muster / beside failure: Failed

@@ -74,6 +74,17 @@ impl Story {
         sha
     }
 
+    /// Commits what is in the work tree to a fork, opens pull request 9 from it, and approves it; returns the commit.
+    pub(crate) fn approved_fork(&self) -> String {
+        let head = self.commit("refs/pull/9/head", "From a fork");
+        let pull = PullRequest { number: 9, head: head.clone(), from_fork: true };
+        self.deliver("pull_request", &self.github.pull_request("opened", &pull));
+        self.server
+            .until("it waits", |_| self.github.shown(&head).contains("Waiting for somebody"));
+        assert_eq!(self.server.muster(&["approve", &head]).exit, Some(0));
+        head
+    }
+
     pub(crate) fn deliver(&self, event: &str, payload: &serde_json::Value) {
         assert_eq!(self.github.deliver(&self.server.url, event, payload), 202);
     }
@@ -409,11 +420,7 @@ fn a_fork_does_not_wait_for_ever(database: Database) {
 fn a_fork_runs_nothing_where_there_is_no_sandbox(database: Database) {
     let story = Story::start(database);
     story.server.scene.file("from-fork", "nine\n");
-    let head = story.commit("refs/pull/9/head", "From a fork");
-    let pull = PullRequest { number: 9, head: head.clone(), from_fork: true };
-    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
-    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
-    assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
+    let head = story.approved_fork();
     story.server.until("it says why", |_| story.github.shown(&head).contains("no sandbox"));
     assert_snapshot!(story.github.shown(&head), @"muster pending: Approved, but this server has no sandbox for it: `isolation` is `none`");
     assert_eq!(story.server.muster(&["runs"]).out, "");
@@ -429,11 +436,7 @@ fn an_approved_fork_runs_in_a_sandbox_without_network(database: Database) {
         "test",
         "#!/bin/sh\nset -e\nid -un\necho $PATH\ntest ! -e /opt/muster/tools\ncat /proc/net/dev | grep -c :\n",
     );
-    let head = story.commit("refs/pull/9/head", "From a fork");
-    let pull = PullRequest { number: 9, head: head.clone(), from_fork: true };
-    story.deliver("pull_request", &story.github.pull_request("opened", &pull));
-    story.server.until("it waits", |_| story.github.shown(&head).contains("Waiting for somebody"));
-    assert_eq!(story.server.muster(&["approve", &head]).exit, Some(0));
+    let head = story.approved_fork();
     assert_snapshot!(story.verdict(&head), @"
     muster success: 1 successful
     muster / test success: Successful

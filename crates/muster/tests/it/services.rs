@@ -11,12 +11,14 @@ use serde_json::Value;
 
 use crate::actions::path_with_node;
 use crate::database::{Database, on_both};
+use crate::github::Story;
 use crate::scene::Scene;
 use crate::server::Server;
 
 on_both! {
     artifacts_pass_from_job_to_job_and_reach_people,
     a_job_that_may_shows_clouds_who_it_is,
+    an_approved_strangers_job_reaches_them_without_a_network,
 }
 
 const ACTION: &str = "name: Clients\ndescription: d\ninputs: {do: {required: true}}\n\
@@ -181,6 +183,51 @@ fn artifacts_pass_from_job_to_job_and_reach_people(database: Database) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let read = async { stranger.get(url).send().await.unwrap().bytes().await.unwrap() };
     assert!(!runtime.block_on(read).starts_with(b"PK"), "anybody reads it");
+}
+
+/// The jobs of those who may not push find the programs of the system alone.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn the_system_has_node() -> bool {
+    let there =
+        ["/usr/bin/node", "/usr/local/bin/node"].iter().any(|path| Path::new(path).exists());
+    if !there {
+        eprintln!("skipped: there is no Node.js among the programs of the system");
+    }
+    there
+}
+
+fn an_approved_strangers_job_reaches_them_without_a_network(database: Database) {
+    let Some(bundle) = clients() else { return };
+    if !crate::sandbox::there_can_be_one() || !the_system_has_node() {
+        return;
+    }
+    let story = Story::start_in(database, "isolation = \"auto\"\n");
+    with_clients(&story.server.scene, bundle);
+    story.server.scene.workflow(
+        "on: pull_request\nenv: {GITHUB_SERVER_URL: 'http://muster.localhost'}\njobs:\n  make:\n    runs-on: ubuntu-latest\n    steps:\n\
+         \x20     - uses: actions/checkout@v4\n\
+         \x20     - run: mkdir out; seq 1000 > out/large; echo tiny > out/small\n\
+         \x20     - {uses: ./clients, with: {do: upload the}}\n\
+         \x20     - {uses: ./clients, with: {do: save key-1}}\n\
+         \x20 take:\n    needs: make\n    runs-on: ubuntu-latest\n    steps:\n\
+         \x20     - uses: actions/checkout@v4\n\
+         \x20     - {uses: ./clients, with: {do: download the}}\n\
+         \x20     - {uses: ./clients, with: {do: restore key-none}}\n",
+    );
+    let head = story.approved_fork();
+    assert_snapshot!(story.verdict(&head), @"
+    muster success: 2 successful
+    muster / make success: Successful
+    muster / take success: Successful
+    ");
+    let log = |job: &str| said(&story.server.muster(&["log", "1", job]).out);
+    assert_snapshot!(format!("{}\n{}", log("make"), log("take")), @"
+    said: the has an id: true, a size: true, a digest: 64
+    said: true
+    said: the
+    said: digest differs: false, small is tiny
+    said: key-1
+    ");
 }
 
 fn a_job_that_may_shows_clouds_who_it_is(database: Database) {

@@ -27,6 +27,8 @@ use super::{Bearer, GUESTS_SHARE, Services, number};
 const MAX_KEY: usize = 512;
 /// How many keys a look-up may name.
 const MAX_KEYS: usize = 10;
+/// How many caches a repository has at most: all are looked through for what goes when one comes.
+const MAX_CACHES: u64 = 2_000;
 /// When a cache was used is noted no more often than this, in milliseconds.
 const NOTED: i64 = 3_600_000;
 
@@ -72,7 +74,7 @@ pub(super) async fn call(
     headers: HeaderMap,
     Json(call): Json<Call>,
 ) -> Result<Json<Value>, Refusal> {
-    let bearer = services.bearer(&headers).await?;
+    let (bearer, _under_way) = services.bearer(&headers).await?;
     let answer = match method.as_str() {
         "CreateCacheEntry" => match reserve(&services, &bearer, &call.key, &call.version).await? {
             Some(id) => {
@@ -86,7 +88,7 @@ pub(super) async fn call(
             let upload = upload(&bearer, &call.key, &call.version);
             let size = call.size_bytes.as_ref().and_then(number);
             let size = size.and_then(|size| u64::try_from(size).ok());
-            let id = commit(&services, &bearer, &upload, size).await?;
+            let id = commit(&services, bearer, upload, size).await?;
             json!({ "ok": true, "entry_id": id.to_string() })
         }
         "GetCacheEntryDownloadURL" => {
@@ -124,7 +126,7 @@ fn upload(bearer: &Bearer, key: &str, version: &str) -> String {
 
 /// Begins a cache, and returns the name of its upload; `None` where there is one.
 async fn reserve(
-    services: &Services,
+    services: &Arc<Services>,
     bearer: &Bearer,
     key: &str,
     version: &str,
@@ -138,7 +140,8 @@ async fn reserve(
     }
     let id = upload(bearer, key, version);
     let begun = Begun { key: key.to_owned(), version: version.to_owned() };
-    services.uploads.begin(&id, &bearer.allowance(&services.bounds), &begun)?;
+    let (upload, allowance) = (id.clone(), bearer.allowance(&services.bounds));
+    services.on_disk(move |uploads| uploads.begin(&upload, &allowance, &begun)).await?;
     Ok(Some(id))
 }
 
@@ -156,16 +159,29 @@ fn begun(services: &Services, bearer: &Bearer, upload: &str) -> Result<Begun, Re
 /// Keeps a cache that was uploaded, and returns its number.
 async fn commit(
     services: &Arc<Services>,
-    bearer: &Bearer,
-    upload: &str,
+    bearer: Bearer,
+    upload: String,
     size: Option<u64>,
 ) -> Result<i64, Refusal> {
-    let begun = begun(services, bearer, upload)?;
-    let complete = services.complete(upload).await?;
+    let run = bearer.allowance(&services.bounds).run;
+    let turn = services.turn(&run).await?;
+    let its = Arc::clone(services);
+    services.in_turn(turn, async move { keep(&its, &bearer, upload, size).await }).await
+}
+
+async fn keep(
+    services: &Arc<Services>,
+    bearer: &Bearer,
+    upload: String,
+    size: Option<u64>,
+) -> Result<i64, Refusal> {
+    let begun = begun(services, bearer, &upload)?;
+    let id = upload.clone();
+    let complete = services.on_disk(move |uploads| uploads.complete(&id)).await?;
     if size.is_some_and(|size| size != complete.size) {
         return Err(Refusal::invalid("it has another size than what was uploaded"));
     }
-    let most = bound(services, bearer.guest);
+    let (most, _) = bound(services, bearer.guest);
     if complete.size > most {
         let most = most >> 20;
         let why = format!("all caches of a repository have {most} MiB ([retention] cache_mib)");
@@ -185,13 +201,14 @@ async fn commit(
     };
     let at = place(&bearer.repository, &blob);
     services.caches.bring(&at, complete.file).await?;
+    drop(complete.room);
     let described = described(&bearer.repository, (&cache.scope, &cache.version, &cache.key));
     let is_first = services.caches.describe(&described, &cache).await?;
     if !is_first {
         services.caches.remove(&at).await?;
         return Err(Refusal::exists(already(&cache.key)));
     }
-    services.uploads.end(upload);
+    services.on_disk(move |uploads| uploads.end(&upload)).await?;
     make_room(services, &bearer.repository, bearer.guest).await?;
     Ok(cache.id)
 }
@@ -221,17 +238,18 @@ async fn find(
             let used = Cache { used_at: now, ..cache.clone() };
             services.caches.describe_anew(at, &used).await?;
         }
-        let what = format!("{}/{}", bearer.repository, cache.blob);
-        let sig = services.key.signature("cache", &what);
-        let url = format!("{}caches/{what}?sig={sig}", services.url);
+        let at = format!("caches/{}/{}", bearer.repository, cache.blob);
+        let url = services.download(bearer, &at, &[]);
         return Ok(Some((cache.clone(), url)));
     }
     Ok(None)
 }
 
-/// Returns how many bytes all caches of a repository may have: those of runs of who may push, or those of others.
-fn bound(services: &Services, guests: bool) -> u64 {
-    if guests { services.bounds.caches / GUESTS_SHARE } else { services.bounds.caches }
+/// Returns how many bytes all caches of a repository may have, and how many there may be: those of runs of who may push, or
+/// those of others.
+fn bound(services: &Services, guests: bool) -> (u64, u64) {
+    let share = if guests { GUESTS_SHARE } else { 1 };
+    (services.bounds.caches / share, MAX_CACHES / share)
 }
 
 /// Removes caches of a repository, the least used first, until all have room: what others have left takes none from those of
@@ -241,7 +259,8 @@ async fn make_room(services: &Services, repository: &str, guests: bool) -> anyho
     caches.retain(|(_, cache)| is_of_members(&cache.scope) != guests);
     caches.sort_by_key(|(_, cache)| std::cmp::Reverse((cache.used_at, cache.id)));
     let mut used = caches.iter().map(|(_, cache)| cache.size).fold(0, u64::saturating_add);
-    while used > bound(services, guests) {
+    let (bytes, number) = bound(services, guests);
+    while used > bytes || caches.len() as u64 > number {
         let Some((at, cache)) = caches.pop() else { break };
         remove(services, repository, &at, &cache).await?;
         used = used.saturating_sub(cache.size);

@@ -26,7 +26,7 @@ pub(in crate::services) async fn find(
     headers: HeaderMap,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Refusal> {
-    let bearer = services.bearer(&headers).await?;
+    let (bearer, _under_way) = services.bearer(&headers).await?;
     let keys: Vec<String> = wanted.keys.split(',').map(|key| key.trim().to_owned()).collect();
     let found = look_up(&services, &bearer, &keys, &wanted.version).await?;
     let Some((cache, url)) = found else { return Ok(StatusCode::NO_CONTENT.into_response()) };
@@ -46,7 +46,7 @@ pub(in crate::services) async fn reserve(
     headers: HeaderMap,
     Json(wished): Json<Wished>,
 ) -> Result<Json<Value>, Refusal> {
-    let bearer = services.bearer(&headers).await?;
+    let (bearer, _under_way) = services.bearer(&headers).await?;
     match begin(&services, &bearer, &wished.key, &wished.version).await? {
         Some(id) => Ok(Json(json!({ "cacheId": id }))),
         None => Err(Refusal::exists(already(&wished.key))),
@@ -60,7 +60,7 @@ pub(in crate::services) async fn write(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    let bearer = services.bearer(&headers).await?;
+    let (bearer, _under_way) = services.bearer(&headers).await?;
     begun(&services, &bearer, &id)?;
     let range = headers.get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
     let from =
@@ -83,8 +83,8 @@ pub(in crate::services) async fn commit(
     headers: HeaderMap,
     Json(sized): Json<Sized>,
 ) -> Result<StatusCode, Refusal> {
-    let bearer = services.bearer(&headers).await?;
+    let (bearer, _under_way) = services.bearer(&headers).await?;
     begun(&services, &bearer, &id)?;
-    keep(&services, &bearer, &id, Some(sized.size)).await?;
+    keep(&services, bearer, id, Some(sized.size)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
