@@ -451,7 +451,7 @@ fn listen(mut running: Running, told: Arc<Mutex<Told>>) -> io::Result<()> {
                     let much = told.said.len().saturating_sub(KEPT);
                     told.said.drain(..much);
                 }
-                Happening::Exited(status) => {
+                Happening::Exited(status, _) => {
                     told.ended = Some(status);
                     break;
                 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use muster_sys::clock;
 use muster_sys::process::{Happening, Running};
+use muster_sys::usage::Usage;
 
 use crate::cancel::{Cancel, End};
 
@@ -48,6 +49,8 @@ pub(crate) struct Bounds {
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     pub(crate) stopped: Option<Stop>,
+    /// What it has used, where that is known.
+    pub(crate) usage: Option<Usage>,
 }
 
 /// How far the process has been pushed towards its end.
@@ -90,7 +93,7 @@ pub(crate) fn follow(
             // What cannot be killed is left to the end of the sandbox, or of the job.
             Push::Killed(since) if now.duration_since(since) >= AFTER_KILL => {
                 let status = std::os::unix::process::ExitStatusExt::from_raw(SIGKILL);
-                return Ok(Ended { status, stopped });
+                return Ok(Ended { status, stopped, usage: None });
             }
             same => same,
         };
@@ -101,7 +104,7 @@ pub(crate) fn follow(
                 quiet = false;
                 told(Some(&bytes));
             }
-            Happening::Exited(status) => return Ok(Ended { status, stopped }),
+            Happening::Exited(status, usage) => return Ok(Ended { status, stopped, usage }),
             Happening::Woken => {
                 cancel.acknowledge();
                 if matches!(cancel.end(), Some(End::Exceeded(_))) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use muster_sys::usage::Usage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -333,6 +334,9 @@ pub enum StepEvent {
         conclusion: StepConclusion,
         /// Milliseconds since 1970.
         at: i64,
+        /// What its programs have used, where any has ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<StepUsage>,
     },
     /// An action is used as it is at a commit; told in the preparation.
     Uses {
@@ -373,6 +377,30 @@ impl StepEvent {
             | Self::Summary { step, .. }
             | Self::Annotated { step, .. } => *step,
             Self::Uses { .. } | Self::Environment { .. } => 0,
+        }
+    }
+}
+
+/// What the programs of a step have used of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepUsage {
+    /// Time of processors, in milliseconds.
+    pub cpu_ms: u64,
+    /// The most memory that one of its processes had at once, in bytes.
+    pub memory_bytes: u64,
+    /// What was read from disks, in bytes.
+    pub read_bytes: u64,
+    /// What was written for disks, in bytes.
+    pub written_bytes: u64,
+}
+
+impl From<Usage> for StepUsage {
+    fn from(usage: Usage) -> Self {
+        Self {
+            cpu_ms: u64::try_from(usage.cpu.as_millis()).unwrap_or(u64::MAX),
+            memory_bytes: usage.memory,
+            read_bytes: usage.read,
+            written_bytes: usage.written,
         }
     }
 }

@@ -49,7 +49,7 @@ fn a_spool_is_lines_that_anybody_can_read() {
     writer.idle();
     writer.output(1, b"o\nthree");
     let (outcome, conclusion) = (StepConclusion::Success, StepConclusion::Success);
-    writer.step(StepEvent::Finished { step: 1, name, outcome, conclusion, at: 9 });
+    writer.step(StepEvent::Finished { step: 1, name, outcome, conclusion, at: 9, usage: None });
     writer.finish(&success()).unwrap();
     let written = std::fs::read_to_string(path).unwrap();
     let timeless = written.lines().map(|line| {

@@ -6,7 +6,8 @@
 //! * `1 STEP LENGTH` and LENGTH bytes: start a step. With it come two pipes, for the step's output and
 //!   for its status. The bytes are NUL-separated: how many words the command has, the folder, the
 //!   words, the variables. The status pipe answers twice: `KIND ERRNO` when the step started (or why
-//!   it did not), and its wait status when it ended.
+//!   it did not), and its wait status when it ended, with what it has used: microseconds of processors, bytes of memory,
+//!   bytes read and written.
 //! * `2 STEP SIGNAL`: send a signal to the process group of a step.
 //!
 //! The end of the socket is the end of the job: its init ends, and the kernel kills what is left.
@@ -32,6 +33,7 @@ use rustix::net::{
 use rustix::process::{Gid, Signal, Uid};
 
 use crate::clock;
+use crate::usage::Usage;
 
 /// The program, compiled by `build.rs`.
 pub(crate) const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
@@ -249,14 +251,15 @@ impl Confined {
         self.status.as_fd()
     }
 
-    /// Returns how it ended; one whose init is gone was killed with it.
-    pub(crate) fn status(&mut self) -> std::process::ExitStatus {
-        let mut status = [0; 4];
-        let raw = match self.status.read_exact(&mut status) {
-            Ok(()) => i32::from_ne_bytes(status),
-            Err(_) => Signal::KILL.as_raw(),
+    /// Returns how it ended, and what it has used; one whose init is gone was killed with it.
+    pub(crate) fn end(&mut self) -> (std::process::ExitStatus, Option<Usage>) {
+        let (mut status, mut usage) = ([0; 4], [0; Usage::LENGTH]);
+        let said = self.status.read_exact(&mut status);
+        let (raw, usage) = match said.and_then(|()| self.status.read_exact(&mut usage)) {
+            Ok(()) => (i32::from_ne_bytes(status), Some(Usage::from_init(usage))),
+            Err(_) => (Signal::KILL.as_raw(), None),
         };
-        std::os::unix::process::ExitStatusExt::from_raw(raw)
+        (std::os::unix::process::ExitStatusExt::from_raw(raw), usage)
     }
 
     /// Sends a signal to it and all in its group.

@@ -11,4 +11,5 @@ pub mod process;
 pub mod sandbox;
 pub mod signal;
 pub mod tree;
+pub mod usage;
 pub mod watch;

@@ -14,6 +14,7 @@ use rustix::process::{Gid, Pid, PidfdFlags, Resource, Rlimit, Signal, Uid};
 use crate::clock;
 use crate::init::{Confined, Init};
 use crate::sandbox::{Guest, Sandbox};
+use crate::usage::{self, Usage};
 
 /// A program to start. It sees only the variables that it is given.
 #[derive(Debug)]
@@ -439,8 +440,8 @@ const MAX_READS_AFTER_EXIT: usize = 32;
 pub enum Happening {
     /// It wrote this.
     Output(Vec<u8>),
-    /// It ended; children of it may still hold the pipe.
-    Exited(ExitStatus),
+    /// It ended, and had used so much, where that is known; children of it may still hold the pipe.
+    Exited(ExitStatus, Option<Usage>),
     /// The wake-up fd became readable.
     Woken,
     /// Nothing, until the time was over.
@@ -480,10 +481,16 @@ impl Running {
             }
         }
         if ready[0] {
-            return Ok(Happening::Exited(match &mut self.handle {
-                Handle::Child(child, _) => child.wait()?,
-                Handle::Confined(confined) => confined.status(),
-            }));
+            return Ok(match &mut self.handle {
+                Handle::Child(child, _) => {
+                    let (status, usage) = usage::wait(child)?;
+                    Happening::Exited(status, Some(usage))
+                }
+                Handle::Confined(confined) => {
+                    let (status, usage) = confined.end();
+                    Happening::Exited(status, usage)
+                }
+            });
         }
         Ok(Happening::Nothing)
     }
@@ -570,7 +577,7 @@ mod tests {
         let next = running.next(&wake, None).unwrap();
         assert!(matches!(next, Happening::Output(bytes) if bytes == b"loud\n"));
         let mut last = running.next(&wake, None).unwrap();
-        while !matches!(last, Happening::Exited(_)) {
+        while !matches!(last, Happening::Exited(..)) {
             last = running.next(&wake, None).unwrap();
         }
     }

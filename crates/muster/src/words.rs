@@ -1,5 +1,22 @@
 //! Values as people read them.
 
+use muster_runner::spec::StepUsage;
+
+/// Writes what a step has used; of disks, where it is anything.
+pub(crate) fn usage(usage: &StepUsage) -> String {
+    let cpu = i64::try_from(usage.cpu_ms).unwrap_or(i64::MAX);
+    let mut words = vec![
+        format!("{} of processors", duration(cpu)),
+        format!("{} of memory", bytes(usage.memory_bytes)),
+    ];
+    for (verb, count) in [("read", usage.read_bytes), ("wrote", usage.written_bytes)] {
+        if count > 0 {
+            words.push(format!("{verb} {}", bytes(count)));
+        }
+    }
+    words.join(", ")
+}
+
 /// Writes a number of bytes.
 pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {

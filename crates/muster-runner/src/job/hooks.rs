@@ -187,8 +187,7 @@ impl RunningJob<'_> {
         if conclusion == StepConclusion::Failure && self.contexts.goes_well() {
             self.contexts.set_status(JobStatus::Failure);
         }
-        let at = clock::now_ms();
         self.last_place = step;
-        self.log.step(StepEvent::Finished { step, name, outcome, conclusion, at });
+        self.tell_end(step, name, outcome, conclusion);
     }
 }

@@ -14,6 +14,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use muster_sys::process::{Program, Running};
+use muster_sys::usage::Usage;
 use muster_sys::{clock, tree};
 use muster_workflow::expr::{Contexts, EvalError, JobStatus};
 use muster_workflow::read;
@@ -31,7 +32,7 @@ use crate::follow::{Bounds, Ended, Stop, follow};
 use crate::ground::{Ground, Places, places_in_a_container};
 use crate::log::{Allows, Lines, Log};
 use crate::marks::mark;
-use crate::spec::{JobConclusion, JobResult, JobSpec, Level, StepConclusion, StepEvent};
+use crate::spec::{JobConclusion, JobResult, JobSpec, Level, StepConclusion, StepEvent, StepUsage};
 
 use self::action::{Use, earlier};
 use self::background::Background;
@@ -168,6 +169,8 @@ struct RunningJob<'a> {
     out_of_memory: Option<String>,
     /// Whether it used more than it may.
     exceeded: bool,
+    /// What the programs of the step that runs have used.
+    usage: Option<Usage>,
     /// The place of what ended last.
     last_place: usize,
     /// Why it could not be prepared.
@@ -253,6 +256,7 @@ impl<'a> RunningJob<'a> {
             memory_kills: 0,
             out_of_memory: None,
             exceeded: false,
+            usage: None,
             last_place: 0,
             refused: None,
             failed_by: None,
@@ -277,8 +281,7 @@ impl<'a> RunningJob<'a> {
                 StepConclusion::Failure
             }
         };
-        let (conclusion, at) = (outcome, clock::now_ms());
-        job.log.step(StepEvent::Finished { step: 0, name, outcome, conclusion, at });
+        job.tell_end(0, name, outcome, outcome);
         Ok(job)
     }
 
@@ -346,10 +349,21 @@ impl<'a> RunningJob<'a> {
         }
         self.contexts.end_step(&step.id, outcome, conclusion, outputs);
         if self.depth == 0 {
-            let at = clock::now_ms();
             self.last_place = place;
-            self.log.step(StepEvent::Finished { step: place, name, outcome, conclusion, at });
+            self.tell_end(place, name, outcome, conclusion);
         }
+    }
+
+    /// Tells that a step has ended, and what its programs have used.
+    fn tell_end(
+        &mut self,
+        step: usize,
+        name: String,
+        outcome: StepConclusion,
+        conclusion: StepConclusion,
+    ) {
+        let (at, usage) = (clock::now_ms(), self.usage.take().map(StepUsage::from));
+        self.log.step(StepEvent::Finished { step, name, outcome, conclusion, at, usage });
     }
 
     /// Returns the number of the next program.
@@ -466,6 +480,9 @@ impl<'a> RunningJob<'a> {
                 return self.refuse(place, &format!("lost touch with the step: {error}")).outcome;
             }
         };
+        if let Some(usage) = ended.usage {
+            self.usage.get_or_insert_default().add(usage);
+        }
         match ended.stopped {
             None if ended.status.success() => StepConclusion::Success,
             None => {

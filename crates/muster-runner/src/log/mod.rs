@@ -177,9 +177,9 @@ impl<'a> Log<'a> {
             StepEvent::Started { step, name, at } => {
                 StepEvent::Started { step, name: masks.text(&name), at }
             }
-            StepEvent::Finished { step, name, outcome, conclusion, at } => {
+            StepEvent::Finished { step, name, outcome, conclusion, at, usage } => {
                 let name = masks.text(&name);
-                StepEvent::Finished { step, name, outcome, conclusion, at }
+                StepEvent::Finished { step, name, outcome, conclusion, at, usage }
             }
             StepEvent::Summary { step, markdown } => {
                 StepEvent::Summary { step, markdown: masks.text(&markdown) }

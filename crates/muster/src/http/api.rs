@@ -585,6 +585,7 @@ fn job_json(
                 "conclusion": step.conclusion,
                 "started_at": step.started_at,
                 "completed_at": step.finished_at,
+                "usage": step.usage(),
             })
         })
         .collect();

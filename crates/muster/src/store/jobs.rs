@@ -1,7 +1,8 @@
 //! Jobs, their attempts and steps.
 
 use muster_core::run::{Job, JobState, Work, in_order};
-use muster_runner::spec::{Annotation, StepEvent};
+use muster_runner::spec::{Annotation, StepEvent, StepUsage};
+use serde_json::json;
 use sqlx::{AnyConnection, FromRow};
 
 use super::runs::RunRow;
@@ -81,6 +82,23 @@ pub(crate) struct StepRow {
     pub(crate) started_at: Option<i64>,
     pub(crate) finished_at: Option<i64>,
     pub(crate) summary: Option<String>,
+    /// JSON.
+    usage: Option<String>,
+}
+
+impl StepRow {
+    /// Returns what its programs have used, where that is known.
+    pub(crate) fn usage(&self) -> Option<StepUsage> {
+        serde_json::from_str(self.usage.as_deref()?).ok()
+    }
+
+    /// Returns how long it took and what it has used, for people.
+    pub(crate) fn took(&self) -> String {
+        let span = self.started_at.zip(self.finished_at);
+        let took = span.map(|(started, finished)| crate::words::duration(finished - started));
+        let usage = self.usage().map(|usage| crate::words::usage(&usage));
+        [took, usage].into_iter().flatten().collect::<Vec<_>>().join(" · ")
+    }
 }
 
 /// What a step of an attempt has told about the code.
@@ -252,11 +270,11 @@ async fn step(
         .bind(place(step))
         .bind(name)
         .bind(at),
-        StepEvent::Finished { step, name, outcome, conclusion, at } => sqlx::query(
-            "INSERT INTO steps (job_id, attempt, step, name, finished_at, outcome, conclusion) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) \
+        StepEvent::Finished { step, name, outcome, conclusion, at, usage } => sqlx::query(
+            "INSERT INTO steps (job_id, attempt, step, name, finished_at, outcome, conclusion, usage) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
              ON CONFLICT (job_id, attempt, step) DO UPDATE SET finished_at = excluded.finished_at, \
-             outcome = excluded.outcome, conclusion = excluded.conclusion",
+             outcome = excluded.outcome, conclusion = excluded.conclusion, usage = excluded.usage",
         )
         .bind(job_id)
         .bind(attempt)
@@ -264,7 +282,8 @@ async fn step(
         .bind(name)
         .bind(at)
         .bind(outcome.as_str())
-        .bind(conclusion.as_str()),
+        .bind(conclusion.as_str())
+        .bind(usage.map(|usage| json!(usage).to_string())),
         StepEvent::Summary { step, markdown } => {
             sqlx::query("UPDATE steps SET summary = $4 WHERE job_id = $1 AND attempt = $2 AND step = $3")
                 .bind(job_id)
@@ -422,7 +441,7 @@ impl Store {
     /// Returns the steps of a job, of all its attempts.
     pub(crate) async fn steps_of(&self, job_id: &str) -> Result<Vec<StepRow>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT attempt, step, name, conclusion, started_at, finished_at, summary FROM steps \
+            "SELECT attempt, step, name, conclusion, started_at, finished_at, summary, usage FROM steps \
              WHERE job_id = $1 ORDER BY attempt, step",
         );
         Ok(query.bind(job_id).fetch_all(self.reads()).await?)
