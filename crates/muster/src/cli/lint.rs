@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use muster_workflow::diagnostic::{self, Places, Problem, Span, without_places};
 use muster_workflow::text::one_line;
 use muster_workflow::{Files, lint};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{CANNOT_RUN, GREEN, RED, complain, print, print_json, read_start};
 
@@ -190,18 +190,24 @@ pub(super) fn text(path: &str, source: &str, problems: &[Problem]) {
 }
 
 fn as_json(path: &str, source: &str, problems: &[Problem]) {
+    problem_json(path, source, problems).iter().for_each(|problem| print_json(problem));
+}
+
+/// Returns problems of a text as objects.
+pub(super) fn problem_json(path: &str, source: &str, problems: &[Problem]) -> Vec<Value> {
     let mut places = Places::of(source);
-    for problem in problems {
+    let object = |problem: &Problem| {
         let (line, column) = places.find(problem.span.start);
-        print_json(&json!({
+        json!({
             "path": path,
             "line": line,
             "column": column,
             "rule": problem.rule.name(),
             "message": problem.message,
             "hint": problem.hint,
-        }));
-    }
+        })
+    };
+    problems.iter().map(object).collect()
 }
 
 fn as_commands(path: &str, source: &str, problems: &[Problem]) {

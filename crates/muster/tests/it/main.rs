@@ -31,6 +31,7 @@ mod restart;
 mod run;
 mod sandbox;
 mod scene;
+mod screen;
 mod secrets;
 mod serve;
 mod server;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,24 +15,24 @@ use muster_core::identity::{self, claims};
 use muster_core::labels::Labels;
 use muster_core::run::{Assignment, Conclusion, Effect, Ground, JobState, Legs, Reason, Work};
 use muster_core::trust::Trust;
-use muster_runner::marks::mark;
 use muster_runner::spec::{
-    ActionSource, Annotation, EngineAccess, JobConclusion, JobResult, JobSpec, Level, Private,
-    Secrets, Source, StepEvent,
+    ActionSource, Annotation, EngineAccess, JobConclusion, JobResult, JobSpec, Private, Secrets,
+    Source, StepEvent,
 };
 use muster_runner::spool::Record;
-use muster_runner::{ISOLATION, PULLING};
 use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_sys::{clock, sandbox, signal, tree};
 use muster_workflow::expr::Value;
 
 use super::Planned;
 use super::groups::{Groups, Turn};
-use super::screen::Screen;
+use super::screen::{News, Of, RunEnd, Screen};
 use super::services::LocalServices;
 use crate::config::{IsolationConfig, SandboxConfig};
 use crate::machine::{self, Host};
 
+/// How often a live view is drawn anew.
+const TICK: Duration = Duration::from_millis(100);
 /// So many messages of all jobs may wait to be shown, each of 256 KiB at most but for a longer line.
 const AHEAD: usize = 64;
 
@@ -81,12 +81,6 @@ struct Supervisor {
     place: Place,
     child: Child,
     orders: ChildStdin,
-    prefix: String,
-    step_started: Option<i64>,
-    /// What the step that runs has written as its summary: each part of an action adds to it.
-    summary: Option<StepEvent>,
-    /// What its preparation has said that is not shown yet.
-    preparation: Vec<Vec<u8>>,
     started: i64,
     result: Option<JobResult>,
 }
@@ -102,10 +96,7 @@ struct Driver<'e> {
     running: Vec<Supervisor>,
     groups: Groups,
     sender: SyncSender<Message>,
-    prefixed: bool,
     services: LocalServices,
-    /// What stands between the steps and this machine, as it was last said.
-    isolation: String,
 }
 
 impl Engine {
@@ -129,9 +120,10 @@ impl Engine {
             entry.run.jobs.iter().any(|job| job.work == Work::Call || job.legs == Legs::Open)
         };
         let jobs: usize = planned.iter().map(|planned| planned.run.jobs.len()).sum();
-        let prefixed = jobs > 1 || planned.iter().any(is_many);
-        for entry in &planned {
-            screen.workflow(&entry.file.path, entry.workflows.root().name.as_deref());
+        screen.set_many(jobs > 1 || planned.iter().any(is_many));
+        for (run, entry) in planned.iter().enumerate() {
+            let name = entry.workflows.root().name.as_deref();
+            screen.tell(News::RunBegins { run, path: &entry.file.path, name });
         }
         let mut driver = Driver {
             engine: self,
@@ -142,9 +134,7 @@ impl Engine {
             running: Vec::new(),
             groups: Groups::default(),
             sender,
-            prefixed,
             services: LocalServices::new(&self.folder, &self.repository),
-            isolation: String::new(),
         };
         driver.drive(&receiver, screen)
     }
@@ -174,7 +164,19 @@ impl Driver<'_> {
             if self.running.is_empty() {
                 break;
             }
-            match receiver.recv().context("all supervisors are gone")? {
+            let next = if screen.is_live() {
+                receiver.recv_timeout(TICK)
+            } else {
+                receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            let message = match next {
+                Err(RecvTimeoutError::Timeout) => {
+                    screen.flush();
+                    continue;
+                }
+                message => message.context("all supervisors are gone")?,
+            };
+            match message {
                 Message::Lines(place, lines) => {
                     for line in lines.split_inclusive(|byte| *byte == b'\n') {
                         self.line(place, line.strip_suffix(b"\n").unwrap_or(line), screen);
@@ -196,16 +198,19 @@ impl Driver<'_> {
                     tally.red += 1;
                 }
             }
-            screen.line(&format!(
-                "{}: {}",
-                entry.file.path,
-                conclusion.map_or("unfinished", Conclusion::as_str)
-            ));
-            screen.verdicts(&entry.run, |job| self.took.get(&Place { run: place, job }).copied());
-            screen.annotations(&entry.run, annotations);
+            let took = (0..entry.run.jobs.len())
+                .map(|job| self.took.get(&Place { run: place, job }).copied());
+            screen.tell(News::RunEnds(&RunEnd {
+                place,
+                path: &entry.file.path,
+                run: &entry.run,
+                conclusion,
+                took: took.collect(),
+                annotations,
+            }));
             if let Some(folder) = &self.engine.artifacts {
                 for file in self.services.export(place, folder)? {
-                    screen.line(&format!("  artifact {}", file.display()));
+                    screen.tell(News::Artifact { run: place, file: &file });
                 }
             }
         }
@@ -274,12 +279,10 @@ impl Driver<'_> {
             if !matches!(job.state, JobState::Queued { .. }) {
                 continue;
             }
-            if let Err(error) = self.start(place) {
+            if let Err(error) = self.start(place, screen) {
                 let reason = Reason::new("start", format!("{error:#}"));
-                screen.line(&format!(
-                    "{}: {reason}",
-                    self.planned[place.run].run.jobs[place.job].name
-                ));
+                let name = &self.planned[place.run].run.jobs[place.job].name;
+                screen.tell(News::Note(&format!("{name}: {reason}")));
                 let state = JobState::finished(Conclusion::Error, Some(reason));
                 self.planned[place.run].run.jobs[place.job].state = state;
                 self.step(place.run);
@@ -287,13 +290,12 @@ impl Driver<'_> {
         }
     }
 
-    fn start(&mut self, place: Place) -> anyhow::Result<()> {
+    fn start(&mut self, place: Place, screen: &mut Screen) -> anyhow::Result<()> {
         let entry = &mut self.planned[place.run];
         let job = &entry.run.jobs[place.job];
         if let Err(reason) = self.engine.labels.serve(&job.labels) {
             anyhow::bail!("{reason}");
         }
-        let prefix = if self.prefixed { format!("{} ", job.name) } else { String::new() };
         let ground = Ground { workflows: &entry.workflows, contexts: &entry.contexts };
         let secrets = entry.run.secrets(place.job, ground, &self.engine.secrets.0);
         let secrets = Secrets(secrets.map_err(|reason| anyhow::anyhow!(reason.text))?);
@@ -399,68 +401,37 @@ impl Driver<'_> {
             place,
             child: talk.child,
             orders: talk.input,
-            prefix,
-            step_started: None,
-            summary: None,
-            preparation: Vec::new(),
             started: clock::now_ms(),
             result: None,
         });
+        screen.tell(News::JobBegins(of(&self.planned, place)));
         Ok(())
     }
 
     fn line(&mut self, place: Place, line: &[u8], screen: &mut Screen) {
         let Some(supervisor) = self.running.iter_mut().find(|s| s.place == place) else { return };
+        let of = of(&self.planned, place);
         match Record::parse(line) {
-            // Of what the preparation says, its problems are news, what it waits for, and the isolation, once; all
-            // else is of use where it fails.
-            Some(Record::Output { step: 0, text, .. }) if is_news(text) => {
-                screen.output(&supervisor.prefix, text);
-            }
-            Some(Record::Output { step: 0, text, .. }) => {
-                supervisor.preparation.push(text.to_vec());
-                let text = String::from_utf8_lossy(text);
-                if let Some(isolation) = text.strip_prefix(ISOLATION)
-                    && self.isolation != isolation
-                {
-                    isolation.clone_into(&mut self.isolation);
-                    screen.line(&format!("isolation: {isolation}"));
-                }
-            }
-            Some(Record::Output { text, .. }) => screen.output(&supervisor.prefix, text),
-            Some(Record::Step(StepEvent::Annotated { annotation, .. })) => {
-                self.annotations[place.run].push((place.job, annotation));
-            }
-            Some(Record::Step(event @ StepEvent::Summary { .. })) => {
-                supervisor.summary = Some(event);
+            Some(Record::Output { step, text, .. }) => {
+                screen.note(News::Output { of, step, text });
             }
             Some(Record::Step(event)) => {
-                if matches!(event, StepEvent::Finished { .. })
-                    && let Some(summary) = supervisor.summary.take()
-                {
-                    screen.step(&supervisor.prefix, &summary, None);
-                }
-                // The preparation is news only where it fails, and then the result says it.
-                if let StepEvent::Started { at, .. } = &event {
-                    supervisor.step_started = Some(*at);
-                }
-                let step = event.place();
-                if step > 0 || matches!(event, StepEvent::Environment { .. }) {
-                    screen.step(&supervisor.prefix, &event, supervisor.step_started);
-                }
-                if matches!(event, StepEvent::Finished { .. }) {
-                    supervisor.step_started = None;
+                screen.note(News::Step { of, event: &event });
+                if let StepEvent::Annotated { annotation, .. } = event {
+                    self.annotations[place.run].push((place.job, annotation));
                 }
             }
             Some(Record::Result(result)) => supervisor.result = Some(result),
-            None => screen.output(&supervisor.prefix, line),
+            // What a supervisor says that ends by itself.
+            None => screen.note(News::Output { of, step: 1, text: line }),
         }
     }
 
     fn ended(&mut self, place: Place, screen: &mut Screen) {
         let Some(at) = self.running.iter().position(|s| s.place == place) else { return };
         let mut supervisor = self.running.remove(at);
-        self.took.insert(place, clock::now_ms() - supervisor.started);
+        let took = clock::now_ms() - supervisor.started;
+        self.took.insert(place, took);
         // Its exit code says nothing that the result does not.
         drop(supervisor.child.wait());
         let result = supervisor.result.unwrap_or_else(|| {
@@ -474,11 +445,6 @@ impl Driver<'_> {
                 outputs: Vec::new(),
             }
         });
-        if result.conclusion == JobConclusion::Error {
-            for line in &supervisor.preparation {
-                screen.output(&supervisor.prefix, line);
-            }
-        }
         let (conclusion, code) = match result.conclusion {
             JobConclusion::Success => (Conclusion::Success, "success"),
             JobConclusion::Failure => (Conclusion::Failure, "failure"),
@@ -490,6 +456,9 @@ impl Driver<'_> {
         let run = &mut self.planned[place.run].run;
         // The job is running, for it had a supervisor.
         drop(run.finish(place.job, Attempt::FIRST, conclusion, reason, result.outputs));
+        let of = of(&self.planned, place);
+        let state = &self.planned[place.run].run.jobs[place.job].state;
+        screen.tell(News::JobEnds { of, state, took });
         self.step(place.run);
     }
 
@@ -499,7 +468,7 @@ impl Driver<'_> {
             tree::kill_descendants(&[], Duration::from_secs(5));
             return;
         }
-        screen.line(&format!("{name}: cancelling; once more to kill"));
+        screen.tell(News::Note(&format!("{name}: cancelling; once more to kill")));
         for run in 0..self.planned.len() {
             self.planned[run].run.cancel =
                 Some(Reason::new("cancelled", format!("cancelled by {name}")));
@@ -508,10 +477,10 @@ impl Driver<'_> {
     }
 }
 
-/// Returns whether a line of a preparation is shown when it comes.
-fn is_news(line: &[u8]) -> bool {
-    let marks = [Level::Error, Level::Warning, Level::Notice].map(mark);
-    marks.into_iter().chain([PULLING]).any(|beginning| line.starts_with(beginning.as_bytes()))
+/// Returns which job something is told of.
+fn of(planned: &[Planned], place: Place) -> Of<'_> {
+    let job = &planned[place.run].run.jobs[place.job];
+    Of { place, id: &job.id, name: &job.name }
 }
 
 /// Names the control group of a job.

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use muster_workflow::cibuild;
 
-use super::screen::Screen;
+use super::screen::{News, Screen};
 use crate::git::WorkTree;
 
 /// A workflow file and its text.
@@ -50,12 +50,12 @@ pub(super) fn workflows(
         let (path, text) = (cibuild::PATH.to_owned(), cibuild::WORKFLOW.to_owned());
         return Ok(Some(vec![WorkflowFile { path, text }]));
     }
-    screen.line(&format!(
+    screen.tell(News::Note(&format!(
         "nothing to run in {}: no .yml or .yaml in {}, and no executable {}",
         tree.top.display(),
         FOLDERS.join(" or "),
         cibuild::PATH
-    ));
+    )));
     Ok(None)
 }
 

@@ -26,7 +26,7 @@ use muster_workflow::{Files as _, Workflows, diagnostic, inputs, payload, read};
 
 use self::engine::Engine;
 use self::find::WorkflowFile;
-use self::screen::Screen;
+use self::screen::{Form, News, Screen};
 use super::lint::Repository;
 use super::plan::payload_in;
 use super::{CANNOT_RUN, GREEN, RED, complain};
@@ -96,6 +96,12 @@ pub(crate) struct Arguments {
     /// Run in the work tree itself instead of in an empty workspace.
     #[arg(long)]
     in_place: bool,
+    /// Tell what happens as JSON, an object a line.
+    #[arg(long)]
+    json: bool,
+    /// Show plain lines, on a terminal too.
+    #[arg(long, conflicts_with = "json")]
+    plain: bool,
 }
 
 /// What the run pretends happened.
@@ -144,7 +150,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let here = std::env::current_dir().context("cannot find the current folder")?;
     let tree = WorkTree::find(&here).context("muster run needs a git work tree")?;
     let secrets = secrets::gather(&arguments.secret, arguments.secret_file.as_deref())?;
-    let mut screen = Screen::new();
+    let form = match (arguments.json, arguments.plain) {
+        (true, _) => Form::Json,
+        (_, true) => Form::Plain,
+        _ => Form::Auto,
+    };
+    let mut screen = Screen::new(form);
     let Some(files) = find::workflows(&tree, arguments.workflow.as_deref(), &here, &mut screen)?
     else {
         return Ok(CANNOT_RUN);
@@ -185,7 +196,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let red = engine.run(planned, &mut screen)?;
     let (any_red, any_unable) = (red.red > 0, red.unable > 0 || refused > 0);
     if nothing && !any_unable {
-        screen.line("nothing to run");
+        screen.tell(News::Note("nothing to run"));
     }
     Ok(if any_red {
         RED
@@ -262,7 +273,11 @@ fn plan_files(
             Ok(workflow) => workflow,
             Err(problems) => {
                 refused += 1;
-                screen.block(&diagnostic::render(&file.path, &file.text, &problems));
+                screen.tell(News::Refused {
+                    path: &file.path,
+                    text: &file.text,
+                    problems: &problems,
+                });
                 continue;
             }
         };
@@ -273,22 +288,22 @@ fn plan_files(
             let others = ["push", "pull_request", "workflow_dispatch"];
             let other = others.iter().find(|name| **name != arguments.event && wants(name));
             let hint = other.map_or(String::new(), |name| format!(" (it is for `--event {name}`)"));
-            screen.line(&format!("{}: not run: {why}{hint}", file.path));
+            let why = format!("{why}{hint}");
+            screen.tell(News::NotRun { path: &file.path, why: &why });
             continue;
         }
         if !workflow.unsupported.is_empty() {
             refused += 1;
-            screen.block(&diagnostic::render(&file.path, &file.text, &workflow.unsupported));
+            let problems = &workflow.unsupported;
+            screen.tell(News::Refused { path: &file.path, text: &file.text, problems });
             continue;
         }
         let mut never = unserved(&workflow);
         never.retain(|event| *event != arguments.event);
         if !never.is_empty() {
-            screen.line(&format!(
-                "{}: under the server these events start nothing yet: {}",
-                file.path,
-                never.join(", ")
-            ));
+            let (path, events) = (&file.path, never.join(", "));
+            let note = format!("{path}: under the server these events start nothing yet: {events}");
+            screen.tell(News::Note(&note));
         }
         let own = Repository::at(&tree.top);
         let workflows = gather(workflow, |path| Ok(own.read(path)), Actions::new(actions));
@@ -296,7 +311,11 @@ fn plan_files(
             Ok(entry) => entry,
             Err((file, problems)) => {
                 refused += 1;
-                screen.block(&diagnostic::render(&file.path, &file.text, &problems));
+                screen.tell(News::Refused {
+                    path: &file.path,
+                    text: &file.text,
+                    problems: &problems,
+                });
                 continue;
             }
         };
