@@ -47,6 +47,8 @@ pub enum Origin {
     Remembered(String, String),
     /// A folder that somebody gave in its place.
     Given,
+    /// The run's own repository at its own commit.
+    Own,
     /// What muster brings with it in its place.
     Native,
 }
@@ -72,21 +74,27 @@ pub(crate) struct Repository {
 }
 
 impl Actions {
-    /// Fetches what `steps` use, and what that uses.
+    /// Fetches what `steps` in a file of `home` use, and what that uses.
     ///
     /// # Errors
     ///
     /// The first that cannot be had.
-    pub(crate) fn gather(&mut self, steps: &[Step], fetch: &mut dyn Fetch) -> Result<(), String> {
-        let mut open: Vec<Uses> = uses(steps);
+    pub(crate) fn gather(
+        &mut self,
+        steps: &[Step],
+        home: &Uses,
+        fetch: &mut dyn Fetch,
+    ) -> Result<(), String> {
+        let mut open = uses(steps, home);
         let mut next = 0;
-        while let Some(uses) = open.get(next).cloned() {
+        while let Some((uses, written)) = open.get(next).cloned() {
             next += 1;
             let Uses::Repository { owner, name, path, git_ref } = &uses else { continue };
             let key = uses.to_string();
             if self.manifests.contains_key(&key) {
                 continue;
             }
+            check(&written)?;
             check(&uses)?;
             let name = format!("{owner}/{name}");
             let place = (name.to_ascii_lowercase(), git_ref.clone());
@@ -102,11 +110,14 @@ impl Actions {
                 self.new.push(Repository { name, git_ref: git_ref.clone(), fetched });
             }
             let (top, _) = &self.repositories[&place];
+            let written = written.to_string();
+            let manifest = manifest(&written, |file| {
+                read_beneath(top, &Path::new(path).join(file), MAX_MANIFEST)
+            });
             let manifest =
-                manifest(&key, |file| read_beneath(top, &Path::new(path).join(file), MAX_MANIFEST));
-            let manifest = manifest.and_then(|manifest| manifest.ok_or_else(|| no_action(&key)));
+                manifest.and_then(|manifest| manifest.ok_or_else(|| no_action(&written)));
             if let Ok(Manifest { runs: Runs::Composite(steps), .. }) = &manifest {
-                open.extend(self::uses(steps));
+                open.extend(self::uses(steps, &uses));
             }
             self.manifests.insert(key, manifest);
         }
@@ -172,17 +183,15 @@ pub(crate) fn is_own_checkout(uses: &Uses, with: &[(String, Template)]) -> bool 
     uses.is(CHECKOUT) && with.iter().all(|(name, _)| is_known(name))
 }
 
-/// Returns what steps use that is to be fetched.
-fn uses(steps: &[Step]) -> Vec<Uses> {
+/// Returns what steps in a file of `home` use that is to be fetched, and how it is written there.
+fn uses(steps: &[Step], home: &Uses) -> Vec<(Uses, Uses)> {
     let uses = steps.iter().filter_map(|step| match &step.action {
-        Action::Uses { uses: uses @ Uses::Repository { .. }, with }
-            if !is_own_checkout(uses, with) =>
-        {
-            Some(uses.clone())
+        Action::Uses { uses, with } if !is_own_checkout(uses, with) => {
+            Some((uses.within(home), uses.clone()))
         }
         _ => None,
     });
-    uses.collect()
+    uses.filter(|(uses, _)| matches!(uses, Uses::Repository { .. })).collect()
 }
 
 /// Checks that the name of an action, or of a file in its repository, leads nowhere but to it: it becomes a path.
@@ -191,7 +200,11 @@ fn uses(steps: &[Step]) -> Vec<Uses> {
 ///
 /// A sentence, where it would.
 pub fn check(uses: &Uses) -> Result<(), String> {
-    let Uses::Repository { owner, name, path, git_ref } = uses else { return Ok(()) };
+    let (owner, name, path, git_ref) = match uses {
+        Uses::Repository { owner, name, path, git_ref } => (&**owner, &**name, path, &**git_ref),
+        Uses::OwnRepository(path) => ("own", "own", path, "own"),
+        Uses::Local(_) | Uses::Docker(_) => return Ok(()),
+    };
     let is_plain = |part: &str| {
         let chars = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
         !part.is_empty() && part.chars().all(chars) && !part.starts_with('.')

@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use muster_sys::usage::Usage;
+use muster_workflow::uses::Uses;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+
+use crate::actions::check;
 
 /// Everything that is needed to run one job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -281,6 +284,30 @@ pub struct Source {
     pub git_ref: String,
     /// What `origin` is set to in the workspace.
     pub url: String,
+}
+
+impl JobSpec {
+    /// Returns the run's own repository at its own commit, as actions are named.
+    pub fn own_repository(&self) -> Uses {
+        let name = self.github["repository"].as_str().unwrap_or_default();
+        let known = Uses::read(&format!("{name}@{}", self.source.sha));
+        let known = known.filter(|uses| check(uses).is_ok());
+        // What is no `owner/name` is so here alone.
+        known.unwrap_or_else(|| Uses::Repository {
+            owner: "local".to_owned(),
+            name: "repository".to_owned(),
+            path: String::new(),
+            git_ref: self.source.sha.clone(),
+        })
+    }
+
+    /// Returns the repository and commit that the workflow's file is of.
+    pub fn home(&self) -> Uses {
+        match Uses::read(&self.workflow_path) {
+            Some(called @ Uses::Repository { .. }) => called,
+            _ => self.own_repository(),
+        }
+    }
 }
 
 /// How a step ended.

@@ -151,18 +151,16 @@ fn calls(within: Option<&Uses>, workflow: &Workflow) -> Vec<Uses> {
 
 /// Returns what a `uses` names in the file `within`: what is local there is of that file's own repository.
 fn resolve(within: Option<&Uses>, uses: &str) -> Option<Uses> {
-    let uses = Uses::read(uses)?;
-    let path = match &uses {
-        Uses::Local(path) => path.get(2..).unwrap_or_default().replace('\\', "/"),
-        Uses::OwnRepository(path) => path.clone(),
-        Uses::Repository { .. } | Uses::Docker(_) => return Some(uses),
-    };
-    Some(match within {
-        Some(Uses::Repository { owner, name, git_ref, .. }) => {
-            let (owner, name, git_ref) = (owner.clone(), name.clone(), git_ref.clone());
-            Uses::Repository { owner, name, path, git_ref }
+    let own = match Uses::read(uses)? {
+        Uses::Local(path) => {
+            Uses::OwnRepository(path.get(2..).unwrap_or_default().replace('\\', "/"))
         }
-        _ => Uses::Local(format!("./{path}")),
+        uses => uses,
+    };
+    let resolved = within.map_or_else(|| own.clone(), |within| own.within(within));
+    Some(match resolved {
+        Uses::OwnRepository(path) => Uses::Local(format!("./{path}")),
+        uses => uses,
     })
 }
 

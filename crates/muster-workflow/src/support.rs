@@ -6,7 +6,6 @@ use crate::diagnostic::Problem;
 use crate::expr::Expr;
 use crate::keys;
 use crate::token::{Kind, Token};
-use crate::uses::Uses;
 
 /// Something that muster cannot run.
 struct Lack {
@@ -27,14 +26,12 @@ enum When {
     Computed,
     /// Where it is a mapping.
     Mapping,
-    /// Where it is an action that cannot be run.
-    Action,
 }
 
 /// Any key of a mapping, any item of a list.
 const ANY: &str = "*";
 
-use When::{Action, Computed, Mapping, There};
+use When::{Computed, Mapping, There};
 use keys::{JOBS, STEPS, STRATEGY};
 
 const fn lack(path: &'static [&'static str], when: When, what: &'static str) -> Lack {
@@ -61,7 +58,6 @@ static LACKS: &[Lack] = &[
     lack(&[JOBS, ANY, STEPS, ANY, keys::WAIT_ALL], There, "key `wait-all` of a step"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::CANCEL], There, "key `cancel` of a step"),
     lack(&[JOBS, ANY, STEPS, ANY, keys::PARALLEL], There, "key `parallel` of a step"),
-    lack(&[JOBS, ANY, STEPS, ANY, keys::USES], Action, "an action"),
 ];
 
 /// Returns what of a workflow muster cannot run, each at its place.
@@ -96,14 +92,6 @@ fn find(token: &Token, path: &[&str], lack: &Lack, problems: &mut Vec<Problem>) 
             (matches!(value.kind, Kind::Expression(_)), value.span, lack.what.to_owned())
         }
         When::Mapping => (matches!(value.kind, Kind::Map(_)), value.span, lack.what.to_owned()),
-        When::Action => {
-            let uses = value.text().and_then(Uses::read);
-            let applies = uses.is_some_and(|uses| match uses {
-                Uses::OwnRepository(_) => true,
-                Uses::Docker(_) | Uses::Local(_) | Uses::Repository { .. } => false,
-            });
-            (applies, value.span, format!("action `{}`", value.text().unwrap_or_default()))
-        }
     };
     if applies {
         problems.push(Problem::unsupported(span, what));

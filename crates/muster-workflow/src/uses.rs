@@ -34,7 +34,8 @@ impl Uses {
             return Some(Self::Local(text.to_owned()));
         }
         if let Some(path) = text.strip_prefix("$/") {
-            return Some(Self::OwnRepository(path.trim_start_matches('/').to_owned()));
+            let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+            return Some(Self::OwnRepository(parts.collect::<Vec<_>>().join("/")));
         }
         let (action, git_ref) = text.split_once('@')?;
         let mut parts = action.split(['/', '\\']).filter(|part| !part.is_empty());
@@ -48,6 +49,18 @@ impl Uses {
             path: parts.collect::<Vec<_>>().join("/"),
             git_ref: git_ref.to_owned(),
         })
+    }
+
+    /// Returns what it names in a file of `home`, a repository at a ref: what is of the file's own repository is of that.
+    #[must_use]
+    pub fn within(&self, home: &Self) -> Self {
+        match (self, home) {
+            (Self::OwnRepository(path), Self::Repository { owner, name, git_ref, .. }) => {
+                let (owner, name, git_ref) = (owner.clone(), name.clone(), git_ref.clone());
+                Self::Repository { owner, name, path: path.clone(), git_ref }
+            }
+            _ => self.clone(),
+        }
     }
 
     /// Returns true for the action at the top of the repository `owner/name`, at any ref.

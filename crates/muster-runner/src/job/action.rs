@@ -60,7 +60,7 @@ pub(super) struct Use<'s> {
 impl RunningJob<'_> {
     /// Fetches what `steps` use from elsewhere, and shows it to the steps of the job.
     pub(super) fn bring_actions(&mut self, place: usize, steps: &[Step]) -> Result<(), String> {
-        let gathered = self.actions.gather(steps, self.fetch);
+        let gathered = self.actions.gather(steps, &self.home, self.fetch);
         for repository in self.actions.take_new() {
             let uses = repository.uses();
             repository
@@ -76,6 +76,7 @@ impl RunningJob<'_> {
                     self.log.tell(place, Level::Warning, &why);
                     self.log.step(StepEvent::Uses { uses, sha: sha.clone() });
                 }
+                Origin::Own => self.say(place, "Actions of `$/` are of the run's own commit"),
                 Origin::Given => self.say(place, &format!("Action {uses} is given")),
                 Origin::Native => self.say(place, &format!("Action {uses} is muster's own")),
             }
@@ -118,7 +119,10 @@ impl RunningJob<'_> {
         };
         let folder = self.ground.places.actions.join(self.actions.folder_of(uses));
         let files = Files::Kept(self.actions.kept(uses));
-        self.action(&manifest, &folder, Some(uses), &files, of)
+        let home = std::mem::replace(&mut self.home, uses.clone());
+        let done = self.action(&manifest, &folder, Some(uses), &files, of);
+        self.home = home;
+        done
     }
 
     fn action(

@@ -56,6 +56,7 @@ impl RunningJob<'_> {
         let mut place = 0;
         for step in steps {
             let Action::Uses { uses, with } = &step.action else { continue };
+            let uses = &uses.within(&self.home);
             let Ok(manifest) = self.actions.manifest(uses).cloned() else { continue };
             let (Runs::JavaScript { pre: Some(pre), .. } | Runs::Docker { pre: Some(pre), .. }) =
                 &manifest.runs

@@ -160,6 +160,8 @@ struct RunningJob<'a> {
     posts: Vec<Post>,
     /// What actions have kept for what they do later, by their keys.
     states: HashMap<String, Vec<(String, String)>>,
+    /// The repository at a ref that the file is of whose steps run.
+    home: Uses,
     /// The beginning of the keys of the actions that a composite one uses.
     scope: String,
     /// Why the job as a whole was stopped, once it was.
@@ -251,6 +253,7 @@ impl<'a> RunningJob<'a> {
             summary: (0, String::new()),
             posts: Vec::new(),
             states: HashMap::new(),
+            home: spec.home(),
             scope: String::new(),
             stopped: None,
             memory_kills: 0,
@@ -391,15 +394,11 @@ impl<'a> RunningJob<'a> {
             }
             Action::Uses { uses, with } => {
                 let of = Use { place, step, with, env, view, minutes };
-                match uses {
+                match &uses.within(&self.home) {
                     uses if is_own_checkout(uses, with) => self.checkout(&of),
                     Uses::Local(folder) => self.local_action(folder, &of),
-                    Uses::Repository { .. } => self.fetched_action(uses, &of),
                     Uses::Docker(image) => self.docker_image(image, &of),
-                    // A workflow with one is refused before a job starts; an action may have it.
-                    Uses::OwnRepository(_) => {
-                        self.refuse(place, &format!("action `{uses}` is not supported yet"))
-                    }
+                    uses => self.fetched_action(uses, &of),
                 }
             }
             Action::Wait(_) | Action::WaitAll | Action::Cancel(_) | Action::Parallel(_) => {

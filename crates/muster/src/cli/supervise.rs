@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     signal::on_termination(move |name, _| on_signal.request(&format!("muster got {name}")))?;
     let on_order = cancel.clone();
     std::thread::Builder::new().name("orders".into()).spawn(move || follow_orders(&on_order))?;
-    let mut actions = Actions::new(&spec.actions);
+    let mut actions = Actions::of(&spec);
     let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut spool =
         spool::Writer::new(out, arguments.nudge.clone()).context("cannot write the spool")?;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use muster_core::id::Sha;
 use muster_runner::actions::{Fetch, Fetched, Origin};
-use muster_runner::spec::{ActionSource, Native};
+use muster_runner::spec::{ActionSource, JobSpec, Native, Source};
 use muster_sys::files::remove_tree;
+use muster_workflow::uses::Uses;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Git, GitError, Remote};
@@ -27,13 +28,34 @@ const NOT_THERE: &str = "not our ref";
 #[derive(Debug)]
 pub(crate) struct Actions<'s> {
     source: &'s ActionSource,
+    job: Option<&'s JobSpec>,
     unreachable: Option<&'s RefCell<Option<String>>>,
 }
 
 impl<'s> Actions<'s> {
     /// Uses what a job is told of actions.
     pub(crate) fn new(source: &'s ActionSource) -> Self {
-        Self { source, unreachable: None }
+        Self { source, job: None, unreachable: None }
+    }
+
+    /// Uses what a job is told of actions, and the commit that it is about.
+    pub(crate) fn of(job: &'s JobSpec) -> Self {
+        Self { job: Some(job), ..Self::new(&job.actions) }
+    }
+
+    /// Returns the files of the job's own commit, where that is what is named.
+    fn own(&self, name: &str, git_ref: &str) -> Option<Result<Fetched, String>> {
+        let job = self.job?;
+        let Uses::Repository { owner, name: own, git_ref: sha, .. } = job.own_repository() else {
+            return None;
+        };
+        let is_own = name.eq_ignore_ascii_case(&format!("{owner}/{own}")) && git_ref == sha;
+        is_own.then(|| {
+            let folder = job.folder.join("own");
+            let put = own_tree(&job.source, &folder);
+            put.map_err(|error| format!("cannot get the run's own commit: {error}"))?;
+            Ok(Fetched { folder, origin: Origin::Own })
+        })
     }
 
     /// Notes there why a repository could not be had, where that may be otherwise at another time.
@@ -77,6 +99,9 @@ impl Fetch for Actions<'_> {
         if let Some(folder) = self.given(name, git_ref) {
             return Ok(Fetched { folder: folder.to_owned(), origin: Origin::Given });
         }
+        if let Some(own) = self.own(name, git_ref) {
+            return own;
+        }
         if let Some(files) = self.native(name, git_ref) {
             let folder = natives::put(files, name, &self.source.folder)
                 .map_err(|error| format!("cannot keep `{name}@{git_ref}`: {error}"))?;
@@ -99,6 +124,23 @@ impl Fetch for Actions<'_> {
             why
         })
     }
+}
+
+/// Puts the files of a run's commit into a folder, which is made.
+fn own_tree(source: &Source, folder: &Path) -> Result<(), Missing> {
+    let index = folder.with_extension("index");
+    fs::create_dir_all(folder)?;
+    for command in [&["read-tree", source.sha.as_str()][..], &["checkout-index", "--all"]] {
+        let mut git = Git::new(folder, command[0])
+            .env("GIT_DIR", &source.git_dir)
+            .env("GIT_WORK_TREE", folder)
+            .env("GIT_INDEX_FILE", &index);
+        if let Some(objects) = &source.extra_objects {
+            git = git.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects);
+        }
+        git.args(&command[1..]).bytes()?;
+    }
+    Ok(())
 }
 
 /// One repository: a folder for each commit, and where its refs were when somebody looked.

@@ -15,6 +15,7 @@ use crate::server::Server;
 
 on_both! {
     a_run_that_is_done_again_uses_the_commits_that_it_used,
+    a_run_has_the_actions_of_its_own_commit,
 }
 
 /// A code host that is a folder, and what was kept of it.
@@ -246,6 +247,113 @@ fn an_action_of_the_workspace_uses_those_from_elsewhere() {
       error  test: cannot get `octo/none@v1` from [path] git ls-remote failed: fatal: [path] does not appear to be a git repository fatal: Could not read from remote repository. Please make sure you have the correct access rights and the repository exists.
     exit 1
     ");
+}
+
+/// Says which action it is, and asks one of its own repository to say so, too.
+fn saying(what: &str, next: &str) -> String {
+    format!(
+        "name: N\ndescription: d\nruns:\n  using: composite\n  steps:\n\
+         \x20   - {{shell: bash, run: 'echo \"{what} of $GITHUB_ACTION_REPOSITORY\"; ls'}}\n{next}"
+    )
+}
+
+#[test]
+fn actions_of_the_own_repository_need_no_checkout() {
+    let hub = Hub::new();
+    let next = "    - uses: $/inner\n";
+    hub.push(
+        "octo/kit",
+        &[("action.yml", &saying("kit", next)), ("inner/action.yml", &saying("inner", ""))],
+    );
+    let called = "on: workflow_call\njobs:\n  there:\n    runs-on: ubuntu-latest\n    steps: [{uses: $/act}]\n";
+    hub.push(
+        "octo/flows",
+        &[(".github/workflows/x.yml", called), ("act/action.yml", &saying("act", ""))],
+    );
+    let scene = Scene::new();
+    scene.file(".github/actions/hi/action.yml", &saying("hi", "    - uses: $/./js\n"));
+    scene.file("js/action.yml", JS);
+    for part in ["pre", "main", "post"] {
+        scene.file(
+            &format!("js/{part}.js"),
+            &format!("console.log('{part}', process.env.INPUT_WHO);\n"),
+        );
+    }
+    scene.workflow(
+        "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n\
+         \x20     - uses: $/js\n      - uses: $/.github/actions/hi\n      - uses: octo/kit@main\n\
+         \x20     - {uses: $/js, with: {who: me}}\n\
+         \x20 call: {needs: test, uses: 'octo/flows/.github/workflows/x.yml@main'}\n\
+         \x20 wrong:\n    runs-on: ubuntu-latest\n    needs: call\n    steps: [{uses: $/nowhere}]\n\
+         \x20 outside:\n    runs-on: ubuntu-latest\n    needs: call\n    steps: [{uses: $/../../etc}]\n",
+    );
+    scene.commit("first");
+    // What is not committed is there, too.
+    scene.file("js/main.js", "console.log('main, changed', process.env.INPUT_WHO, require('fs').readdirSync('.').length);\n");
+    assert_snapshot!(hub.told(&scene, &[]), @r#"
+    .github/workflows/ci.yml
+    test ▸ Pre Run $/js
+    test │ pre nobody
+    test ✓ Pre Run $/js [time]
+    test ▸ Pre Run $/js
+    test │ pre me
+    test ✓ Pre Run $/js [time]
+    test ▸ Run $/js
+    test │ main, changed nobody 0
+    test ✓ Run $/js [time]
+    test ▸ Run $/.github/actions/hi
+    test │ Run echo "hi of $GITHUB_ACTION_REPOSITORY"; ls
+    test │ hi of local/repository
+    test │ Run $/js
+    test │ main, changed nobody 0
+    test ✓ Run $/.github/actions/hi [time]
+    test ▸ Run octo/kit@main
+    test │ Run echo "kit of $GITHUB_ACTION_REPOSITORY"; ls
+    test │ kit of octo/kit
+    test │ Run $/inner
+    test │ Run echo "inner of $GITHUB_ACTION_REPOSITORY"; ls
+    test │ inner of octo/kit
+    test ✓ Run octo/kit@main [time]
+    test ▸ Run $/js
+    test │ main, changed me 0
+    test ✓ Run $/js [time]
+    test ▸ Post Run $/js
+    test │ post nobody
+    test ✓ Post Run $/js [time]
+    test ▸ Post Run $/js
+    test │ post me
+    test ✓ Post Run $/js [time]
+    test ▸ Post Run $/js
+    test │ post nobody
+    test ✓ Post Run $/js [time]
+    call / there ▸ Run $/act
+    call / there │ Run echo "act of $GITHUB_ACTION_REPOSITORY"; ls
+    call / there │ act of octo/flows
+    call / there ✓ Run $/act [time]
+    outside │ Error: `$/../../etc` names nothing of a repository
+    outside - Run $/../../etc
+    wrong ▸ Run $/nowhere
+    wrong │ Error: no action in `$/nowhere`: it has neither action.yml nor action.yaml
+    wrong ✗ Run $/nowhere [time]
+    .github/workflows/ci.yml: failure
+      test          success  [time]
+      call / there  success  [time]
+      wrong         failure  [time]
+      outside       failure  [time]  `$/../../etc` names nothing of a repository
+      error  wrong: no action in `$/nowhere`: it has neither action.yml nor action.yaml
+    exit 1
+    "#);
+}
+
+fn a_run_has_the_actions_of_its_own_commit(database: Database) {
+    let server = Server::start(database, "");
+    server.scene.file("act/action.yml", &saying("act", ""));
+    server.workflow("on: push\njobs:\n  test:\n    runs-on: linux\n    steps: [{uses: $/act}]\n");
+    let sha = server.push("main", "Act");
+    let verdict = server.verdict(&sha);
+    assert!(verdict.contains("muster success: 1 successful"), "{verdict}");
+    let log = server.muster(&["log", "1"]).out;
+    assert!(log.contains("\nact of team/app\n"), "{log}");
 }
 
 #[test]
