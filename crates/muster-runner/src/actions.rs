@@ -54,7 +54,7 @@ pub enum Origin {
 }
 
 /// The actions from elsewhere that a job uses.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Actions {
     /// Their tops on this machine, and how their names were written first, by name, in small letters, and ref.
     repositories: BTreeMap<(String, String), (PathBuf, String)>,
@@ -185,7 +185,7 @@ pub(crate) fn is_own_checkout(uses: &Uses, with: &[(String, Template)]) -> bool 
 
 /// Returns what steps in a file of `home` use that is to be fetched, and how it is written there.
 fn uses(steps: &[Step], home: &Uses) -> Vec<(Uses, Uses)> {
-    let uses = steps.iter().filter_map(|step| match &step.action {
+    let uses = steps.iter().flat_map(Step::alone).filter_map(|step| match &step.action {
         Action::Uses { uses, with } if !is_own_checkout(uses, with) => {
             Some((uses.within(home), uses.clone()))
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -14,8 +14,15 @@ pub struct Cancel {
 
 #[derive(Debug)]
 struct Shared {
-    end: Mutex<Option<End>>,
+    asked: Mutex<Asked>,
     wake: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    end: Option<End>,
+    /// Who is to be told, too.
+    below: Vec<Weak<Shared>>,
 }
 
 /// Why a job is to end.
@@ -23,6 +30,8 @@ struct Shared {
 pub(crate) enum End {
     /// Somebody asked for it, for this reason.
     Asked(String),
+    /// It is a step in the background, and another step wants it no longer.
+    Unwanted,
     /// It uses more than it may, or nobody can say that it does not.
     Exceeded(String),
 }
@@ -35,7 +44,24 @@ impl Cancel {
     /// When the system has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { shared: Arc::new(Shared { end: Mutex::new(None), wake }) })
+        Ok(Self { shared: Arc::new(Shared { asked: Mutex::default(), wake }) })
+    }
+
+    /// Makes one for a part of what this one is for: what is asked of this one from now on is asked of that, too.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no file descriptor left.
+    pub(crate) fn part(&self) -> io::Result<Self> {
+        let part = Self::new()?;
+        let mut asked = self.asked();
+        asked.below.retain(|part| part.strong_count() > 0);
+        asked.below.push(Arc::downgrade(&part.shared));
+        Ok(part)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for the end; the first reason stays.
@@ -45,11 +71,14 @@ impl Cancel {
 
     /// Ends the job; the first reason stays.
     pub(crate) fn end_for(&self, end: End) {
-        let mut slot = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked();
+        for part in asked.below.iter().filter_map(Weak::upgrade) {
+            Self { shared: part }.end_for(end.clone());
+        }
         // What a job that is to end anyway goes on writing has its bound, too.
-        let first = slot.is_none();
-        if first || (matches!(end, End::Exceeded(_)) && matches!(*slot, Some(End::Asked(_)))) {
-            *slot = Some(end);
+        let first = asked.end.is_none();
+        if first || (matches!(end, End::Exceeded(_)) && matches!(asked.end, Some(End::Asked(_)))) {
+            asked.end = Some(end);
             // The counter cannot overflow: it is written twice at most.
             let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
         }
@@ -57,7 +86,7 @@ impl Cancel {
 
     /// Returns why the job is to end, once it is.
     pub(crate) fn end(&self) -> Option<End> {
-        self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked().end.clone()
     }
 
     /// Returns what becomes readable when the end is asked for, until [`Self::acknowledge`].

@@ -54,7 +54,7 @@ const ACTION_NAMES: [&str; 2] = ["action_repository", "action_ref"];
 const TOKEN: &str = "GITHUB_TOKEN";
 
 /// The contexts of a job as it goes on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct JobContexts {
     contexts: Contexts,
     github: Object,
@@ -145,6 +145,13 @@ impl JobContexts {
         };
         this.set_status(JobStatus::Success);
         this
+    }
+
+    /// Returns those of a step that is done in the background: as they are, whatever becomes of these.
+    pub(crate) fn aside(&self) -> Self {
+        let mut aside = self.clone();
+        aside.contexts.files = Some(Arc::default());
+        aside
     }
 
     /// Returns what `hashFiles` answers.

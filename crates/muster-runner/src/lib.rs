@@ -40,6 +40,6 @@ pub trait Listener {
     /// A step started or finished.
     fn step(&mut self, event: StepEvent);
 
-    /// Nothing was written for a while: what is held back may go out.
-    fn idle(&mut self);
+    /// A step has written nothing for a while: what is held back of it may go out.
+    fn idle(&mut self, step: usize);
 }

@@ -10,6 +10,7 @@
 //! Bytes are never lost, repeated or reordered, whatever they are: the text of a record is all
 //! between its third space and the newline. Under the server the spool is the job's log file.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -71,8 +72,10 @@ impl<'a> Record<'a> {
 pub struct Writer {
     out: File,
     durable: bool,
-    /// The step whose line is not ended yet, and what there is of it.
-    partial: (usize, Vec<u8>),
+    /// What there is of lines that are not ended yet, by their steps.
+    partial: BTreeMap<usize, Vec<u8>>,
+    /// The step whose last record was a part of a line, where that was the last record of all.
+    open: Option<usize>,
     buffer: Vec<u8>,
     unsynced: usize,
     synced: Instant,
@@ -94,7 +97,8 @@ impl Writer {
         Ok(Self {
             out,
             durable,
-            partial: (0, Vec::new()),
+            partial: BTreeMap::new(),
+            open: None,
             buffer: Vec::new(),
             unsynced: 0,
             synced: clock::monotonic(),
@@ -109,7 +113,9 @@ impl Writer {
     ///
     /// The first error of all writes: a spool with a hole is never completed.
     pub fn finish(mut self, result: &JobResult) -> io::Result<()> {
-        self.end_line();
+        for step in self.partial.keys().copied().collect::<Vec<_>>() {
+            self.end_line(step);
+        }
         self.json(b'r', result);
         self.write_out();
         self.sync();
@@ -130,17 +136,23 @@ impl Writer {
         }
     }
 
-    fn record(&mut self, kind: u8, header: &str, text: &[u8]) {
+    fn record(&mut self, kind: u8, step: usize, header: &str, text: &[u8]) {
+        if let Some(other) = self.open.filter(|open| *open != step) {
+            // Who reads all records as one text is to see no line of two steps.
+            self.buffer.push(b'o');
+            self.buffer.extend_from_slice(self::header(other).as_bytes());
+            self.buffer.push(b'\n');
+        }
+        self.open = (kind == b'p').then_some(step);
         self.buffer.push(kind);
         self.buffer.extend_from_slice(header.as_bytes());
         self.buffer.extend_from_slice(text);
         self.buffer.push(b'\n');
     }
 
-    fn end_line(&mut self) {
-        let (step, text) = std::mem::take(&mut self.partial);
-        if !text.is_empty() {
-            self.record(b'o', &header(step), &text);
+    fn end_line(&mut self, step: usize) {
+        if let Some(text) = self.partial.remove(&step) {
+            self.record(b'o', step, &header(step), &text);
         }
     }
 
@@ -173,38 +185,37 @@ impl Writer {
 
 impl Listener for Writer {
     fn output(&mut self, step: usize, bytes: &[u8]) {
-        if self.partial.0 != step {
-            self.end_line();
-            self.partial.0 = step;
-        }
         // What comes at once is of one time.
         let header = header(step);
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             match line.strip_suffix(b"\n") {
-                Some(line) if self.partial.1.is_empty() && line.len() <= MAX_LINE => {
-                    self.record(b'o', &header, line);
+                Some(line) if !self.partial.contains_key(&step) && line.len() <= MAX_LINE => {
+                    self.record(b'o', step, &header, line);
                 }
                 Some(line) => {
-                    self.hold(&header, line);
-                    let text = std::mem::take(&mut self.partial.1);
-                    self.record(b'o', &header, &text);
+                    let text = self.hold(step, &header, line);
+                    self.record(b'o', step, &header, &text);
                 }
-                None => self.hold(&header, line),
+                None => {
+                    let text = self.hold(step, &header, line);
+                    if !text.is_empty() {
+                        self.partial.insert(step, text);
+                    }
+                }
             }
         }
         self.write_out();
     }
 
     fn step(&mut self, event: StepEvent) {
-        self.end_line();
+        self.end_line(event.place());
         self.json(b'e', &event);
         self.write_out();
     }
 
-    fn idle(&mut self) {
-        let (step, text) = (self.partial.0, std::mem::take(&mut self.partial.1));
-        if !text.is_empty() {
-            self.record(b'p', &header(step), &text);
+    fn idle(&mut self, step: usize) {
+        if let Some(text) = self.partial.remove(&step) {
+            self.record(b'p', step, &header(step), &text);
         }
         self.write_out();
         self.sync();
@@ -212,16 +223,18 @@ impl Listener for Writer {
 }
 
 impl Writer {
-    /// Adds to the line that is not ended yet; what is too long of it goes out as parts.
-    fn hold(&mut self, header: &str, mut text: &[u8]) {
-        while self.partial.1.len() + text.len() > MAX_LINE {
-            let (now, later) = text.split_at(MAX_LINE - self.partial.1.len());
-            self.partial.1.extend_from_slice(now);
-            let part = std::mem::take(&mut self.partial.1);
-            self.record(b'p', header, &part);
+    /// Adds to the line of a step that is not ended yet, and returns it; what is too long of it goes out as parts.
+    fn hold(&mut self, step: usize, header: &str, mut text: &[u8]) -> Vec<u8> {
+        let mut held = self.partial.remove(&step).unwrap_or_default();
+        while held.len() + text.len() > MAX_LINE {
+            let (now, later) = text.split_at(MAX_LINE - held.len());
+            held.extend_from_slice(now);
+            self.record(b'p', step, header, &held);
+            held.clear();
             text = later;
         }
-        self.partial.1.extend_from_slice(text);
+        held.extend_from_slice(text);
+        held
     }
 }
 

@@ -24,7 +24,7 @@ fn spool(pieces: &[(usize, Vec<u8>)]) -> Vec<u8> {
     for (step, bytes) in pieces {
         writer.output(*step, bytes);
         if bytes.is_empty() {
-            writer.idle();
+            writer.idle(*step);
         }
     }
     writer.finish(&success()).unwrap();
@@ -46,7 +46,7 @@ fn a_spool_is_lines_that_anybody_can_read() {
     let name = "Build".to_owned();
     writer.step(StepEvent::Started { step: 1, name: name.clone(), at: 7 });
     writer.output(1, b"one\ntw");
-    writer.idle();
+    writer.idle(1);
     writer.output(1, b"o\nthree");
     let (outcome, conclusion) = (StepConclusion::Success, StepConclusion::Success);
     writer.step(StepEvent::Finished { step: 1, name, outcome, conclusion, at: 9, usage: None });

@@ -53,11 +53,6 @@ static LACKS: &[Lack] = &[
         "a `defaults.run` that is one expression",
     ),
     lack(&[JOBS, ANY, STEPS, ANY, keys::WITH], Computed, "a `with` that is one expression"),
-    lack(&[JOBS, ANY, STEPS, ANY, keys::BACKGROUND], There, "key `background` of a step"),
-    lack(&[JOBS, ANY, STEPS, ANY, keys::WAIT], There, "key `wait` of a step"),
-    lack(&[JOBS, ANY, STEPS, ANY, keys::WAIT_ALL], There, "key `wait-all` of a step"),
-    lack(&[JOBS, ANY, STEPS, ANY, keys::CANCEL], There, "key `cancel` of a step"),
-    lack(&[JOBS, ANY, STEPS, ANY, keys::PARALLEL], There, "key `parallel` of a step"),
 ];
 
 /// Returns what of a workflow muster cannot run, each at its place.

@@ -458,11 +458,21 @@ pub struct Step {
     pub timeout_minutes: Option<Setting<f64>>,
     /// `continue-on-error`.
     pub continue_on_error: Setting<bool>,
+    /// `background`: the job goes on beside it.
+    pub background: bool,
     /// What it does.
     pub action: Action,
 }
 
 impl Step {
+    /// Returns it, or those that run in parallel.
+    pub fn alone(&self) -> &[Self] {
+        match &self.action {
+            Action::Parallel(steps) => steps,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
     /// Returns whether anything of it asks for the hash of files.
     pub fn calls_hash_files(&self) -> bool {
         let of_condition = self.condition.iter().flat_map(Condition::expressions);

@@ -87,7 +87,7 @@ impl Run {
             workflow::Action::Uses { uses, .. } => !uses.is("actions/checkout"),
             _ => false,
         };
-        let uses_actions = definition.steps.iter().any(uses);
+        let uses_actions = definition.steps.iter().flat_map(workflow::Step::alone).any(uses);
         let may_identify = self.may_identify(place, ground)?;
         let file = scope.file.clone();
         Ok(Assignment {

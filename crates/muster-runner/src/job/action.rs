@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_sys::clock;
@@ -12,6 +13,7 @@ use muster_workflow::manifest::{Hook, Manifest, Node, Runs};
 use muster_workflow::uses::Uses;
 use muster_workflow::workflow::Step;
 
+use super::contained::lock;
 use super::docker::{Described, Files};
 use super::hooks::What;
 use super::{Done, RunningJob, deadline};
@@ -60,7 +62,10 @@ pub(super) struct Use<'s> {
 impl RunningJob<'_> {
     /// Fetches what `steps` use from elsewhere, and shows it to the steps of the job.
     pub(super) fn bring_actions(&mut self, place: usize, steps: &[Step]) -> Result<(), String> {
-        let gathered = self.actions.gather(steps, &self.home, self.fetch);
+        // One at a time: what is shown is put together at one place.
+        let fetch = Arc::clone(&self.fetch);
+        let mut fetch = lock(&fetch);
+        let gathered = self.actions.gather(steps, &self.home, &mut **fetch);
         for repository in self.actions.take_new() {
             let uses = repository.uses();
             repository

@@ -1,56 +1,338 @@
-//! What ended steps have left running, and still writes.
+//! Steps in the background: each is done on a thread of its own, by what is a copy of the job but for what all share. What
+//! it says, such as variables and outputs, and how it ended, the job hears when it waits for it, as GitHub's runner has it.
 
-use std::io::{PipeReader, Read as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use crate::log::{Lines, Log};
+use muster_sys::clock;
+use muster_workflow::expr::JobStatus;
+use muster_workflow::workflow::{Action, Step};
 
-/// How often it is logged, and how far it may be ahead.
-pub(super) const TICK: Duration = Duration::from_millis(100);
-const MAX_AHEAD: usize = 4 << 20;
+use super::contained::lock;
+use super::{RunningJob, left_open};
+use crate::cancel::{Cancel, End};
+use crate::spec::{Level, StepConclusion, StepEvent};
 
-/// The output of what an ended step left running, read on a thread of its own so that it never waits
-/// for the steps that follow.
-pub(super) struct Background {
-    step: usize,
-    lines: Lines,
-    written: Arc<Mutex<Vec<u8>>>,
+/// GitHub's bound on steps that are done at a time in the background; more wait for their turn.
+const MAX_AT_A_TIME: usize = 10;
+
+/// What a step in the background has said.
+#[derive(Debug, Default)]
+pub(super) struct Deferred {
+    pub(super) env: Vec<(String, String)>,
+    pub(super) paths: Vec<String>,
+    pub(super) ended: Option<Ended>,
 }
 
-impl Background {
-    /// Reads on what a step has begun to write.
-    pub(super) fn read(step: usize, lines: Lines, mut pipe: PipeReader) -> Self {
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&written);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 16 * 1024];
-            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                // Far ahead of who logs it, it has to wait after all.
-                while lock(&shared).len() > MAX_AHEAD {
-                    std::thread::sleep(TICK);
-                }
-                lock(&shared).extend_from_slice(&buffer[..count]);
-            }
-        });
-        Self { step, lines, written }
+/// How a step in the background ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) outcome: StepConclusion,
+    pub(super) conclusion: StepConclusion,
+    pub(super) outputs: Vec<(String, String)>,
+}
+
+/// The steps in the background of a job that it has not waited for.
+pub(super) struct Background<'scope, 'env, 'a> {
+    scope: &'scope Scope<'scope, 'env>,
+    steps: Vec<Running<'scope, 'a>>,
+    turns: Arc<Turns>,
+    /// The number of the next.
+    next: usize,
+    /// Whether any has failed, also where the job did not mind when it waited.
+    has_failed: bool,
+}
+
+/// A step in the background.
+struct Running<'scope, 'a> {
+    number: usize,
+    /// The id of the step.
+    id: String,
+    name: String,
+    cancel: Cancel,
+    /// Whether a step has cancelled it: that it did not come to its end is no fault then.
+    is_cancelled: bool,
+    handle: ScopedJoinHandle<'scope, RunningJob<'a>>,
+}
+
+/// Whose turn it is, and who is done.
+#[derive(Debug, Default)]
+struct Turns {
+    state: Mutex<Turn>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    running: usize,
+    /// The numbers of those that are done.
+    done: HashSet<usize>,
+}
+
+/// A turn, until it is dropped: also where its step panics.
+struct OnTurn<'t> {
+    turns: &'t Turns,
+    number: usize,
+}
+
+impl Drop for OnTurn<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.turns.state);
+        state.running -= 1;
+        state.done.insert(self.number);
+        drop(state);
+        self.turns.changed.notify_all();
+    }
+}
+
+impl Turns {
+    /// Waits for one that is free.
+    fn take(&self, number: usize) -> OnTurn<'_> {
+        let full = |state: &mut Turn| state.running >= MAX_AT_A_TIME;
+        let waited = self.changed.wait_while(lock(&self.state), full);
+        waited.unwrap_or_else(PoisonError::into_inner).running += 1;
+        OnTurn { turns: self, number }
     }
 
-    /// Logs what was written since the last time.
-    pub(super) fn tell(&mut self, log: &mut Log<'_>) {
-        let bytes = std::mem::take(&mut *lock(&self.written));
-        if !bytes.is_empty() {
-            log.left_over(self.step, &mut self.lines, &bytes);
+    /// Waits until all of these are done; false where that takes longer than `tick`.
+    fn wait(&self, numbers: &[usize], tick: Option<Duration>) -> bool {
+        let open = |state: &mut Turn| !numbers.iter().all(|number| state.done.contains(number));
+        let state = lock(&self.state);
+        match tick {
+            None => {
+                drop(self.changed.wait_while(state, open));
+                true
+            }
+            Some(tick) => {
+                let waited = self.changed.wait_timeout_while(state, tick, open);
+                !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+            }
+        }
+    }
+}
+
+/// Returns the beginning of the keys of the steps that a step of the job holds, if it holds any.
+pub(super) fn scope_of(step: &Step) -> String {
+    match &step.action {
+        Action::Parallel(_) => format!("{}/", step.id),
+        _ => String::new(),
+    }
+}
+
+impl<'scope, 'env, 'a: 'scope> Background<'scope, 'env, 'a> {
+    pub(super) fn new(scope: &'scope Scope<'scope, 'env>) -> Self {
+        let (steps, turns) = (Vec::new(), Arc::default());
+        Self { scope, steps, turns, next: 0, has_failed: false }
+    }
+
+    /// Begins a step at a place, which is told apart from others of its id by `group`.
+    fn start(&mut self, job: &mut RunningJob<'a>, place: usize, step: &'a Step, group: &str) {
+        let name = step.display_name(job.contexts.view());
+        let cancel = match job.cancel.part() {
+            Ok(cancel) => cancel,
+            Err(error) => {
+                let at = clock::now_ms();
+                job.log.step(StepEvent::Started { step: place, name: name.clone(), at });
+                let done = job.refuse(place, &format!("cannot be run in the background: {error}"));
+                job.end_step(place, step, name, done.outcome, done.outcome, &[]);
+                return;
+            }
+        };
+        let mut aside = job.aside(cancel.clone(), group);
+        let number = self.next;
+        self.next += 1;
+        let turns = Arc::clone(&self.turns);
+        let handle = self.scope.spawn(move || {
+            let _turn = turns.take(number);
+            aside.step(place, step);
+            aside
+        });
+        let id = step.id.clone();
+        self.steps.push(Running { number, id, name, cancel, is_cancelled: false, handle });
+    }
+
+    /// Waits for steps, and tells the job what they said; returns how they ended together.
+    fn wait(
+        &mut self,
+        job: &mut RunningJob<'a>,
+        place: usize,
+        is_meant: impl Fn(&Running<'scope, 'a>) -> bool,
+    ) -> StepConclusion {
+        let (meant, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.steps).into_iter().partition(is_meant);
+        self.steps = others;
+        let numbers: Vec<usize> = meant.iter().map(|step| step.number).collect();
+        // What ended steps have left running goes on to write.
+        while !self.turns.wait(&numbers, (!job.left_open.is_empty()).then_some(left_open::TICK)) {
+            job.drain_left_open();
+        }
+        let mut all = StepConclusion::Skipped;
+        for step in meant {
+            let conclusion = match step.handle.join() {
+                Ok(aside) => job.take_in(aside, &step.id),
+                Err(_) => {
+                    let why = format!("`{}` was lost: that is a fault of muster", step.name);
+                    job.log.tell(place, Level::Error, &why);
+                    StepConclusion::Failure
+                }
+            };
+            self.has_failed |= conclusion == StepConclusion::Failure;
+            job.say(place, &format!("{}: {}", step.name, conclusion.as_str()));
+            all = match (conclusion, all) {
+                (StepConclusion::Failure, _) | (_, StepConclusion::Failure) => {
+                    StepConclusion::Failure
+                }
+                (StepConclusion::Cancelled, _) if !step.is_cancelled => StepConclusion::Cancelled,
+                (StepConclusion::Skipped, all) | (_, all @ StepConclusion::Cancelled) => all,
+                _ => StepConclusion::Success,
+            };
+        }
+        all
+    }
+
+    /// Waits for all that the job has not waited for: no step outlives those of its job.
+    pub(super) fn end(&mut self, job: &mut RunningJob<'a>) {
+        if !self.steps.is_empty() {
+            let place = job.last_place;
+            job.say(place, "Waiting for the steps in the background");
+            self.wait(job, place, |_| true);
+        }
+        if self.has_failed && job.contexts.status() == JobStatus::Success {
+            job.contexts.set_status(JobStatus::Failure);
+        }
+        job.notice_cancel();
+    }
+}
+
+impl<'a> RunningJob<'a> {
+    /// Does a step of the job, or what it says of those in the background; returns how many places it takes.
+    pub(super) fn step_of_job<'scope>(
+        &mut self,
+        place: usize,
+        step: &'a Step,
+        background: &mut Background<'scope, '_, 'a>,
+    ) -> usize
+    where
+        'a: 'scope,
+    {
+        match &step.action {
+            Action::Run { .. } | Action::Uses { .. } if step.background => {
+                background.start(self, place, step, "");
+            }
+            Action::Run { .. } | Action::Uses { .. } => self.step(place, step),
+            Action::Parallel(steps) => {
+                let (first, group) = (background.next, scope_of(step));
+                for (at, step) in steps.iter().enumerate() {
+                    background.start(self, place + at, step, &group);
+                }
+                let place = place + steps.len();
+                self.control(place, step, "Waiting for all of them", |job| {
+                    background.wait(job, place, |step| step.number >= first)
+                });
+                return steps.len() + 1;
+            }
+            Action::Wait(ids) => {
+                let what = format!("Waiting for {}", ids.join(", "));
+                self.control(place, step, &what, |job| {
+                    background.wait(job, place, |step| ids.contains(&step.id))
+                });
+            }
+            Action::WaitAll => {
+                let what = "Waiting for all steps in the background";
+                self.control(place, step, what, |job| background.wait(job, place, |_| true));
+            }
+            Action::Cancel(id) => {
+                self.control(place, step, &format!("Cancelling {id}"), |job| {
+                    for step in background.steps.iter_mut().filter(|step| step.id == *id) {
+                        step.is_cancelled = true;
+                        step.cancel.end_for(End::Unwanted);
+                    }
+                    background.wait(job, place, |step| step.id == *id)
+                });
+            }
+        }
+        1
+    }
+
+    /// Does what a step says of those in the background, which it does also where the job goes badly: what runs would not
+    /// end otherwise.
+    fn control(
+        &mut self,
+        place: usize,
+        step: &Step,
+        what: &str,
+        work: impl FnOnce(&mut Self) -> StepConclusion,
+    ) {
+        let name = step.display_name(self.contexts.view());
+        let at = clock::now_ms();
+        self.log.step(StepEvent::Started { step: place, name: name.clone(), at });
+        self.say(place, what);
+        let outcome = work(self);
+        self.notice_cancel();
+        let is_forgiven = outcome == StepConclusion::Failure
+            && step.continue_on_error.get(self.contexts.view()).unwrap_or(false);
+        let conclusion = if is_forgiven { StepConclusion::Success } else { outcome };
+        self.end_step(place, step, name, outcome, conclusion, &[]);
+    }
+
+    /// Returns who does a step in the background.
+    fn aside(&self, cancel: Cancel, group: &str) -> Self {
+        Self {
+            spec: self.spec,
+            workflow: self.workflow,
+            definition: self.definition,
+            cancel,
+            fetch: Arc::clone(&self.fetch),
+            actions: self.actions.clone(),
+            log: self.log.aside(),
+            contexts: self.contexts.aside(),
+            ground: Arc::clone(&self.ground),
+            held: Arc::clone(&self.held),
+            paths: self.paths.clone(),
+            left_open: Vec::new(),
+            deadline: self.deadline,
+            number: Arc::clone(&self.number),
+            depth: 0,
+            within: None,
+            hostile_inputs: Vec::new(),
+            steps_of_actions: 0,
+            summary: (0, String::new()),
+            posts: Vec::new(),
+            states: self.states.clone(),
+            home: self.home.clone(),
+            scope: group.to_owned(),
+            stopped: self.stopped.clone(),
+            memory_kills: 0,
+            out_of_memory: None,
+            exceeded: self.exceeded,
+            usage: None,
+            last_place: 0,
+            refused: self.refused.clone(),
+            failed_by: None,
+            deferred: Some(Deferred::default()),
+            _disk: None,
         }
     }
 
-    /// Logs what is left: nothing more comes.
-    pub(super) fn end(mut self, log: &mut Log<'_>) {
-        self.tell(log);
-        log.end_left_over(self.step, &mut self.lines);
+    /// Hears what a step in the background has said and left; returns how it ended.
+    fn take_in(&mut self, aside: Self, id: &str) -> StepConclusion {
+        let deferred = aside.deferred.unwrap_or_default();
+        self.contexts.extend_env(&deferred.env);
+        for path in deferred.paths {
+            self.paths.insert(0, path);
+        }
+        self.left_open.extend(aside.left_open);
+        self.posts.extend(aside.posts);
+        self.states.extend(aside.states);
+        self.refused = self.refused.take().or(aside.refused);
+        self.failed_by = self.failed_by.take().or(aside.failed_by);
+        self.out_of_memory = self.out_of_memory.take().or(aside.out_of_memory);
+        let Some(Ended { outcome, conclusion, outputs }) = deferred.ended else {
+            return StepConclusion::Cancelled;
+        };
+        self.contexts.end_step(id, outcome, conclusion, &outputs);
+        conclusion
     }
-}
-
-fn lock(written: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
-    written.lock().unwrap_or_else(PoisonError::into_inner)
 }

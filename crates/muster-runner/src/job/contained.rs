@@ -1,6 +1,8 @@
 //! The containers of a job: made before its first step, and what is done beside them.
 
+use std::collections::HashMap;
 use std::path::{Component, Path};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use muster_workflow::container::Wanted;
 use muster_workflow::expr::Object;
@@ -30,10 +32,17 @@ pub(super) struct Wants {
 #[derive(Default)]
 pub(super) struct Held {
     /// None before any is wanted.
-    pub(super) containers: Option<Containers>,
-    pub(super) services: Vec<Service>,
-    /// What stands beside a container of the job, once it is needed.
-    pub(super) beside: Option<Ground>,
+    containers: Mutex<Option<Containers>>,
+    services: Mutex<Vec<Service>>,
+    /// What stands beside a container of the job, once it is needed. Who uses it has it for himself meanwhile.
+    beside: Mutex<Option<Arc<Ground>>>,
+    /// The images of the actions that are containers, by what they are made of.
+    pub(super) images: Mutex<HashMap<String, Image>>,
+}
+
+/// Takes something of it for oneself.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Wants {
@@ -135,7 +144,11 @@ impl Wants {
             (service.name.clone(), object)
         });
         let all = all.collect::<Object>();
-        let held = Held { containers: Some(containers), services, beside: None };
+        let held = Held {
+            containers: Mutex::new(Some(containers)),
+            services: Mutex::new(services),
+            ..Held::default()
+        };
         Ok((ground, held, Some([own, all])))
     }
 }
@@ -163,64 +176,68 @@ impl RunningJob<'_> {
         if self.ground.inmate().is_none() {
             return Ok(work(self, None));
         }
-        let beside = match self.held.beside.take() {
-            Some(beside) => beside,
-            None => self.ground.beside(self.spec)?,
+        let held = Arc::clone(&self.held);
+        let mut beside = lock(&held.beside);
+        let ground = match &*beside {
+            Some(ground) => Arc::clone(ground),
+            None => Arc::clone(beside.insert(Arc::new(self.ground.beside(self.spec)?))),
         };
-        let inside = std::mem::replace(&mut self.ground, beside);
+        let inside = std::mem::replace(&mut self.ground, ground);
         let done = work(self, Some(&inside));
-        self.held.beside = Some(std::mem::replace(&mut self.ground, inside));
+        self.ground = inside;
         Ok(done)
     }
 
-    /// Hands what was checked out beside the container of the job over to its steps.
+    /// Does something with the containers of the job.
     ///
     /// # Errors
     ///
-    /// A sentence, where it cannot be.
-    pub(super) fn adopt(&mut self, path: &str) -> Result<(), String> {
-        let Some(beside) = self.held.beside.as_ref().filter(|_| self.ground.inmate().is_some())
-        else {
-            return Ok(());
-        };
-        let is_plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-        if !Path::new(path).components().all(is_plain) {
-            return Err(format!("`path`: {path} leads out of the workspace"));
-        }
-        let adopted = self.ground.adopt(beside, Path::new(path));
-        adopted.map_err(|error| format!("cannot hand over what was checked out: {error}"))
-    }
-
-    /// Returns the containers of the job, for one more.
-    ///
-    /// # Errors
-    ///
-    /// A sentence, where there can be none.
-    pub(super) fn containers(&mut self) -> Result<&mut Containers, String> {
-        if self.held.containers.is_none() {
-            self.held.containers = Some(Containers::open(self.spec)?);
-        }
-        self.held.containers.as_mut().ok_or_else(|| "there are no containers".to_owned())
+    /// A sentence, where there can be none, or of what is done.
+    pub(super) fn containers<T>(
+        &self,
+        work: impl FnOnce(&mut Containers) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut containers = lock(&self.held.containers);
+        work(match &mut *containers {
+            Some(containers) => containers,
+            none => none.insert(Containers::open(self.spec)?),
+        })
     }
 
     /// Returns whether the container of the job has ended before its time.
     pub(super) fn lost_container(&self) -> bool {
-        let both = self.ground.inmate().zip(self.held.containers.as_ref());
+        let containers = lock(&self.held.containers);
+        let both = self.ground.inmate().zip(containers.as_ref());
         both.is_some_and(|(inmate, containers)| !containers.is_there(inmate))
     }
 
     /// Removes the containers of the job, and says what their services said last where it did not go well.
     pub(super) fn leave_containers(&mut self, place: usize, is_well: bool) {
-        self.held.beside = None;
-        for service in self.held.services.drain(..) {
+        *lock(&self.held.beside) = None;
+        for service in std::mem::take(&mut *lock(&self.held.services)) {
             if !is_well {
                 tell_service(&mut self.log, place, &service);
             }
         }
-        if let Some(mut containers) = self.held.containers.take()
+        let containers = lock(&self.held.containers).take();
+        if let Some(mut containers) = containers
             && let Err(why) = containers.close()
         {
             self.log.tell(place, Level::Warning, &format!("containers were left behind: {why}"));
         }
     }
+}
+
+/// Hands what was checked out beside the container of a job over to its steps, which are `inside`.
+///
+/// # Errors
+///
+/// A sentence, where it cannot be.
+pub(super) fn adopt(inside: &Ground, beside: &Ground, path: &str) -> Result<(), String> {
+    let is_plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !Path::new(path).components().all(is_plain) {
+        return Err(format!("`path`: {path} leads out of the workspace"));
+    }
+    let adopted = inside.adopt(beside, Path::new(path));
+    adopted.map_err(|error| format!("cannot hand over what was checked out: {error}"))
 }

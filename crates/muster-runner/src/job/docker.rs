@@ -11,7 +11,7 @@ use muster_workflow::expr::{Contexts, EvalError, Object};
 use muster_workflow::manifest::{Hook, Manifest, Runs};
 
 use super::action::{Input, Use, as_variables, earlier};
-use super::contained::PULLING;
+use super::contained::{PULLING, lock};
 use super::hooks::What;
 use super::{Done, RunningJob, deadline};
 use crate::containers::{Plan, command, program};
@@ -162,19 +162,21 @@ impl RunningJob<'_> {
     /// Brings or builds the image of an action, once for a job.
     fn image_of(&mut self, place: usize, image: &str, files: &Files) -> Result<Image, String> {
         let deadline = earlier(self.deadline, self.within);
-        let bounds = Until { cancel: self.cancel, deadline };
+        let cancel = self.cancel.clone();
+        let bounds = Until { cancel: &cancel, deadline };
         if let Some(name) = image.strip_prefix(DOCKER) {
-            if let Some(known) = self.images.get(image) {
+            if let Some(known) = lock(&self.held.images).get(image) {
                 return Ok(known.clone());
             }
             let wanted = Wanted { image: name.to_owned(), ..Wanted::default() };
             self.say(place, &format!("{PULLING}{name}"));
-            let (found, warning) = self.containers()?.image(&wanted, bounds)?;
+            let (found, warning) =
+                self.containers(|containers| containers.image(&wanted, bounds))?;
             match warning {
                 Some(warning) => self.log.tell(place, Level::Warning, &warning),
                 None => self.say(place, &format!("{name} is {}", found.id)),
             }
-            self.images.insert(image.to_owned(), found.clone());
+            lock(&self.held.images).insert(image.to_owned(), found.clone());
             return Ok(found);
         }
         let key = match files {
@@ -182,7 +184,7 @@ impl RunningJob<'_> {
             // A step may have changed it since.
             Files::Workspace(_) | Files::None => String::new(),
         };
-        if let Some(known) = self.images.get(&key) {
+        if let Some(known) = lock(&self.held.images).get(&key) {
             return Ok(known.clone());
         }
         let dockerfile = crate::ground::plain(Path::new(image));
@@ -196,28 +198,28 @@ impl RunningJob<'_> {
         };
         let dockerfile = dockerfile.to_string_lossy().into_owned();
         // As GitHub builds it: from the folder of its Dockerfile.
-        let ours = &self.spec.folder;
+        let context = self.spec.folder.join(format!("context-{}.tar", self.next_number()));
         let packed = match files {
-            Files::Kept(top) => packed(ours, top, &folder),
+            Files::Kept(top) => packed(&context, top, &folder),
             Files::Workspace(below) => {
                 let (top, workspace) = self.ground.workspace_folder();
-                packed(ours, &top, &workspace.join(below).join(folder))
+                packed(&context, &top, &workspace.join(below).join(folder))
             }
             Files::None => return Err(format!("`{image}` is no image")),
         };
         let context =
             packed.map_err(|error| format!("cannot read what {image} is built from: {error}"))?;
         self.say(place, &format!("Building {image}"));
-        self.containers()?;
-        let Some(containers) = self.held.containers.as_mut() else { return Err(String::new()) };
-        let log = &mut self.log;
+        self.containers(|_| Ok(()))?;
+        let mut log = self.log.aside();
         log.say(place, "##[group]What is built");
-        let built =
-            containers.build(context, &dockerfile, bounds, &mut |line| log.say(place, line));
+        let built = self.containers(|containers| {
+            containers.build(context, &dockerfile, bounds, &mut |line| log.say(place, line))
+        });
         log.say(place, "##[endgroup]");
         let image = built.map_err(|why| format!("cannot build {image}: {why}"))?;
         if !key.is_empty() {
-            self.images.insert(key, image.clone());
+            lock(&self.held.images).insert(key, image.clone());
         }
         Ok(image)
     }
@@ -268,7 +270,7 @@ impl RunningJob<'_> {
             is_service: false,
             places: &[WORKSPACE],
         };
-        let inmate = match self.containers().and_then(|containers| containers.start(plan)) {
+        let inmate = match self.containers(|containers| containers.start(plan)) {
             Ok(inmate) => inmate,
             Err(why) => return self.refuse(place, &why),
         };
@@ -281,7 +283,7 @@ impl RunningJob<'_> {
         } else {
             self.refuse(place, REPLACED)
         };
-        if let Err(why) = self.containers().and_then(|containers| containers.end(&inmate)) {
+        if let Err(why) = self.containers(|containers| containers.end(&inmate)) {
             self.log.tell(place, Level::Warning, &format!("its container was left behind: {why}"));
         }
         let mut done = done;
@@ -319,11 +321,10 @@ impl RunningJob<'_> {
 }
 
 /// Packs a folder, whatever links lead there, in a file of ours that nobody finds.
-fn packed(ours: &Path, top: &Path, below: &Path) -> io::Result<File> {
-    let path = ours.join("context.tar");
+fn packed(path: &Path, top: &Path, below: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
-    std::fs::remove_file(&path)?;
+    let mut file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+    std::fs::remove_file(path)?;
     pack(top, below, &mut file)?;
     Ok(file)
 }

@@ -87,7 +87,7 @@ impl RunningJob<'_> {
             tick: None,
         };
         let mut said = Vec::new();
-        let followed = follow(&mut running, self.cancel, bounds, |bytes| {
+        let followed = follow(&mut running, &self.cancel, bounds, |bytes| {
             let room = most.saturating_sub(said.len());
             said.extend(bytes.unwrap_or_default().iter().take(room));
         });

@@ -9,7 +9,7 @@ use muster_workflow::workflow::{Action, Step};
 
 use super::action::{Script, Use, as_variables};
 use super::docker::{Container, Described, Files};
-use super::{Done, RunningJob, deadline};
+use super::{Done, RunningJob, background, deadline};
 use crate::spec::{StepConclusion, StepEvent};
 
 /// What an action does when all steps are done.
@@ -54,7 +54,8 @@ impl RunningJob<'_> {
     /// Does what the actions of steps do before all of them; returns how many did anything.
     pub(super) fn run_pres(&mut self, steps: &[Step]) -> usize {
         let mut place = 0;
-        for step in steps {
+        let grouped = steps.iter().flat_map(|step| step.alone().iter().map(move |one| (step, one)));
+        for (group, step) in grouped {
             let Action::Uses { uses, with } = &step.action else { continue };
             let uses = &uses.within(&self.home);
             let Ok(manifest) = self.actions.manifest(uses).cloned() else { continue };
@@ -68,6 +69,7 @@ impl RunningJob<'_> {
                 break;
             }
             self.contexts.set_action(&step.id);
+            self.scope = background::scope_of(group);
             let env = self.contexts.evaluate(&step.env);
             let view = match &env {
                 Ok(env) => self.contexts.with_env(env),
@@ -99,6 +101,7 @@ impl RunningJob<'_> {
             let is_forgiven = step.continue_on_error.get(&view).unwrap_or(false);
             self.end_hook(place, name, done.outcome, is_forgiven);
         }
+        self.scope = String::new();
         place
     }
 

@@ -6,11 +6,14 @@ mod contained;
 mod docker;
 mod hashes;
 mod hooks;
+mod left_open;
 mod script;
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use muster_sys::process::{Program, Running};
@@ -26,7 +29,6 @@ use crate::actions::{Actions, Fetch, is_own_checkout};
 use crate::cancel::{Cancel, End};
 use crate::contexts::JobContexts;
 use crate::disk::DiskWatch;
-use crate::engine::Image;
 use crate::files::{CommandFiles, MAX_SUMMARY_BYTES, Said};
 use crate::follow::{Bounds, Ended, Stop, follow};
 use crate::ground::{Ground, Places, places_in_a_container};
@@ -35,10 +37,11 @@ use crate::marks::mark;
 use crate::spec::{JobConclusion, JobResult, JobSpec, Level, StepConclusion, StepEvent, StepUsage};
 
 use self::action::{Use, earlier};
-use self::background::Background;
+use self::background::{Background, Deferred};
 pub use self::contained::PULLING;
 use self::contained::{Held, Wants};
 use self::hooks::Post;
+use self::left_open::LeftOpen;
 
 /// What runs although the job was told to stop has so long, GitHub's bound.
 const AFTER_CANCEL: Duration = Duration::from_secs(300);
@@ -61,8 +64,8 @@ pub const ISOLATION: &str = "Isolation: ";
 pub fn run(
     spec: &JobSpec,
     cancel: &Cancel,
-    fetch: &mut dyn Fetch,
-    listener: &mut dyn Listener,
+    fetch: &mut (dyn Fetch + Send),
+    listener: &mut (dyn Listener + Send),
 ) -> Result<JobResult, io::Error> {
     let error = |reason: String| {
         Ok(JobResult {
@@ -86,15 +89,19 @@ pub fn run(
             return Ok(JobResult { conclusion, reason, outputs: Vec::new() });
         }
     };
-    let first = 1 + job.run_pres(&definition.steps);
-    for (index, step) in definition.steps.iter().enumerate() {
-        job.step(first + index, step);
-        // What this attempt would go on to do, the next one does.
-        if job.failed_by.is_some() {
-            break;
+    let mut place = 1 + job.run_pres(&definition.steps);
+    std::thread::scope(|scope| {
+        let mut background = Background::new(scope);
+        for step in &definition.steps {
+            place += job.step_of_job(place, step, &mut background);
+            // What this attempt would go on to do, the next one does.
+            if job.failed_by.is_some() {
+                break;
+            }
         }
-    }
-    job.run_posts(first + definition.steps.len());
+        background.end(&mut job);
+    });
+    job.run_posts(place);
     let failed_by = job.failed_by.take();
     let result = job.finish(definition);
     match failed_by {
@@ -124,28 +131,28 @@ impl Done {
     }
 }
 
+/// A job, for who does its steps one after the other. What it shares is shared with those that do steps in the
+/// background.
 struct RunningJob<'a> {
     spec: &'a JobSpec,
     workflow: &'a Workflow,
     definition: &'a workflow::Job,
-    cancel: &'a Cancel,
-    fetch: &'a mut dyn Fetch,
+    cancel: Cancel,
+    fetch: Arc<Mutex<&'a mut (dyn Fetch + Send)>>,
     /// What was fetched.
     actions: Actions,
     log: Log<'a>,
     contexts: JobContexts,
-    ground: Ground,
+    ground: Arc<Ground>,
     /// Its containers.
-    held: Held,
-    /// The images of the actions that are containers, by what they are made of.
-    images: HashMap<String, Image>,
+    held: Arc<Held>,
     /// What `GITHUB_PATH` put in front of PATH, the newest first.
     paths: Vec<String>,
     /// Output of what ended steps left running.
-    left_open: Vec<Background>,
+    left_open: Vec<LeftOpen>,
     deadline: Option<Instant>,
     /// How many programs were started: their files bear the number.
-    number: usize,
+    number: Arc<AtomicUsize>,
     /// How many composite actions the step is in that runs.
     depth: usize,
     /// The bound of the step whose action runs.
@@ -179,7 +186,9 @@ struct RunningJob<'a> {
     refused: Option<String>,
     /// How the machine's disk failed it.
     failed_by: Option<io::Error>,
-    _disk: DiskWatch,
+    /// What a step in the background has said that the job hears of when it waits for it.
+    deferred: Option<Deferred>,
+    _disk: Option<DiskWatch>,
 }
 
 impl<'a> RunningJob<'a> {
@@ -188,8 +197,8 @@ impl<'a> RunningJob<'a> {
         workflow: &'a Workflow,
         definition: &'a workflow::Job,
         cancel: &'a Cancel,
-        fetch: &'a mut dyn Fetch,
-        listener: &'a mut dyn Listener,
+        fetch: &'a mut (dyn Fetch + Send),
+        listener: &'a mut (dyn Listener + Send),
     ) -> Result<Self, String> {
         let started = clock::now_ms();
         let name = "Set up job".to_owned();
@@ -234,18 +243,17 @@ impl<'a> RunningJob<'a> {
             spec,
             workflow,
             definition,
-            cancel,
-            fetch,
+            cancel: cancel.clone(),
+            fetch: Arc::new(Mutex::new(fetch)),
             actions: Actions::default(),
             log,
             contexts,
-            ground,
-            held,
-            images: HashMap::new(),
+            ground: Arc::new(ground),
+            held: Arc::new(held),
             paths: Vec::new(),
             left_open: Vec::new(),
             deadline: deadline(minutes),
-            number: 0,
+            number: Arc::default(),
             depth: 0,
             within: None,
             hostile_inputs: Vec::new(),
@@ -263,7 +271,8 @@ impl<'a> RunningJob<'a> {
             last_place: 0,
             refused: None,
             failed_by: None,
-            _disk: DiskWatch::start(spec.folder.clone(), spec.disk, cancel.clone()),
+            deferred: None,
+            _disk: Some(DiskWatch::start(spec.folder.clone(), spec.disk, cancel.clone())),
         };
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
         job.say(0, &format!("{ISOLATION}{}", job.ground.description));
@@ -351,6 +360,10 @@ impl<'a> RunningJob<'a> {
             self.contexts.set_status(JobStatus::Failure);
         }
         self.contexts.end_step(&step.id, outcome, conclusion, outputs);
+        if let Some(deferred) = self.deferred.as_mut().filter(|_| self.depth == 0) {
+            let outputs = outputs.to_vec();
+            deferred.ended = Some(background::Ended { outcome, conclusion, outputs });
+        }
         if self.depth == 0 {
             self.last_place = place;
             self.tell_end(place, name, outcome, conclusion);
@@ -371,8 +384,7 @@ impl<'a> RunningJob<'a> {
 
     /// Returns the number of the next program.
     fn next_number(&mut self) -> usize {
-        self.number += 1;
-        self.number
+        self.number.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn perform(
@@ -401,8 +413,9 @@ impl<'a> RunningJob<'a> {
                     uses => self.fetched_action(uses, &of),
                 }
             }
+            // A job does them itself; of an action GitHub refuses them, too.
             Action::Wait(_) | Action::WaitAll | Action::Cancel(_) | Action::Parallel(_) => {
-                self.refuse(place, "steps in the background are not supported yet")
+                self.refuse(place, "steps of actions do not run in the background")
             }
         }
     }
@@ -434,8 +447,13 @@ impl<'a> RunningJob<'a> {
         let bounds = Bounds {
             step: earlier(deadline, self.within),
             job: self.deadline,
-            idle: self.spec.idle_timeout_s.map(Duration::from_secs),
-            tick: if self.left_open.is_empty() { None } else { Some(background::TICK) },
+            // A step in the background may be silent: what the job does beside it counts.
+            idle: self
+                .spec
+                .idle_timeout_s
+                .filter(|_| self.deferred.is_none())
+                .map(Duration::from_secs),
+            tick: if self.left_open.is_empty() { None } else { Some(left_open::TICK) },
         };
         self.log.begin(allows);
         let (outcome, mut lines) = self.follow(place, &mut running, bounds);
@@ -443,7 +461,7 @@ impl<'a> RunningJob<'a> {
         // What goes on is no line yet.
         let ended = left.is_none().then_some(&mut lines);
         let told = self.log.end(place, ended, &self.ground);
-        self.left_open.extend(left.map(|pipe| Background::read(place, lines, pipe)));
+        self.left_open.extend(left.map(|pipe| LeftOpen::read(place, lines, pipe)));
         self.drain_left_open();
         let is_wrong = told.is_failed && outcome == StepConclusion::Success;
         let outcome = if is_wrong { StepConclusion::Failure } else { outcome };
@@ -459,9 +477,9 @@ impl<'a> RunningJob<'a> {
     ) -> (StepConclusion, Lines) {
         let (log, ground, left_open) = (&mut self.log, &self.ground, &mut self.left_open);
         let mut lines = Lines::default();
-        let followed = follow(running, self.cancel, bounds, |bytes| {
-            for background in left_open.iter_mut() {
-                background.tell(log);
+        let followed = follow(running, &self.cancel, bounds, |bytes| {
+            for left in left_open.iter_mut() {
+                left.tell(log);
             }
             match bytes {
                 Some(bytes) => log.write(place, &mut lines, bytes, ground),
@@ -504,7 +522,11 @@ impl<'a> RunningJob<'a> {
             Some(stop) => {
                 self.stop_job(stop);
                 let why = self.stopped.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
-                self.log.tell(place, Level::Error, &format!("stopped: {why}"));
+                let why = format!("stopped: {why}");
+                match self.cancel.end() {
+                    Some(End::Unwanted) => self.say(place, &why),
+                    _ => self.log.tell(place, Level::Error, &why),
+                }
                 StepConclusion::Cancelled
             }
         }
@@ -526,6 +548,10 @@ impl<'a> RunningJob<'a> {
             self.log.tell(place, Level::Error, &error.to_string());
         }
         said.extend(in_files);
+        if let Some(deferred) = &mut self.deferred {
+            deferred.env.extend(said.env.iter().cloned());
+            deferred.paths.extend(said.paths.iter().cloned());
+        }
         self.contexts.extend_env(&said.env);
         for path in said.paths {
             self.paths.insert(0, path);
@@ -577,7 +603,7 @@ impl<'a> RunningJob<'a> {
         }) {
             self.cancel.acknowledge();
             self.stop_job(match end {
-                End::Asked(_) => Stop::Cancelled,
+                End::Asked(_) | End::Unwanted => Stop::Cancelled,
                 End::Exceeded(_) => Stop::Exceeded,
             });
         }
@@ -601,6 +627,9 @@ impl<'a> RunningJob<'a> {
             Stop::Cancelled | Stop::Exceeded => match self.cancel.end() {
                 Some(End::Exceeded(what)) => (JobConclusion::Failure, what),
                 Some(End::Asked(why)) => (JobConclusion::Cancelled, why),
+                Some(End::Unwanted) => {
+                    (JobConclusion::Cancelled, "another step has cancelled it".to_owned())
+                }
                 None => (JobConclusion::Cancelled, "cancelled".to_owned()),
             },
             Stop::JobTimeout | Stop::StepTimeout => (
@@ -622,8 +651,8 @@ impl<'a> RunningJob<'a> {
 
     /// Logs what children of ended steps have written meanwhile.
     fn drain_left_open(&mut self) {
-        for background in &mut self.left_open {
-            background.tell(&mut self.log);
+        for left in &mut self.left_open {
+            left.tell(&mut self.log);
         }
     }
 
@@ -664,7 +693,10 @@ impl<'a> RunningJob<'a> {
             refused = Some(format!("its outputs have {bytes} bytes, more than {MAX_OUTPUTS}"));
             outputs.clear();
         }
-        self.ground.kill();
+        // Nobody does a step any more.
+        if let Some(ground) = Arc::get_mut(&mut self.ground) {
+            ground.kill();
+        }
         let left = tree::kill_descendants(&[], CLEAN_UP);
         if left > 0 {
             let why = format!("{left} processes of the job could not be killed");
@@ -672,8 +704,8 @@ impl<'a> RunningJob<'a> {
         }
         let is_well = self.stopped.is_none() && self.contexts.status() == JobStatus::Success;
         self.leave_containers(place, is_well);
-        for background in std::mem::take(&mut self.left_open) {
-            background.end(&mut self.log);
+        for left in std::mem::take(&mut self.left_open) {
+            left.end(&mut self.log);
         }
         self.ground.clear();
         let (conclusion, reason) = match (self.stopped, self.contexts.status(), refused) {

@@ -9,6 +9,7 @@ use muster_workflow::expr::{Contexts, EvalError, Value};
 use muster_workflow::workflow::Defaults;
 
 use super::action::Use;
+use super::contained::adopt;
 use super::{Done, RunningJob, deadline};
 use crate::checkout::{CheckoutOrder, Credentials, Inputs};
 use crate::files::CommandFiles;
@@ -49,16 +50,17 @@ impl RunningJob<'_> {
             return Done::of(StepConclusion::Success);
         }
         let path = inputs.path.clone();
-        let done = match self.beside(|job, inside| job.check_out(of, inputs, inside.is_some())) {
+        let done = self.beside(|job, inside| {
+            let done = job.check_out(of, inputs, inside.is_some());
+            match inside.filter(|_| done.outcome == StepConclusion::Success) {
+                Some(inside) => adopt(inside, &job.ground, &path).map(|()| done),
+                None => Ok(done),
+            }
+        });
+        match done.and_then(|done| done) {
             Ok(done) => done,
-            Err(why) => return self.refuse(place, &why),
-        };
-        if done.outcome == StepConclusion::Success
-            && let Err(why) = self.adopt(&path)
-        {
-            return self.refuse(place, &why);
+            Err(why) => self.refuse(place, &why),
         }
-        done
     }
 
     fn check_out(&mut self, of: &Use<'_>, mut inputs: Inputs, is_beside: bool) -> Done {

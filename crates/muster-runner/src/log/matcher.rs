@@ -22,12 +22,12 @@ const MAX_STEPS: usize = 100_000;
 const MAX_SLOW: u32 = 3;
 
 /// The matchers that look at the lines of a job.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Matchers {
     matchers: Vec<Matcher>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Matcher {
     owner: String,
     severity: Option<String>,
@@ -38,7 +38,7 @@ struct Matcher {
     slow: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pattern {
     regexp: Regex,
     groups: Groups,

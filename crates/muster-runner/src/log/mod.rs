@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::command::{Command, STOP};
 use self::lines::{MAX_COMMAND, Take};
@@ -38,15 +39,28 @@ const MAX_KEPT: usize = 10 << 20;
 /// A longer token of `stop-commands` is masked.
 const SHORT_TOKEN: usize = 6;
 
-/// The log of a job.
+/// The log of a job, for who does its steps one after the other. Others write to it, too.
 pub(crate) struct Log<'a> {
-    listener: &'a mut dyn Listener,
-    masks: Masks,
+    out: Arc<Mutex<Out<'a>>>,
     matchers: Matchers,
     /// Whether `::debug::` is shown.
     is_debug: bool,
     program: Talk,
     annotations: Count,
+}
+
+/// Where all that a job says goes out.
+struct Out<'a> {
+    listener: &'a mut (dyn Listener + Send),
+    masks: Masks,
+}
+
+impl Out<'_> {
+    fn output(&mut self, step: usize, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.listener.output(step, bytes);
+        }
+    }
 }
 
 /// What the program that runs has told so far.
@@ -112,20 +126,34 @@ impl<'a> Log<'a> {
     ///
     /// When there are more secrets than can be masked.
     pub(crate) fn new<'s>(
-        listener: &'a mut dyn Listener,
+        listener: &'a mut (dyn Listener + Send),
         secrets: impl Iterator<Item = &'s str>,
         is_debug: bool,
     ) -> Result<Self, TooMuch> {
         let mut masks = Masks::default();
         secrets.filter(|secret| !secret.is_empty()).try_for_each(|secret| masks.add(secret))?;
         Ok(Self {
-            listener,
-            masks,
+            out: Arc::new(Mutex::new(Out { listener, masks })),
             matchers: Matchers::default(),
             is_debug,
             program: Talk::default(),
             annotations: Count::default(),
         })
+    }
+
+    /// Returns another for who does other steps meanwhile.
+    pub(crate) fn aside(&self) -> Self {
+        Self {
+            out: Arc::clone(&self.out),
+            matchers: self.matchers.clone(),
+            is_debug: self.is_debug,
+            program: Talk::default(),
+            annotations: Count::default(),
+        }
+    }
+
+    fn out(&self) -> MutexGuard<'_, Out<'a>> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hides something from now on.
@@ -134,23 +162,24 @@ impl<'a> Log<'a> {
     ///
     /// When there is too much to hide.
     pub(crate) fn mask(&mut self, secret: &str) -> Result<(), TooMuch> {
-        self.masks.add(secret)
+        self.out().masks.add(secret)
     }
 
     /// Returns a text with the secrets in it masked.
     pub(crate) fn masked(&self, text: &str) -> String {
-        self.masks.text(text)
+        self.out().masks.text(text)
     }
 
     /// Returns whether a text holds a secret.
     pub(crate) fn holds_secret(&self, text: &str) -> bool {
-        self.masks.are_in(text)
+        self.out().masks.are_in(text)
     }
 
     /// Says something of a step.
     pub(crate) fn say(&mut self, step: usize, line: &str) {
-        let line = self.masks.text(line);
-        self.listener.output(step, format!("{line}\n").as_bytes());
+        let mut out = self.out();
+        let line = out.masks.text(line);
+        out.output(step, format!("{line}\n").as_bytes());
     }
 
     /// Tells of something that people should see.
@@ -172,8 +201,9 @@ impl<'a> Log<'a> {
             );
             self.say(*step, &line);
         }
-        let masks = &self.masks;
-        self.listener.step(match event {
+        let mut out = self.out();
+        let Out { listener, masks } = &mut *out;
+        listener.step(match event {
             StepEvent::Started { step, name, at } => {
                 StepEvent::Started { step, name: masks.text(&name), at }
             }
@@ -194,10 +224,10 @@ impl<'a> Log<'a> {
 
     /// Nothing was written for a while.
     pub(crate) fn idle(&mut self, step: usize, lines: &mut Lines) {
-        let mut out = Vec::new();
-        lines.rest(&self.masks, &mut out);
-        self.output(step, &out);
-        self.listener.idle();
+        let (mut out, mut bytes) = (self.out(), Vec::new());
+        lines.rest(&out.masks, &mut bytes);
+        out.output(step, &bytes);
+        out.listener.idle(step);
     }
 
     /// A program begins to write.
@@ -229,16 +259,16 @@ impl<'a> Log<'a> {
 
     /// Takes what something has written that an ended step has left running: it tells the runner nothing.
     pub(crate) fn left_over(&mut self, step: usize, lines: &mut Lines, bytes: &[u8]) {
-        let mut out = Vec::new();
-        lines.push(bytes, &mut self.masks, &mut Deaf, &mut out);
-        self.output(step, &out);
+        let (mut out, mut shown) = (self.out(), Vec::new());
+        lines.push(bytes, &mut out.masks, &mut Deaf, &mut shown);
+        out.output(step, &shown);
     }
 
     /// Nothing more comes of it.
     pub(crate) fn end_left_over(&mut self, step: usize, lines: &mut Lines) {
-        let mut out = Vec::new();
-        lines.end(&mut self.masks, &mut Deaf, &mut out);
-        self.output(step, &out);
+        let (mut out, mut shown) = (self.out(), Vec::new());
+        lines.end(&mut out.masks, &mut Deaf, &mut shown);
+        out.output(step, &shown);
     }
 
     fn with(
@@ -254,29 +284,24 @@ impl<'a> Log<'a> {
             is_debug: self.is_debug,
             annotations: Vec::new(),
         };
-        let was_full = self.masks.is_full();
-        let mut out = Vec::new();
-        take(&mut self.masks, &mut listening, &mut out);
-        let annotations = listening.annotations;
-        self.output(step, &out);
-        for annotation in annotations {
-            self.annotate(step, annotation);
-        }
-        if self.masks.is_full() && !was_full {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_full = out.masks.is_full();
+        let mut shown = Vec::new();
+        take(&mut out.masks, &mut listening, &mut shown);
+        out.output(step, &shown);
+        if out.masks.is_full() && !was_full {
             let why = format!("{TooMuch}. What the job says is not shown any more");
-            self.listener.output(step, format!("{}{why}\n", mark(Level::Error)).as_bytes());
+            out.output(step, format!("{}{why}\n", mark(Level::Error)).as_bytes());
         }
-    }
-
-    fn output(&mut self, step: usize, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.listener.output(step, bytes);
+        drop(out);
+        for annotation in listening.annotations {
+            self.annotate(step, annotation);
         }
     }
 
     /// Keeps an annotation, if there is room.
     fn annotate(&mut self, step: usize, mut annotation: Annotation) {
-        if self.masks.is_full() {
+        if self.out().masks.is_full() {
             return;
         }
         if self.annotations.step != step {
@@ -288,10 +313,12 @@ impl<'a> Log<'a> {
             return;
         }
         *count += 1;
-        annotation.message = cut(&self.masks.text(&annotation.message), MAX_MESSAGE);
-        annotation.title = annotation.title.map(|title| cut(&self.masks.text(&title), MAX_TITLE));
-        annotation.file = annotation.file.map(|file| cut(&self.masks.text(&file), MAX_TITLE));
-        self.listener.step(StepEvent::Annotated { step, annotation });
+        let mut out = self.out();
+        let masked = |text: &str, most| cut(&out.masks.text(text), most);
+        annotation.message = masked(&annotation.message, MAX_MESSAGE);
+        annotation.title = annotation.title.map(|title| masked(&title, MAX_TITLE));
+        annotation.file = annotation.file.map(|file| masked(&file, MAX_TITLE));
+        out.listener.step(StepEvent::Annotated { step, annotation });
     }
 }
 

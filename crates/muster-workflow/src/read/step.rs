@@ -46,6 +46,9 @@ impl Reader {
             continue_on_error: token
                 .get(keys::CONTINUE_ON_ERROR)
                 .map_or(Setting::Fixed(false), flag),
+            background: token
+                .get(keys::BACKGROUND)
+                .is_some_and(|value| matches!(value.kind, Kind::Bool(true))),
             action: self.action(token, ids)?,
         })
     }

@@ -101,11 +101,6 @@ jobs:
 "#), @"
     ci.yml:6:14: `runs-on` with a group is not supported yet
     ci.yml:10:15: a `services` that is one expression is not supported yet
-    ci.yml:18:9: key `background` of a step is not supported yet
-    ci.yml:19:9: key `wait` of a step is not supported yet
-    ci.yml:20:9: key `wait-all` of a step is not supported yet
-    ci.yml:21:9: key `cancel` of a step is not supported yet
-    ci.yml:22:9: key `parallel` of a step is not supported yet
     ci.yml:27:9: a status function with parameters is not supported yet
     ci.yml:37:21: a `defaults.run` that is one expression is not supported yet
     ci.yml:38:11: a key that is computed is not supported yet

@@ -1,9 +1,9 @@
 //! The repositories of actions, by git: each commit is fetched once and kept.
 
-use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use muster_core::id::Sha;
@@ -29,7 +29,7 @@ const NOT_THERE: &str = "not our ref";
 pub(crate) struct Actions<'s> {
     source: &'s ActionSource,
     job: Option<&'s JobSpec>,
-    unreachable: Option<&'s RefCell<Option<String>>>,
+    unreachable: Option<&'s Mutex<Option<String>>>,
 }
 
 impl<'s> Actions<'s> {
@@ -59,7 +59,7 @@ impl<'s> Actions<'s> {
     }
 
     /// Notes there why a repository could not be had, where that may be otherwise at another time.
-    pub(crate) fn telling(self, unreachable: &'s RefCell<Option<String>>) -> Self {
+    pub(crate) fn telling(self, unreachable: &'s Mutex<Option<String>>) -> Self {
         Self { unreachable: Some(unreachable), ..self }
     }
 
@@ -119,7 +119,7 @@ impl Fetch for Actions<'_> {
             let from = &self.source.from;
             let why = format!("cannot get `{name}@{git_ref}` from {from}: {}", why.join(" "));
             if let (Missing::Git(_), Some(note)) = (&error, self.unreachable) {
-                *note.borrow_mut() = Some(why.clone());
+                *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
             }
             why
         })

@@ -1,8 +1,8 @@
 //! From an event to its outcome: runs, or the reason why there are none.
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use muster_core::change::{Change, GitRef, RunFacts, github_context, is_late_push, skip_mark};
@@ -405,9 +405,9 @@ impl Planner {
         let (tested, may_wait) = (tested.clone(), event.failures < MAX_LOOKS);
         let gathered = tokio::task::spawn_blocking(move || {
             let own = |path: &str| mirror.file(&tested, path).map_err(|error| error.to_string());
-            let unreachable = RefCell::new(None);
+            let unreachable = Mutex::new(None);
             let workflows = gather(workflow, own, Actions::new(&source).telling(&unreachable));
-            (workflows, unreachable.take())
+            (workflows, unreachable.into_inner().unwrap_or_else(PoisonError::into_inner))
         });
         match gathered.await? {
             (_, Some(why)) if may_wait => anyhow::bail!("{why}"),

@@ -285,7 +285,7 @@ fn actions_of_the_own_repository_need_no_checkout() {
          \x20     - {uses: $/js, with: {who: me}}\n\
          \x20 call: {needs: test, uses: 'octo/flows/.github/workflows/x.yml@main'}\n\
          \x20 wrong:\n    runs-on: ubuntu-latest\n    needs: call\n    steps: [{uses: $/nowhere}]\n\
-         \x20 outside:\n    runs-on: ubuntu-latest\n    needs: call\n    steps: [{uses: $/../../etc}]\n",
+         \x20 outside:\n    runs-on: ubuntu-latest\n    needs: wrong\n    if: always()\n    steps: [{uses: $/../../etc}]\n",
     );
     scene.commit("first");
     // What is not committed is there, too.
@@ -330,11 +330,11 @@ fn actions_of_the_own_repository_need_no_checkout() {
     call / there │ Run echo "act of $GITHUB_ACTION_REPOSITORY"; ls
     call / there │ act of octo/flows
     call / there ✓ Run $/act [time]
-    outside │ Error: `$/../../etc` names nothing of a repository
-    outside - Run $/../../etc
     wrong ▸ Run $/nowhere
     wrong │ Error: no action in `$/nowhere`: it has neither action.yml nor action.yaml
     wrong ✗ Run $/nowhere [time]
+    outside │ Error: `$/../../etc` names nothing of a repository
+    outside - Run $/../../etc
     .github/workflows/ci.yml: failure
       test          success  [time]
       call / there  success  [time]

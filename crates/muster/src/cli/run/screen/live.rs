@@ -28,7 +28,8 @@ pub(super) struct Live {
     pub(super) paper: Paper,
     /// The jobs that go on, in the order in which they began.
     rows: Vec<Row>,
-    folds: HashMap<Place, Folds>,
+    /// By job and step.
+    folds: HashMap<(Place, usize), Folds>,
     /// How many jobs have ended.
     ended: usize,
     /// The lines of the terminal that are ours to draw again.
@@ -45,7 +46,7 @@ struct Row {
     since: i64,
 }
 
-/// The groups of the step that runs in a job.
+/// The groups of a step that runs.
 #[derive(Debug, Default)]
 struct Folds {
     /// Titles and lines.
@@ -80,7 +81,14 @@ impl Live {
                 self.unfold(of, *step, *conclusion == StepConclusion::Failure, out);
             }
             News::JobEnds { of, .. } => {
-                self.unfold(of, 0, true, out);
+                let steps: Vec<usize> = self
+                    .folds
+                    .keys()
+                    .filter_map(|(place, step)| (*place == of.place).then_some(*step))
+                    .collect();
+                for step in steps {
+                    self.unfold(of, step, true, out);
+                }
                 self.rows.retain(|row| row.place != of.place);
                 self.ended += 1;
             }
@@ -91,7 +99,7 @@ impl Live {
 
     /// Keeps a line of a group; returns whether it is not to be shown.
     fn fold(&mut self, of: Of<'_>, step: usize, text: &[u8], out: &mut Vec<u8>) -> bool {
-        let folds = self.folds.entry(of.place).or_default();
+        let folds = self.folds.entry((of.place, step)).or_default();
         if let Some(title) = text.strip_prefix(GROUP.as_bytes()) {
             let was_open = std::mem::replace(&mut folds.is_open, true);
             folds.groups.push((title.to_vec(), Vec::new()));
@@ -122,7 +130,7 @@ impl Live {
 
     /// Says of the last group but so many that it is folded.
     fn close(&mut self, of: Of<'_>, step: usize, but: usize, out: &mut Vec<u8>) {
-        let groups = self.folds.get(&of.place).map(|folds| folds.groups.as_slice());
+        let groups = self.folds.get(&(of.place, step)).map(|folds| folds.groups.as_slice());
         let Some((title, lines)) = groups.and_then(|groups| groups.iter().rev().nth(but)) else {
             return;
         };
@@ -135,19 +143,18 @@ impl Live {
 
     /// Ends the groups of a step, and shows what is in them where that is wanted.
     fn unfold(&mut self, of: Of<'_>, step: usize, is_wanted: bool, out: &mut Vec<u8>) {
-        let Some(folds) = self.folds.get(&of.place) else { return };
+        let Some(folds) = self.folds.get(&(of.place, step)) else { return };
         if folds.is_open && !is_wanted {
             self.close(of, step, 0, out);
         }
-        let folds = self.folds.remove(&of.place).unwrap_or_default();
+        let folds = self.folds.remove(&(of.place, step)).unwrap_or_default();
         if !is_wanted {
             return;
         }
         for (title, lines) in folds.groups {
             let title = [GROUP.as_bytes(), &title].concat();
             for text in std::iter::once(&title).chain(&lines) {
-                // A step that is none: its lines are shown, whatever they are.
-                self.paper.tell(News::Output { of, step: step.max(1), text }, out);
+                self.paper.tell(News::Output { of, step, text }, out);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Plain lines, coloured on a terminal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use muster_core::run::{Conclusion, JobState, in_order};
 use muster_runner::marks::mark;
@@ -27,12 +27,18 @@ pub(super) struct Paper {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// When its step began.
-    step_started: Option<i64>,
-    /// What the step that runs has written as its summary: each part of an action adds to it.
-    summary: Option<String>,
+    /// The steps that run, by their places: several at a time where some are in the background.
+    steps: BTreeMap<usize, KnownStep>,
     /// What its preparation has said that was not shown.
     preparation: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct KnownStep {
+    name: String,
+    started: i64,
+    /// What it has written as its summary: each part of an action adds to it.
+    summary: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,13 +78,13 @@ impl Paper {
             }
             News::JobBegins(of) => drop(self.jobs.insert(of.place, Known::default())),
             News::Output { of, step: 0, text } => self.preparation(of, text, out),
-            News::Output { of, text, .. } => self.output(of, text, out),
+            News::Output { of, step, text } => self.output(of, Some(step), text, out),
             News::Step { of, event } => self.step(of, event, out),
             News::JobEnds { of, state, .. } => {
                 let known = self.jobs.remove(&of.place).unwrap_or_default();
                 if state.conclusion() == Some(Conclusion::Error) {
                     for text in &known.preparation {
-                        self.output(of, text, out);
+                        self.output(of, None, text, out);
                     }
                 }
             }
@@ -103,7 +109,7 @@ impl Paper {
     /// where it fails.
     fn preparation(&mut self, of: Of<'_>, text: &[u8], out: &mut Vec<u8>) {
         if is_news(text) {
-            self.output(of, text, out);
+            self.output(of, None, text, out);
             return;
         }
         self.jobs.entry(of.place).or_default().preparation.push(text.to_vec());
@@ -116,10 +122,15 @@ impl Paper {
         }
     }
 
-    /// Shows a line of output of a step. Bytes go out as they came, but for GitHub's marks.
-    fn output(&self, of: Of<'_>, text: &[u8], out: &mut Vec<u8>) {
+    /// Shows a line of output of a step, which is named where several run. Bytes go out as they came, but for GitHub's
+    /// marks.
+    fn output(&self, of: Of<'_>, step: Option<usize>, text: &[u8], out: &mut Vec<u8>) {
         let Some(text) = marks::in_words(text) else { return };
-        let prefix = self.paint(Paint::Faint, &format!("{}│ ", self.prefix(of)));
+        let running = self.jobs.get(&of.place).map(|known| &known.steps);
+        let several = running.filter(|running| running.len() > 1);
+        let named = several.zip(step).and_then(|(running, step)| running.get(&step));
+        let named = named.map(|step| format!("{} ", step.name)).unwrap_or_default();
+        let prefix = self.paint(Paint::Faint, &format!("{}{named}│ ", self.prefix(of)));
         out.extend_from_slice(prefix.as_bytes());
         out.extend_from_slice(&text);
         out.push(b'\n');
@@ -130,18 +141,20 @@ impl Paper {
         let known = self.jobs.entry(of.place).or_default();
         let told = match event {
             StepEvent::Started { step, name, at } => {
-                known.step_started = Some(*at);
+                let (started, summary) = (*at, None);
+                let one = KnownStep { name: one_line(name).to_string(), started, summary };
+                known.steps.insert(*step, one);
                 let (mark, name) = (self.paint(Paint::Bold, "▸"), self.paint(Paint::Bold, name));
                 // The preparation is news only where it fails, and then the result says it.
                 (*step > 0).then(|| format!("{prefix}{mark} {name}"))
             }
             StepEvent::Finished { step, name, outcome, conclusion, at, .. } => {
-                let started = known.step_started.take();
-                let summary = known.summary.take();
-                for text in summary.as_deref().unwrap_or_default().lines() {
-                    self.output(of, text.as_bytes(), out);
+                let ended = known.steps.remove(step);
+                let summary = ended.as_ref().and_then(|step| step.summary.as_deref());
+                for text in summary.unwrap_or_default().lines() {
+                    self.output(of, None, text.as_bytes(), out);
                 }
-                let took = started.map(|started| format!(" {}", duration(at - started)));
+                let took = ended.map(|step| format!(" {}", duration(at - step.started)));
                 let forgiven = if outcome == conclusion { "" } else { " (failed, may fail)" };
                 let (paint, mark) = match conclusion {
                     StepConclusion::Success => (Paint::Green, "✓"),
@@ -153,8 +166,10 @@ impl Paper {
                     (self.paint(paint, mark), self.paint(Paint::Faint, &took.unwrap_or_default()));
                 (*step > 0).then(|| format!("{prefix}{mark} {name}{forgiven}{took}"))
             }
-            StepEvent::Summary { markdown, .. } => {
-                known.summary = Some(markdown.clone());
+            StepEvent::Summary { step, markdown } => {
+                if let Some(step) = known.steps.get_mut(step) {
+                    step.summary = Some(markdown.clone());
+                }
                 None
             }
             StepEvent::Environment { name, url: Some(url) } => {
