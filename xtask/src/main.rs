@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask check`, `cargo xtask test`, `cargo xtask bench`,
-//! `cargo xtask real-projects`, `cargo xtask sim`, `cargo xtask fuzz`.
+//! `cargo xtask real-projects`, `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask masks`.
 
 mod bench;
 mod check;
@@ -29,6 +29,12 @@ enum Command {
     Bench(bench::Arguments),
     /// Change what strangers write at random, and see that what reads it stands.
     Fuzz(fuzz::Arguments),
+    /// Look for a secret that masks let through: random secrets in all their forms, cut at random edges, in a release build.
+    Masks {
+        /// How many cases.
+        #[arg(long, default_value_t = 1_000_000)]
+        cases: u64,
+    },
     /// Run the workflows of twenty projects that nobody here wrote, and write what became of them.
     RealProjects,
     /// Tell stories of a world where everything goes wrong, and check the laws after each thing that happens.
@@ -45,6 +51,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Masks { cases } => masks(cases),
         Command::RealProjects => real_projects::run(),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Suites(arguments) => suites::run(&arguments),
@@ -62,6 +69,15 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "this is the command line")]
 fn say(line: &str) {
     eprintln!("{line}");
+}
+
+/// Runs the property of the masks as often.
+fn masks(cases: u64) -> anyhow::Result<()> {
+    let args = ["test", "--release", "--locked", "-p", "muster-runner", "--lib"];
+    let args = [&args[..], &["--", "masks_know_no_edges"]].concat();
+    run("cargo", &args, &[("PROPTEST_CASES", &cases.to_string())])?;
+    say(&format!("{cases} cases, 0 leaks"));
+    Ok(())
 }
 
 /// Returns the project's top folder.

@@ -17,6 +17,36 @@ use crate::spec::Cage;
 const CAPABILITIES: [&str; 8] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
 
+/// What of `/proc` and `/sys` nothing in a container of a caged job reads: what engines hide by themselves, and what else tells
+/// of the kernel and its memory, or of the machine's disks.
+const HIDDEN: [&str; 25] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/iomem",
+    "/proc/ioports",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/pagetypeinfo",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/block",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/kernel/btf",
+    "/sys/kernel/notes",
+    "/sys/kernel/vmcoreinfo",
+];
+
 /// Something of this machine that is inside.
 #[derive(Debug, Clone)]
 pub(crate) struct Mounted {
@@ -161,6 +191,12 @@ impl Order<'_> {
                 };
                 !options.cap_drop.iter().any(is_it)
             });
+            // Podman reads a profile from a file alone, and has one of its own.
+            if !is_podman {
+                let profile = format!("seccomp={}", muster_sys::sandbox::profile());
+                host.security_opt.get_or_insert_default().push(profile);
+            }
+            host.masked_paths = Some(HIDDEN.map(str::to_owned).to_vec());
             host.cap_drop = Some(vec!["ALL".to_owned()]);
             host.cap_add = Some(kept.map(|name| (*name).to_owned()).collect());
             // Names of the world are asked for outside of the network that leads nowhere.

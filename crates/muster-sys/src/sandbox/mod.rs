@@ -12,6 +12,7 @@ mod weigh;
 
 pub use cgroup::InForce;
 pub use guest::{Guest, PLACE, Stay};
+pub use seccomp::profile;
 
 use std::io::{self, PipeReader, Read as _};
 use std::net::TcpListener;

@@ -12,9 +12,14 @@ use seccompiler::{
     SeccompRule,
 };
 
+/// Lists calls with their names.
+macro_rules! calls {
+    ($($call:ident),* $(,)?) => { &[$(($call, stringify!($call))),*] };
+}
+
 /// Calls that are allowed whatever their arguments.
 #[rustfmt::skip]
-const ALLOWED: &[c_long] = &[
+const ALLOWED: &[(c_long, &str)] = calls![
     SYS_accept, SYS_accept4, SYS_adjtimex, SYS_bind, SYS_brk, SYS_capget, SYS_capset, SYS_chdir,
     SYS_clock_adjtime, SYS_clock_getres, SYS_clock_gettime, SYS_clock_nanosleep, SYS_close,
     SYS_close_range, SYS_connect, SYS_copy_file_range, SYS_dup, SYS_dup3, SYS_epoll_create1,
@@ -63,7 +68,7 @@ const ALLOWED: &[c_long] = &[
 /// Calls that only this architecture has.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const ALLOWED_HERE: &[c_long] = &[
+const ALLOWED_HERE: &[(c_long, &str)] = calls![
     SYS_access, SYS_alarm, SYS_arch_prctl, SYS_chmod, SYS_chown, SYS_creat, SYS_dup2,
     SYS_epoll_create, SYS_epoll_wait, SYS_eventfd, SYS_fork, SYS_futimesat, SYS_getdents,
     SYS_getpgrp, SYS_get_thread_area, SYS_inotify_init, SYS_lchown, SYS_link, SYS_lstat,
@@ -72,7 +77,7 @@ const ALLOWED_HERE: &[c_long] = &[
     SYS_time, SYS_unlink, SYS_utime, SYS_utimes, SYS_vfork,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const ALLOWED_HERE: &[c_long] = &[];
+const ALLOWED_HERE: &[(c_long, &str)] = &[];
 
 /// The flags of `clone` that make namespaces.
 const NAMESPACES: c_int = CLONE_NEWCGROUP
@@ -97,7 +102,7 @@ pub(super) fn filter() -> Result<Vec<u8>, seccompiler::BackendError> {
     };
     let word = |value: c_int| u64::from(value.cast_unsigned());
     let mut rules: std::collections::BTreeMap<c_long, Vec<SeccompRule>> =
-        ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
+        ALLOWED.iter().chain(ALLOWED_HERE).map(|(call, _)| (*call, Vec::new())).collect();
     // `clone3` cannot be looked into, so it is not there; the C libraries then use `clone`.
     let plain = when(0, MaskedEq(word(NAMESPACES)), 0)?;
     rules.insert(SYS_clone, vec![SeccompRule::new(vec![plain])?]);
@@ -134,4 +139,43 @@ pub(super) fn filter() -> Result<Vec<u8>, seccompiler::BackendError> {
         bytes.extend_from_slice(&instruction.k.to_ne_bytes());
     }
     Ok(bytes)
+}
+
+/// Returns the same as an engine of containers reads it: a
+/// [profile](https://docs.docker.com/engine/security/seccomp/) in JSON. What it has of `ioctl` for terminals is not in it,
+/// for there are none.
+pub fn profile() -> String {
+    let mut rules = Vec::new();
+    let mut rule = |names: &str, action: &str, arguments: &str| {
+        rules.push(format!(r#"{{"names":[{names}],"action":"{action}","args":[{arguments}]}}"#));
+    };
+    let allow = "SCMP_ACT_ALLOW";
+    let is = |index: u32, value: u64| {
+        format!(r#"{{"index":{index},"value":{value},"op":"SCMP_CMP_EQ"}}"#)
+    };
+    let word = |value: c_int| u64::from(value.cast_unsigned());
+    let names = ALLOWED.iter().chain(ALLOWED_HERE).map(|(_, name)| name.trim_start_matches("SYS_"));
+    let names: Vec<String> = names.chain(["ioctl"]).map(|name| format!("\"{name}\"")).collect();
+    rule(&names.join(","), allow, "");
+    let plain = format!(
+        r#"{{"index":0,"value":{},"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}}"#,
+        word(NAMESPACES)
+    );
+    rule("\"clone\"", allow, &plain);
+    for family in [AF_UNIX, AF_INET, AF_INET6] {
+        rule("\"socket\"", allow, &is(0, word(family)));
+    }
+    let route = [is(0, word(AF_NETLINK)), is(2, word(NETLINK_ROUTE))].join(",");
+    rule("\"socket\"", allow, &route);
+    rule("\"socketpair\"", allow, &is(0, word(AF_UNIX)));
+    rule("\"prlimit64\"", allow, &is(0, 0));
+    for domain in PERSONALITIES {
+        rule("\"personality\"", allow, &is(0, domain));
+    }
+    // Where an engine does not know what else a call is to answer: programs ask for this one first.
+    rules.push(format!(r#"{{"names":["clone3"],"action":"SCMP_ACT_ERRNO","errnoRet":{ENOSYS}}}"#));
+    format!(
+        r#"{{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":{ENOSYS},"syscalls":[{}]}}"#,
+        rules.join(",")
+    )
 }
