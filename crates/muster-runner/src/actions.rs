@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use muster_workflow::Template;
 use muster_workflow::manifest::{Manifest, Runs};
@@ -54,14 +55,14 @@ pub enum Origin {
 }
 
 /// The actions from elsewhere that a job uses.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Actions {
     /// Their tops on this machine, and how their names were written first, by name, in small letters, and ref.
     repositories: BTreeMap<(String, String), (PathBuf, String)>,
     /// Those that the steps do not see yet, in the order in which they were found.
     new: Vec<Repository>,
     /// By what names them.
-    manifests: BTreeMap<String, Result<Manifest, String>>,
+    manifests: BTreeMap<String, Result<Arc<Manifest>, String>>,
 }
 
 /// A repository of actions at a ref.
@@ -119,7 +120,7 @@ impl Actions {
             if let Ok(Manifest { runs: Runs::Composite(steps), .. }) = &manifest {
                 open.extend(self::uses(steps, &uses));
             }
-            self.manifests.insert(key, manifest);
+            self.manifests.insert(key, manifest.map(Arc::new));
         }
         Ok(())
     }
@@ -147,10 +148,9 @@ impl Actions {
     }
 
     /// Returns the manifest of an action, or what is wrong with it.
-    pub(crate) fn manifest(&self, uses: &Uses) -> Result<&Manifest, String> {
+    pub(crate) fn manifest(&self, uses: &Uses) -> Result<Arc<Manifest>, String> {
         let found = self.manifests.get(&uses.to_string());
-        let found = found.ok_or_else(|| format!("`{uses}` was not fetched"))?;
-        found.as_ref().map_err(String::clone)
+        found.ok_or_else(|| format!("`{uses}` was not fetched"))?.clone()
     }
 }
 

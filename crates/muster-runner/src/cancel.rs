@@ -72,12 +72,15 @@ impl Cancel {
     /// Ends the job; the first reason stays.
     pub(crate) fn end_for(&self, end: End) {
         let mut asked = self.asked();
-        for part in asked.below.iter().filter_map(Weak::upgrade) {
-            Self { shared: part }.end_for(end.clone());
-        }
         // What a job that is to end anyway goes on writing has its bound, too.
-        let first = asked.end.is_none();
-        if first || (matches!(end, End::Exceeded(_)) && matches!(asked.end, Some(End::Asked(_)))) {
+        let is_worse = matches!(end, End::Exceeded(_));
+        if asked.end.is_none()
+            || (is_worse && matches!(asked.end, Some(End::Asked(_) | End::Unwanted)))
+        {
+            // Steps that run although the job was cancelled are not cancelled by who asks once more.
+            for part in asked.below.iter().filter_map(Weak::upgrade) {
+                Self { shared: part }.end_for(end.clone());
+            }
             asked.end = Some(end);
             // The counter cannot overflow: it is written twice at most.
             let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());

@@ -65,6 +65,8 @@ pub(crate) enum FileError {
     Unclosed { file: &'static str, name: String, delimiter: String },
     #[error("{file}: `{name}` cannot be set from a step")]
     Forbidden { file: &'static str, name: String },
+    #[error("{file}: `{name}` holds a zero byte, which no variable can")]
+    Zero { file: &'static str, name: String },
 }
 
 impl CommandFiles {
@@ -98,10 +100,7 @@ impl CommandFiles {
         if let Some((name, _)) =
             env.iter().find(|(name, value)| name.contains('\0') || value.contains('\0'))
         {
-            return Err(FileError::Forbidden {
-                file: ENV,
-                name: format!("{name} with a zero byte"),
-            });
+            return Err(FileError::Zero { file: ENV, name: name.replace('\0', "\u{fffd}") });
         }
         let refused = env.extract_if(.., |(name, _)| name.eq_ignore_ascii_case(NODE_OPTIONS));
         let refused = refused.map(|(name, _)| FileError::Forbidden { file: ENV, name }).collect();

@@ -198,7 +198,8 @@ impl Ground {
         // Beside what the steps own: the engine would follow a link of theirs.
         let home = self.temp.with_file_name("action-home");
         if !home.is_dir() {
-            fs::create_dir(&home)?;
+            // Another step may make it at the same time.
+            fs::create_dir_all(&home)?;
             fs::set_permissions(&home, Permissions::from_mode(0o777))?;
         }
         let workspace = match &self.workspace {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use muster_sys::clock;
@@ -16,7 +17,7 @@ use muster_workflow::workflow::Step;
 use super::contained::lock;
 use super::docker::{Described, Files};
 use super::hooks::What;
-use super::{Done, RunningJob, deadline};
+use super::{Done, Fetching, RunningJob, deadline};
 use crate::actions::{MAX_MANIFEST, Origin, manifest, no_action};
 use crate::contexts::Inside;
 use crate::files::CommandFiles;
@@ -62,11 +63,12 @@ pub(super) struct Use<'s> {
 impl RunningJob<'_> {
     /// Fetches what `steps` use from elsewhere, and shows it to the steps of the job.
     pub(super) fn bring_actions(&mut self, place: usize, steps: &[Step]) -> Result<(), String> {
-        // One at a time: what is shown is put together at one place.
-        let fetch = Arc::clone(&self.fetch);
-        let mut fetch = lock(&fetch);
-        let gathered = self.actions.gather(steps, &self.home, &mut **fetch);
-        for repository in self.actions.take_new() {
+        // One at a time: what is shown is put together at one place, and shown once.
+        let fetching = Arc::clone(&self.actions);
+        let mut fetching = lock(&fetching);
+        let Fetching { actions, fetch } = &mut *fetching;
+        let gathered = actions.gather(steps, &self.home, &mut **fetch);
+        for repository in actions.take_new() {
             let uses = repository.uses();
             repository
                 .show(&self.ground)
@@ -118,16 +120,23 @@ impl RunningJob<'_> {
 
     /// Does what an action says that was fetched.
     pub(super) fn fetched_action(&mut self, uses: &Uses, of: &Use<'_>) -> Done {
-        let manifest = match self.actions.manifest(uses) {
-            Ok(manifest) => manifest.clone(),
+        let (manifest, folder, kept) = self.fetched(uses);
+        let manifest = match manifest {
+            Ok(manifest) => manifest,
             Err(why) => return self.refuse(of.place, &why),
         };
-        let folder = self.ground.places.actions.join(self.actions.folder_of(uses));
-        let files = Files::Kept(self.actions.kept(uses));
+        let files = Files::Kept(kept);
         let home = std::mem::replace(&mut self.home, uses.clone());
         let done = self.action(&manifest, &folder, Some(uses), &files, of);
         self.home = home;
         done
+    }
+
+    /// Returns the manifest of an action that was fetched, and where its files are, as the steps see it and as we do.
+    pub(super) fn fetched(&self, uses: &Uses) -> (Result<Arc<Manifest>, String>, PathBuf, PathBuf) {
+        let actions = &lock(&self.actions).actions;
+        let folder = self.ground.places.actions.join(actions.folder_of(uses));
+        (actions.manifest(uses), folder, actions.kept(uses))
     }
 
     fn action(
@@ -240,8 +249,7 @@ impl RunningJob<'_> {
         let scope = std::mem::replace(&mut self.scope, scope);
         let mut stopped = None;
         for step in steps {
-            self.steps_of_actions += 1;
-            if self.steps_of_actions > MAX_STEPS {
+            if self.steps_of_actions.fetch_add(1, Ordering::Relaxed) >= MAX_STEPS {
                 stopped = Some(format!("the actions of the job have more than {MAX_STEPS} steps"));
             } else if self.within.is_some_and(|within| clock::monotonic() >= within) {
                 stopped = Some("the step took longer than its `timeout-minutes`".to_owned());

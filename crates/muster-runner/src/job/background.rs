@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use muster_sys::clock;
@@ -13,10 +13,14 @@ use muster_workflow::workflow::{Action, Step};
 use super::contained::lock;
 use super::{RunningJob, left_open};
 use crate::cancel::{Cancel, End};
-use crate::spec::{Level, StepConclusion, StepEvent};
+use crate::spec::{StepConclusion, StepEvent};
 
 /// GitHub's bound on steps that are done at a time in the background; more wait for their turn.
 const MAX_AT_A_TIME: usize = 10;
+/// So many may have begun, or wait for their turn, that the job has not waited for: each has a thread.
+const MAX_OPEN: usize = 256;
+/// How often a step that waits for its turn looks whether anybody still wants it.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a step in the background has said.
 #[derive(Debug, Default)]
@@ -48,8 +52,8 @@ pub(super) struct Background<'scope, 'env, 'a> {
 /// A step in the background.
 struct Running<'scope, 'a> {
     number: usize,
-    /// The id of the step.
-    id: String,
+    place: usize,
+    step: &'a Step,
     name: String,
     cancel: Cancel,
     /// Whether a step has cancelled it: that it did not come to its end is no fault then.
@@ -88,11 +92,14 @@ impl Drop for OnTurn<'_> {
 }
 
 impl Turns {
-    /// Waits for one that is free.
-    fn take(&self, number: usize) -> OnTurn<'_> {
-        let full = |state: &mut Turn| state.running >= MAX_AT_A_TIME;
-        let waited = self.changed.wait_while(lock(&self.state), full);
-        waited.unwrap_or_else(PoisonError::into_inner).running += 1;
+    /// Waits for one that is free, or until the step is to end.
+    fn take(&self, number: usize, cancel: &Cancel) -> OnTurn<'_> {
+        let mut state = lock(&self.state);
+        while state.running >= MAX_AT_A_TIME && cancel.end().is_none() {
+            let waited = self.changed.wait_timeout(state, LOOK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.running += 1;
         OnTurn { turns: self, number }
     }
 
@@ -130,27 +137,47 @@ impl<'scope, 'env, 'a: 'scope> Background<'scope, 'env, 'a> {
     /// Begins a step at a place, which is told apart from others of its id by `group`.
     fn start(&mut self, job: &mut RunningJob<'a>, place: usize, step: &'a Step, group: &str) {
         let name = step.display_name(job.contexts.view());
-        let cancel = match job.cancel.part() {
-            Ok(cancel) => cancel,
-            Err(error) => {
-                let at = clock::now_ms();
-                job.log.step(StepEvent::Started { step: place, name: name.clone(), at });
-                let done = job.refuse(place, &format!("cannot be run in the background: {error}"));
-                job.end_step(place, step, name, done.outcome, done.outcome, &[]);
-                return;
-            }
-        };
+        if let Err(why) = self.try_start(job, place, step, group, &name) {
+            let at = clock::now_ms();
+            job.log.step(StepEvent::Started { step: place, name: name.clone(), at });
+            let done = job.refuse(place, &format!("cannot be done in the background: {why}"));
+            job.end_step(place, step, name, done.outcome, done.outcome, &[]);
+        }
+    }
+
+    fn try_start(
+        &mut self,
+        job: &mut RunningJob<'a>,
+        place: usize,
+        step: &'a Step,
+        group: &str,
+        name: &str,
+    ) -> Result<(), String> {
+        if self.steps.len() >= MAX_OPEN {
+            return Err(format!("the job has not waited for {MAX_OPEN} others"));
+        }
+        let cancel = job.cancel.part().map_err(|error| error.to_string())?;
+        // What was asked of the job before is its own to hear.
+        job.notice_cancel();
         let mut aside = job.aside(cancel.clone(), group);
-        let number = self.next;
-        self.next += 1;
-        let turns = Arc::clone(&self.turns);
-        let handle = self.scope.spawn(move || {
-            let _turn = turns.take(number);
-            aside.step(place, step);
+        let (number, turns) = (self.next, Arc::clone(&self.turns));
+        let named = name.to_owned();
+        let work = move || {
+            let _turn = turns.take(number, &aside.cancel);
+            if matches!(aside.cancel.end(), Some(End::Unwanted)) {
+                let outcome = StepConclusion::Cancelled;
+                aside.end_step(place, step, named, outcome, outcome, &[]);
+            } else {
+                aside.step(place, step);
+            }
             aside
-        });
-        let id = step.id.clone();
-        self.steps.push(Running { number, id, name, cancel, is_cancelled: false, handle });
+        };
+        let thread = Builder::new().name("background".into());
+        let handle = thread.spawn_scoped(self.scope, work).map_err(|error| error.to_string())?;
+        self.next += 1;
+        let (name, is_cancelled) = (name.to_owned(), false);
+        self.steps.push(Running { number, place, step, name, cancel, is_cancelled, handle });
+        Ok(())
     }
 
     /// Waits for steps, and tells the job what they said; returns how they ended together.
@@ -168,14 +195,20 @@ impl<'scope, 'env, 'a: 'scope> Background<'scope, 'env, 'a> {
         while !self.turns.wait(&numbers, (!job.left_open.is_empty()).then_some(left_open::TICK)) {
             job.drain_left_open();
         }
-        let mut all = StepConclusion::Skipped;
+        // What was waited for before is not waited for again.
+        let mut all = match meant.is_empty() {
+            true => StepConclusion::Success,
+            false => StepConclusion::Skipped,
+        };
         for step in meant {
             let conclusion = match step.handle.join() {
-                Ok(aside) => job.take_in(aside, &step.id),
+                Ok(aside) => job.take_in(aside, &step.step.id),
                 Err(_) => {
-                    let why = format!("`{}` was lost: that is a fault of muster", step.name);
-                    job.log.tell(place, Level::Error, &why);
-                    StepConclusion::Failure
+                    let why = "the step was lost: that is a fault of muster";
+                    let done = job.refuse(step.place, why);
+                    let name = step.name.clone();
+                    job.end_step(step.place, step.step, name, done.outcome, done.outcome, &[]);
+                    done.outcome
                 }
             };
             self.has_failed |= conclusion == StepConclusion::Failure;
@@ -194,6 +227,10 @@ impl<'scope, 'env, 'a: 'scope> Background<'scope, 'env, 'a> {
 
     /// Waits for all that the job has not waited for: no step outlives those of its job.
     pub(super) fn end(&mut self, job: &mut RunningJob<'a>) {
+        if job.failed_by.is_some() {
+            // The next attempt does all of it.
+            self.steps.iter().for_each(|step| step.cancel.end_for(End::Unwanted));
+        }
         if !self.steps.is_empty() {
             let place = job.last_place;
             job.say(place, "Waiting for the steps in the background");
@@ -236,7 +273,8 @@ impl<'a> RunningJob<'a> {
             Action::Wait(ids) => {
                 let what = format!("Waiting for {}", ids.join(", "));
                 self.control(place, step, &what, |job| {
-                    background.wait(job, place, |step| ids.contains(&step.id))
+                    let is_meant = |id: &String| ids.iter().any(|one| one.eq_ignore_ascii_case(id));
+                    background.wait(job, place, |running| is_meant(&running.step.id))
                 });
             }
             Action::WaitAll => {
@@ -245,11 +283,15 @@ impl<'a> RunningJob<'a> {
             }
             Action::Cancel(id) => {
                 self.control(place, step, &format!("Cancelling {id}"), |job| {
-                    for step in background.steps.iter_mut().filter(|step| step.id == *id) {
-                        step.is_cancelled = true;
-                        step.cancel.end_for(End::Unwanted);
+                    let is_meant =
+                        |running: &Running<'_, '_>| running.step.id.eq_ignore_ascii_case(id);
+                    for running in background.steps.iter_mut().filter(|one| is_meant(one)) {
+                        running.is_cancelled = true;
+                        running.cancel.end_for(End::Unwanted);
                     }
-                    background.wait(job, place, |step| step.id == *id)
+                    background.wait(job, place, is_meant);
+                    // That it had failed before counts in the end, as at GitHub.
+                    StepConclusion::Success
                 });
             }
         }
@@ -284,8 +326,7 @@ impl<'a> RunningJob<'a> {
             workflow: self.workflow,
             definition: self.definition,
             cancel,
-            fetch: Arc::clone(&self.fetch),
-            actions: self.actions.clone(),
+            actions: Arc::clone(&self.actions),
             log: self.log.aside(),
             contexts: self.contexts.aside(),
             ground: Arc::clone(&self.ground),
@@ -297,7 +338,7 @@ impl<'a> RunningJob<'a> {
             depth: 0,
             within: None,
             hostile_inputs: Vec::new(),
-            steps_of_actions: 0,
+            steps_of_actions: Arc::clone(&self.steps_of_actions),
             summary: (0, String::new()),
             posts: Vec::new(),
             states: self.states.clone(),
@@ -324,8 +365,14 @@ impl<'a> RunningJob<'a> {
             self.paths.insert(0, path);
         }
         self.left_open.extend(aside.left_open);
-        self.posts.extend(aside.posts);
-        self.states.extend(aside.states);
+        aside.posts.into_iter().for_each(|post| self.keep_post(post));
+        for (key, state) in aside.states {
+            // They only grow; what it knew of those of others may be old.
+            let known = self.states.entry(key).or_default();
+            if state.len() > known.len() {
+                *known = state;
+            }
+        }
         self.refused = self.refused.take().or(aside.refused);
         self.failed_by = self.failed_by.take().or(aside.failed_by);
         self.out_of_memory = self.out_of_memory.take().or(aside.out_of_memory);

@@ -58,7 +58,7 @@ impl RunningJob<'_> {
         for (group, step) in grouped {
             let Action::Uses { uses, with } = &step.action else { continue };
             let uses = &uses.within(&self.home);
-            let Ok(manifest) = self.actions.manifest(uses).cloned() else { continue };
+            let (Ok(manifest), ..) = self.fetched(uses) else { continue };
             let (Runs::JavaScript { pre: Some(pre), .. } | Runs::Docker { pre: Some(pre), .. }) =
                 &manifest.runs
             else {
@@ -113,7 +113,8 @@ impl RunningJob<'_> {
         let (node, pre, post) = match &manifest.runs {
             Runs::JavaScript { node, pre, post, .. } => (*node, pre, post),
             runs => {
-                let files = Files::Kept(self.actions.kept(uses));
+                let (_, _, kept) = self.fetched(uses);
+                let files = Files::Kept(kept);
                 return match Described::of(runs) {
                     Some(described) => self.docker(&described, &files, inputs, of, described.pre),
                     None => Done::of(StepConclusion::Success),
@@ -123,7 +124,7 @@ impl RunningJob<'_> {
         let script = Script {
             key: self.key(of.step),
             node,
-            folder: self.ground.places.actions.join(self.actions.folder_of(uses)),
+            folder: self.fetched(uses).1,
             env: [of.env.to_vec(), as_variables(inputs)].concat(),
         };
         let program = pre.as_ref().map(|pre| pre.program.as_str()).unwrap_or_default();
@@ -135,12 +136,7 @@ impl RunningJob<'_> {
     /// Leaves for the end of the job what an action does then, once for each use, with what it is given now.
     pub(super) fn leave_post(&mut self, what: What, post: Option<&Hook>, of: &Use<'_>) {
         let Some(post) = post else { return };
-        // What came before the first step knew less.
-        if let Some(known) = self.posts.iter_mut().find(|known| known.what.key() == what.key()) {
-            known.what = what;
-            return;
-        }
-        self.posts.push(Post {
+        self.keep_post(Post {
             name: of.step.display_name(of.view),
             condition: post.condition.clone(),
             action: self.contexts.action(),
@@ -150,6 +146,15 @@ impl RunningJob<'_> {
             what,
             program: post.program.clone(),
         });
+    }
+
+    /// Keeps what is to be done at the end of the job.
+    pub(super) fn keep_post(&mut self, post: Post) {
+        // What came before the first step knew less.
+        match self.posts.iter_mut().find(|known| known.what.key() == post.what.key()) {
+            Some(known) => known.what = post.what,
+            None => self.posts.push(post),
+        }
     }
 
     /// Does what actions have left for the end, the last first. `first` is the place after that of the last step.

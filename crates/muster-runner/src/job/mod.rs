@@ -131,6 +131,12 @@ impl Done {
     }
 }
 
+/// What was fetched of actions, and what fetches more.
+struct Fetching<'a> {
+    actions: Actions,
+    fetch: &'a mut (dyn Fetch + Send),
+}
+
 /// A job, for who does its steps one after the other. What it shares is shared with those that do steps in the
 /// background.
 struct RunningJob<'a> {
@@ -138,9 +144,8 @@ struct RunningJob<'a> {
     workflow: &'a Workflow,
     definition: &'a workflow::Job,
     cancel: Cancel,
-    fetch: Arc<Mutex<&'a mut (dyn Fetch + Send)>>,
-    /// What was fetched.
-    actions: Actions,
+    /// What was fetched of actions, and what fetches more.
+    actions: Arc<Mutex<Fetching<'a>>>,
     log: Log<'a>,
     contexts: JobContexts,
     ground: Arc<Ground>,
@@ -160,7 +165,7 @@ struct RunningJob<'a> {
     /// The inputs of the composite action that runs which strangers have written.
     hostile_inputs: Vec<String>,
     /// How many steps of actions have come.
-    steps_of_actions: usize,
+    steps_of_actions: Arc<AtomicUsize>,
     /// What the step of this place has written as its summary.
     summary: (usize, String),
     /// What actions have left for the end of the job.
@@ -244,8 +249,7 @@ impl<'a> RunningJob<'a> {
             workflow,
             definition,
             cancel: cancel.clone(),
-            fetch: Arc::new(Mutex::new(fetch)),
-            actions: Actions::default(),
+            actions: Arc::new(Mutex::new(Fetching { actions: Actions::default(), fetch })),
             log,
             contexts,
             ground: Arc::new(ground),
@@ -257,7 +261,7 @@ impl<'a> RunningJob<'a> {
             depth: 0,
             within: None,
             hostile_inputs: Vec::new(),
-            steps_of_actions: 0,
+            steps_of_actions: Arc::default(),
             summary: (0, String::new()),
             posts: Vec::new(),
             states: HashMap::new(),
@@ -583,8 +587,12 @@ impl<'a> RunningJob<'a> {
         done
     }
 
-    /// Ends a step that could not run, saying why in its log.
+    /// Ends a step that could not run, saying why in its log. One that nobody wants any more is no failure.
     fn refuse(&mut self, place: usize, why: &str) -> Done {
+        if matches!(self.cancel.end(), Some(End::Unwanted)) {
+            self.say(place, why);
+            return Done::of(StepConclusion::Cancelled);
+        }
         self.log.tell(place, Level::Error, why);
         Done::of(StepConclusion::Failure)
     }

@@ -233,7 +233,7 @@ async fn keep(services: &Arc<Services>, bearer: &Bearer, call: &Call) -> Result<
         blob: blob.clone(),
     };
     let at = place(&bearer.run, &blob);
-    services.artifacts.bring(&at, complete.file).await?;
+    services.artifacts.bring(&at, complete.file, complete.size).await?;
     drop(complete.room);
     if !services.artifacts.describe(&described, &artifact).await? {
         services.artifacts.remove(&at).await?;

@@ -59,9 +59,10 @@ impl Keep {
         Ok(Self { store, folder: folder.to_owned() })
     }
 
-    /// Brings a file into the store.
-    pub(super) async fn bring(&self, place: &Place, file: File) -> anyhow::Result<()> {
-        let mut file = tokio::fs::File::from_std(file);
+    /// Brings a file of so many bytes into the store: no more than was counted, whatever somebody still writes to it.
+    pub(super) async fn bring(&self, place: &Place, file: File, size: u64) -> anyhow::Result<()> {
+        let mut file = tokio::fs::File::from_std(file).take(size);
+        let mut brought = 0;
         let mut writer = WriteMultipart::new(self.store.put_multipart(place).await?);
         let mut piece = vec![0; PIECE];
         loop {
@@ -69,8 +70,13 @@ impl Keep {
             if count == 0 {
                 break;
             }
+            brought += count as u64;
             writer.wait_for_capacity(ON_THEIR_WAY).await?;
             writer.write(&piece[..count]);
+        }
+        if brought != size {
+            writer.abort().await?;
+            anyhow::bail!("{brought} of {size} bytes of an upload were there");
         }
         writer.finish().await?;
         Ok(())

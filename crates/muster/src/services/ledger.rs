@@ -51,7 +51,7 @@ struct Account {
     pieces: u64,
     uploads: HashSet<String>,
     calls: usize,
-    /// When it sent something last, in milliseconds since 1970.
+    /// When it began or sent something last, in milliseconds since 1970.
     at: i64,
 }
 
@@ -118,9 +118,15 @@ impl Ledger {
     }
 
     /// Notes an upload that begins.
-    pub(super) fn begin(&self, upload: &str, allowance: &Allowance) -> Result<(), Refusal> {
+    pub(super) fn begin(
+        &self,
+        upload: &str,
+        allowance: &Allowance,
+        now_ms: i64,
+    ) -> Result<(), Refusal> {
         let mut books = self.books();
         let account = books.runs.entry(allowance.run.clone()).or_default();
+        account.at = now_ms;
         if account.uploads.len() >= allowance.uploads && !account.uploads.contains(upload) {
             let most = allowance.uploads;
             let why = format!("its run has {most} uploads that are not complete");
@@ -138,9 +144,10 @@ impl Ledger {
     }
 
     /// Counts a piece that a run sends.
-    pub(super) fn piece(&self, allowance: &Allowance) -> Result<(), Refusal> {
+    pub(super) fn piece(&self, allowance: &Allowance, now_ms: i64) -> Result<(), Refusal> {
         let mut books = self.books();
         let account = books.runs.entry(allowance.run.clone()).or_default();
+        account.at = now_ms;
         account.pieces += 1;
         if account.pieces > allowance.pieces {
             let most = allowance.pieces;
@@ -208,13 +215,13 @@ mod tests {
         drop(second);
         assert!(ledger.call("1.1", 2).is_ok());
 
-        assert!(ledger.begin("a", &ours).is_ok() && ledger.begin("a", &ours).is_ok());
-        assert!(ledger.begin("b", &ours).is_err() && ledger.begin("b", &theirs).is_ok());
+        assert!(ledger.begin("a", &ours, 5).is_ok() && ledger.begin("a", &ours, 5).is_ok());
+        assert!(ledger.begin("b", &ours, 5).is_err() && ledger.begin("b", &theirs, 5).is_ok());
         ledger.end("a", &ours);
-        assert!(ledger.begin("b", &ours).is_ok());
+        assert!(ledger.begin("b", &ours, 5).is_ok());
 
-        assert!(ledger.piece(&ours).is_ok() && ledger.piece(&ours).is_ok());
-        assert!(ledger.piece(&ours).is_err() && ledger.piece(&theirs).is_ok());
+        assert!(ledger.piece(&ours, 5).is_ok() && ledger.piece(&ours, 5).is_ok());
+        assert!(ledger.piece(&ours, 5).is_err() && ledger.piece(&theirs, 5).is_ok());
 
         assert!(ledger.bytes(10, &ours, 5).is_ok() && ledger.bytes(1, &ours, 6).is_err());
         ledger.forget(6);

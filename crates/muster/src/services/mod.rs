@@ -26,9 +26,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::HeaderMap;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use muster_core::cache::Scopes;
 use muster_runner::spec::ServiceAccess;
@@ -64,8 +66,9 @@ pub(crate) const CONNECTIONS: usize = 1_024;
 const CALLS: usize = CONNECTIONS / 4;
 const PIECES: u64 = 100_000;
 const UPLOADS: usize = 1_000;
-/// The largest call but for uploads, in bytes.
+/// The largest call but for uploads, in bytes, and how long it may take to come.
 const MAX_CALL: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// For whom a token speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,6 +260,7 @@ impl Services {
                 "/_apis/artifactcache/caches/{id}",
                 post(caches::v1::commit).patch(caches::v1::write),
             )
+            .layer(middleware::from_fn(whole))
             .layer(DefaultBodyLimit::max(MAX_CALL))
             .route("/uploads/{id}", put(blobs::write).layer(DefaultBodyLimit::disable()))
             .route("/artifacts/{run}/{blob}", get(blobs::read_artifact))
@@ -343,12 +347,22 @@ impl Services {
     }
 
     /// Returns an artifact of a run to be read, by its name.
-    pub(crate) async fn artifact(
-        &self,
-        run: &str,
-        name: &str,
-    ) -> anyhow::Result<Option<axum::response::Response>> {
+    pub(crate) async fn artifact(&self, run: &str, name: &str) -> anyhow::Result<Option<Response>> {
         artifacts::read(self, run, name).await
+    }
+}
+
+/// Reads what a call says before anybody looks at it: a client that is slow has no call of its own yet, and little time.
+/// What an upload writes is looked at as it comes.
+async fn whole(request: Request, next: Next) -> Response {
+    if request.method() == Method::PATCH {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, MAX_CALL)).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(parts, body.into())).await,
+        Ok(Err(_)) => Refusal::too_large("the call is too large, or was cut off").into_response(),
+        Err(_) => Refusal::invalid("the call took too long").into_response(),
     }
 }
 

@@ -72,7 +72,7 @@ impl Uploads {
     ) -> Result<(), Refusal> {
         let _room = self.ledger.promise(0)?;
         let folder = self.folder(id)?;
-        self.ledger.begin(id, allowance)?;
+        self.ledger.begin(id, allowance, clock::now_ms())?;
         if folder.exists() {
             remove_tree(&folder)?;
         }
@@ -159,7 +159,7 @@ impl Uploads {
             return Err(Refusal::invalid("it begins too far behind what was uploaded"));
         }
         check_size(from, &allowance)?;
-        self.ledger.piece(&allowance)?;
+        self.ledger.piece(&allowance, clock::now_ms())?;
         self.count(from.saturating_sub(there), &allowance)?;
         let mut options = tokio::fs::OpenOptions::new();
         let mut file = options.create(true).truncate(false).write(true).open(path).await?;
@@ -212,13 +212,18 @@ impl Uploads {
         self.ledger.forget(long_ago);
         let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
         for entry in fs::read_dir(&self.folder)? {
-            let folder = entry?.path();
+            let entry = entry?;
+            let folder = entry.path();
             let latest = [folder.clone(), folder.join("blocks"), folder.join("blob")]
                 .iter()
                 .filter_map(|path| fs::metadata(path).and_then(|about| about.modified()).ok())
                 .max();
             let age = latest.and_then(|latest| now.duration_since(latest).ok());
             if age.is_some_and(|age| age > GIVEN_UP) {
+                let id = entry.file_name().to_string_lossy().into_owned();
+                if let Ok(Known { allowance, .. }) = self.known(&id) {
+                    self.ledger.end(&id, &allowance);
+                }
                 remove_tree(&folder)?;
             }
         }
@@ -251,7 +256,7 @@ impl Uploads {
     }
 
     async fn receive(&self, path: &Path, allowance: &Allowance, body: Body) -> Result<(), Refusal> {
-        self.ledger.piece(allowance)?;
+        self.ledger.piece(allowance, clock::now_ms())?;
         // A connection that breaks leaves nothing that looks whole.
         let part = path.with_extension(format!("part-{}", uuid::Uuid::new_v4().simple()));
         let part = Part(part);

@@ -221,6 +221,114 @@ fn actions_run_in_the_background_with_what_they_do_at_the_end() {
 }
 
 #[test]
+fn what_two_steps_use_is_brought_once_and_ends_once() {
+    let scene = Scene::new();
+    let action = "name: A\ndescription: d\ninputs: {n: {required: true}}\nruns: {using: node20, pre: pre.js, main: main.js, post: post.js}\n";
+    scene.file("act/action.yml", action);
+    for part in ["pre", "main", "post"] {
+        let text = format!(
+            "const {{INPUT_N, STATE_kept, GITHUB_STATE}} = process.env;\nconsole.log('{part}', INPUT_N, STATE_kept);\nrequire('fs').appendFileSync(GITHUB_STATE, 'kept={part}' + INPUT_N + '\\n');\n"
+        );
+        scene.file(&format!("act/{part}.js"), &text);
+    }
+    for name in ["one", "two"] {
+        scene.file(&format!("{name}/action.yml"), &format!("name: B\ndescription: d\nruns:\n  using: composite\n  steps:\n    - {{uses: $/other, with: {{n: {name}}}}}\n"));
+    }
+    scene.file("other/action.yml", "name: O\ndescription: d\ninputs: {n: {required: true}}\nruns:\n  using: composite\n  steps: [{shell: bash, run: 'echo \"${{ inputs.n }}\"'}]\n");
+    scene.workflow(&workflow(
+        r#"
+- uses: actions/checkout@v4
+- parallel:
+  - {uses: ./one}
+  - {uses: ./two}
+  - {name: A, uses: $/act, with: {n: 1}}
+  - {name: B, uses: $/act, with: {n: 2}}
+"#,
+    ));
+    scene.commit("first");
+    assert_snapshot!(told(&scene), @r#"
+    1 Pre A: success
+      pre 1 undefined
+    2 Pre B: success
+      pre 2 undefined
+    3 Run actions/checkout@v4: success
+      Checked out [sha] at refs/heads/main
+    4 Run ./one: success
+      Run $/other
+      Run echo "one"
+      one
+    5 Run ./two: success
+      Run $/other
+      Run echo "two"
+      two
+    6 A: success
+      main 1 pre1
+    7 B: success
+      main 2 pre2
+    8 Parallel: success
+      Waiting for all of them
+      Run ./one: success
+      Run ./two: success
+      A: success
+      B: success
+    9 Post B: success
+      post 2 main2
+    10 Post A: success
+      post 1 main1
+    success Some(0)
+    "#);
+}
+
+#[test]
+fn who_cancels_and_waits_again_does_well() {
+    let scene = Scene::new();
+    let holders =
+        "- {background: true, run: 'touch held-$$; until test -e over; do sleep 0.01; done'}\n"
+            .repeat(10);
+    scene.workflow(&workflow(&format!(
+        r#"
+- {{id: crashed, name: Crashed, background: true, run: 'touch gone; exit 3'}}
+- run: until test -e gone; do sleep 0.01; done
+- {{cancel: CRASHED}}
+- {{name: Goes on, run: 'echo "${{{{ steps.crashed.outcome }}}} ${{{{ job.status }}}}"'}}
+- {{wait: crashed}}
+- wait-all:
+{holders}- {{name: All have turns, run: 'until test "$(ls held-* | wc -l)" -eq 10; do sleep 0.01; done'}}
+- {{id: late, name: Has no turn, background: true, if: always(), run: echo never}}
+- {{cancel: Late}}
+- {{name: Last, run: 'echo "${{{{ steps.late.outcome }}}}"; touch over'}}
+"#
+    )));
+    scene.commit("first");
+    let told = told(&scene);
+    let told: Vec<&str> =
+        told.lines().filter(|line| !line.contains("until test -e over")).collect();
+    assert_snapshot!(told.join("\n"), @"
+    1 Crashed: failure
+      ##[error]the step ended with exit code 3
+    2 Run until test -e gone; do sleep 0.01; done: success
+    3 Cancel: success
+      Cancelling CRASHED
+      Crashed: failure
+    4 Goes on: success
+      failure success
+    5 Wait: success
+      Waiting for crashed
+    6 Wait for all: success
+      Waiting for all steps in the background
+    17 All have turns: success
+    18 Has no turn: cancelled
+    19 Cancel: success
+      Cancelling Late
+      Has no turn: cancelled
+    20 Last: success
+      cancelled
+      Waiting for the steps in the background
+    failure Some(1)
+    ");
+}
+
+#[test]
 fn no_more_than_ten_are_done_at_a_time() {
     let scene = Scene::new();
     let step =

@@ -241,6 +241,85 @@ fn of_many_annotations_a_few_are_kept() {
     assert_eq!(list.matches("error").count(), 1);
 }
 
+/// What a step may do wrong, or only much of, is told by that step, and the others go on.
+#[test]
+fn what_is_odd_or_much_is_told_by_its_step() {
+    let scene = Scene::new();
+    let long = format!("# {}\\n", "x".repeat(100)).repeat(10_000);
+    job(
+        &scene,
+        &format!(
+            r#"
+- {{name: Lines of Windows, run: "echo one\r\necho two\r\n"}}
+- {{name: No end of line, run: "printf last"}}
+- {{name: A megabyte, run: "{long}echo after a megabyte"}}
+- name: A block that is not closed
+  continue-on-error: true
+  run: printf 'A<<END\nnever closed\n' >> "$GITHUB_ENV"
+- name: A NUL
+  continue-on-error: true
+  run: printf 'B=a\0b\n' >> "$GITHUB_ENV"
+- name: What is there of it
+  run: printf '[%s] [%s]\n' "$A" "$B"
+- name: A million annotations
+  run: yes '::notice::again' | head -1000000 > all; cat all
+- name: A hundred thousand masks
+  run: |
+    seq 100000 199999 | sed 's/^/::add-mask::mask-/' > masks; cat masks
+    echo "of the last: mask-199999, of none: mask-200000"
+"#
+        ),
+    );
+    // It takes seconds: in one isolation.
+    let done = scene.muster(&["run"]);
+    assert_eq!(
+        done.out.matches("│ Notice: again\n").count(),
+        1_000_000,
+        "{} {:.3000}",
+        done.err,
+        done.out
+    );
+    let said = done.out.lines().filter(|line| {
+        !line.ends_with("Notice: again")
+            && !line.contains("notice  test: again")
+            && !line.starts_with("isolation: ")
+    });
+    let said: Vec<String> = said.map(crate::scene::masked).collect();
+    assert_snapshot!(said.join("\n"), @"
+    .github/workflows/ci.yml
+    ▸ Lines of Windows
+    │ one
+    │ two
+    ✓ Lines of Windows [time]
+    ▸ No end of line
+    │ last
+    ✓ No end of line [time]
+    ▸ A megabyte
+    │ 
+    │ after a megabyte
+    ✓ A megabyte [time]
+    ▸ A block that is not closed
+    │ Error: GITHUB_ENV: the block `A` is never closed by its delimiter `END`
+    ✓ A block that is not closed (failed, may fail) [time]
+    ▸ A NUL
+    │ Error: GITHUB_ENV: `B` holds a zero byte, which no variable can
+    ✓ A NUL (failed, may fail) [time]
+    ▸ What is there of it
+    │ [] []
+    ✓ What is there of it [time]
+    ▸ A million annotations
+    │ 999990 more errors, warnings and notices of this step are in its log alone: 10 of a kind are kept as annotations
+    ✓ A million annotations [time]
+    ▸ A hundred thousand masks
+    │ of the last: ***, of none: mask-200000
+    ✓ A hundred thousand masks [time]
+    .github/workflows/ci.yml: success
+      test  success  [time]
+      error  test: GITHUB_ENV: the block `A` is never closed by its delimiter `END`
+      error  test: GITHUB_ENV: `B` holds a zero byte, which no variable can
+    ");
+}
+
 #[test]
 fn secrets_reach_steps_and_nothing_else() {
     let scene = Scene::new();

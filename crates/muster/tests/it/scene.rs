@@ -138,7 +138,7 @@ fn muster_in_with(folder: &Path, args: &[&str], more: &[(&str, &str)]) -> Done {
         // An engine of this machine is nothing that a story may rely on.
         .env("DOCKER_HOST", "unix:///nowhere/engine.sock")
         .envs(more.iter().copied())
-        .output(LIMIT, 16 << 20)
+        .output(LIMIT, 64 << 20)
         .unwrap();
     Done::of(&output)
 }

@@ -19,7 +19,7 @@ use muster_runner::spec::{
     ActionSource, Annotation, EngineAccess, JobConclusion, JobResult, JobSpec, Private, Secrets,
     Source, StepEvent,
 };
-use muster_runner::spool::Record;
+use muster_runner::spool::{MAX_LINE, Record};
 use muster_sys::process::{OWN_PROGRAM, Program};
 use muster_sys::{clock, sandbox, signal, tree};
 use muster_workflow::expr::Value;
@@ -92,6 +92,8 @@ struct Driver<'e> {
     took: HashMap<Place, i64>,
     /// What the jobs of each run have told about the code.
     annotations: Vec<Vec<(usize, Annotation)>>,
+    /// What there is of lines that go on in another record, by job and step.
+    parts: HashMap<(Place, usize), Vec<u8>>,
     queue: Vec<Place>,
     running: Vec<Supervisor>,
     groups: Groups,
@@ -130,6 +132,7 @@ impl Engine {
             annotations: planned.iter().map(|_| Vec::new()).collect(),
             planned,
             took: HashMap::new(),
+            parts: HashMap::new(),
             queue: Vec::new(),
             running: Vec::new(),
             groups: Groups::default(),
@@ -412,10 +415,21 @@ impl Driver<'_> {
         let Some(supervisor) = self.running.iter_mut().find(|s| s.place == place) else { return };
         let of = of(&self.planned, place);
         match Record::parse(line) {
-            Some(Record::Output { step, text, .. }) => {
-                screen.note(News::Output { of, step, text });
+            Some(Record::Output { step, text, ends, .. }) => {
+                let mut line = self.parts.remove(&(place, step)).unwrap_or_default();
+                line.extend_from_slice(text);
+                if ends || line.len() >= MAX_LINE {
+                    screen.note(News::Output { of, step, text: &line });
+                } else {
+                    self.parts.insert((place, step), line);
+                }
             }
             Some(Record::Step(event)) => {
+                if let StepEvent::Finished { step, .. } = event
+                    && let Some(text) = self.parts.remove(&(place, step))
+                {
+                    screen.note(News::Output { of, step, text: &text });
+                }
                 screen.note(News::Step { of, event: &event });
                 if let StepEvent::Annotated { annotation, .. } = event {
                     self.annotations[place.run].push((place.job, annotation));
@@ -457,6 +471,15 @@ impl Driver<'_> {
         // The job is running, for it had a supervisor.
         drop(run.finish(place.job, Attempt::FIRST, conclusion, reason, result.outputs));
         let of = of(&self.planned, place);
+        let mut left: Vec<_> = self
+            .parts
+            .extract_if(|(of, _), _| *of == place)
+            .map(|((_, step), text)| (step, text))
+            .collect();
+        left.sort();
+        for (step, text) in left {
+            screen.note(News::Output { of, step, text: &text });
+        }
         let state = &self.planned[place.run].run.jobs[place.job].state;
         screen.tell(News::JobEnds { of, state, took });
         self.step(place.run);

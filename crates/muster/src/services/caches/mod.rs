@@ -200,7 +200,7 @@ async fn keep(
         blob: blob.clone(),
     };
     let at = place(&bearer.repository, &blob);
-    services.caches.bring(&at, complete.file).await?;
+    services.caches.bring(&at, complete.file, complete.size).await?;
     drop(complete.room);
     let described = described(&bearer.repository, (&cache.scope, &cache.version, &cache.key));
     let is_first = services.caches.describe(&described, &cache).await?;

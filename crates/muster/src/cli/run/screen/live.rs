@@ -17,8 +17,9 @@ use crate::words::duration;
 
 /// How many jobs are shown at most that go on.
 const ROWS: usize = 8;
-/// What is folded of a step, in bytes; what is more is shown as it comes.
+/// What is folded of a step, in bytes; what is more is shown as it comes. Each line takes some beside its text.
 const MAX_FOLDED: usize = 4 << 20;
+const LINE_TAKES: usize = 32;
 /// What turns where something goes on, a part after the other.
 const TURNS: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 const TURN_MS: i64 = 100;
@@ -77,8 +78,9 @@ impl Live {
                     (row.step, row.since) = (one_line(name).to_string(), *at);
                 }
             }
-            News::Step { of, event: StepEvent::Finished { step, conclusion, .. } } => {
-                self.unfold(of, *step, *conclusion == StepConclusion::Failure, out);
+            News::Step { of, event: StepEvent::Finished { step, outcome, .. } } => {
+                let is_well = matches!(outcome, StepConclusion::Success | StepConclusion::Skipped);
+                self.unfold(of, *step, !is_well, out);
             }
             News::JobEnds { of, .. } => {
                 let steps: Vec<usize> = self
@@ -103,7 +105,7 @@ impl Live {
         if let Some(title) = text.strip_prefix(GROUP.as_bytes()) {
             let was_open = std::mem::replace(&mut folds.is_open, true);
             folds.groups.push((title.to_vec(), Vec::new()));
-            folds.bytes += title.len();
+            folds.bytes += title.len() + LINE_TAKES;
             if was_open {
                 self.close(of, step, 1, out);
             }
@@ -117,7 +119,7 @@ impl Live {
             self.close(of, step, 0, out);
             return true;
         }
-        folds.bytes += text.len();
+        folds.bytes += text.len() + LINE_TAKES;
         if folds.bytes > MAX_FOLDED {
             self.unfold(of, step, true, out);
             return false;
