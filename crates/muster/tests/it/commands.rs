@@ -460,19 +460,17 @@ fn a_line_is_judged_at_its_end_however_it_comes() {
     for secret in ["generated-1", "generated-2", "hunter2", "ECRETxyz", "kkkk"] {
         assert!(!story.contains(secret), "{secret} in\n{story}");
     }
-    assert_snapshot!(story, @r"
+    assert_snapshot!(story, @r#"
     .github/workflows/ci.yml
     ▸ Run actions/checkout@v4
     │ Checked out [sha] at refs/heads/main
     ✓ Run actions/checkout@v4 [time]
     ▸ One
     │ log 
-    │ 
     │ use ***
     │ progress 10%
     │ use ***
-    │ src.c:
-    │ 4: in two parts
+    │ src.c:4: in two parts
     │ A:
     ✓ One [time]
     ▸ Run sleep 1; echo done
@@ -490,7 +488,7 @@ fn a_line_is_judged_at_its_end_however_it_comes() {
       error  test: src.c:4: in two parts
       error  test: a command has more than 1048576 bytes
     exit 0
-    ");
+    "#);
 }
 
 #[test]
