@@ -469,8 +469,9 @@ impl Running {
         fds.extend(self.output.as_ref().map(AsFd::as_fd));
         let ready = wait_readable(&fds, timeout)?;
         drop(fds);
-        // Before the output: a program that writes without end must not keep us from hearing.
-        if ready[1] {
+        // Before the output: a program that writes without end must not keep us from hearing. One that has ended comes to
+        // its own end.
+        if ready[1] && !ready[0] {
             return Ok(Happening::Woken);
         }
         let may_read = !ready[0] || self.reads_after_exit < MAX_READS_AFTER_EXIT;
@@ -568,7 +569,8 @@ mod tests {
     /// A program that writes without end always has output ready; that must not hide the wake-up.
     #[test]
     fn a_wake_up_is_told_before_output_that_is_ready() {
-        let mut running = Program::new("sh").args(["-c", "echo loud"]).spawn().unwrap();
+        let talks = "echo loud; exec sleep 1000";
+        let mut running = Program::new("sh").args(["-c", talks]).spawn().unwrap();
         let wake = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
         let output = running.output.as_ref().unwrap().as_fd();
         assert_eq!(wait_readable(&[output], Some(Duration::from_secs(10))).unwrap(), [true]);
@@ -576,6 +578,14 @@ mod tests {
         rustix::io::read(&wake, &mut [0; 8]).unwrap();
         let next = running.next(&wake, None).unwrap();
         assert!(matches!(next, Happening::Output(bytes) if bytes == b"loud\n"));
+        running.kill();
+        // Who is woken once it has ended hears of that first.
+        let Handle::Child(_, exited) = &running.handle else { unreachable!() };
+        assert_eq!(
+            wait_readable(&[exited.as_fd()], Some(Duration::from_secs(10))).unwrap(),
+            [true]
+        );
+        rustix::io::write(&wake, &1_u64.to_ne_bytes()).unwrap();
         let mut last = running.next(&wake, None).unwrap();
         while !matches!(last, Happening::Exited(..)) {
             last = running.next(&wake, None).unwrap();

@@ -53,9 +53,14 @@ impl Terminal {
             // What turns, and for how long it has.
             let line = masked(line);
             match line.chars().next() {
-                Some('⠋'..='⠿') => {
+                Some('\u{2800}'..='\u{28ff}') => {
                     let line = line.trim_end_matches("[time]").trim_end();
-                    format!("*{}", line.trim_start_matches(|letter| ('⠋'..='⠿').contains(&letter)))
+                    format!(
+                        "*{}",
+                        line.trim_start_matches(
+                            |letter| ('\u{2800}'..='\u{28ff}').contains(&letter)
+                        )
+                    )
                 }
                 _ => line,
             }

@@ -251,3 +251,39 @@ fn line(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
     out.push(b'\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_its_step_where_several_run() {
+        let of = Of { place: Place { run: 0, job: 0 }, id: "test", name: "test" };
+        let (mut paper, mut out) = (Paper::new(false), Vec::new());
+        let started = |step, name: &str| StepEvent::Started { step, name: name.into(), at: 0 };
+        let (outcome, conclusion) = (StepConclusion::Success, StepConclusion::Success);
+        let name = "Server".to_owned();
+        let ended = StepEvent::Finished { step: 1, name, outcome, conclusion, at: 5, usage: None };
+        for news in [
+            News::JobBegins(of),
+            News::Step { of, event: &started(1, "Server") },
+            News::Output { of, step: 1, text: b"alone" },
+            News::Step { of, event: &started(2, "Client") },
+            News::Output { of, step: 1, text: b"heard" },
+            News::Output { of, step: 2, text: b"asked" },
+            News::Step { of, event: &ended },
+            News::Output { of, step: 2, text: b"alone again" },
+        ] {
+            paper.tell(news, &mut out);
+        }
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
+        ▸ Server
+        │ alone
+        ▸ Client
+        Server │ heard
+        Client │ asked
+        ✓ Server 5 ms
+        │ alone again
+        ");
+    }
+}
