@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// Say how many of the real files muster can run whole, and what keeps it from the others.
     #[arg(long)]
     runnable: bool,
+    /// Run act's cases by this act, too, and compare: what each gets right, and in what time.
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["only", "write"])]
+    act: Option<PathBuf>,
     /// Compare 100,000 generated expressions with GitHub's evaluator, and say what they covered.
     #[arg(long, conflicts_with_all = ["only", "write"])]
     all: bool,
@@ -167,6 +170,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if arguments.write {
         plans::keep(&folder.join("real"))?;
+    }
+    if let Some(act) = &arguments.act {
+        return executed::beside(&folder.join("run"), act);
     }
     if arguments.runnable {
         let (files, figures) = runnable::runnable(&folder.join("real"))?;

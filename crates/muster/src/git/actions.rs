@@ -136,7 +136,7 @@ fn own_tree(source: &Source, folder: &Path) -> Result<(), Missing> {
             .env("GIT_WORK_TREE", folder)
             .env("GIT_INDEX_FILE", &index);
         if let Some(objects) = &source.extra_objects {
-            git = git.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects);
+            git = git.with_objects_of(objects);
         }
         git.args(&command[1..]).bytes()?;
     }

@@ -9,6 +9,8 @@ mod mirror;
 mod remote;
 mod work_tree;
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -163,6 +165,20 @@ impl Git {
         self
     }
 
+    /// Lets the command see the objects in another folder, too.
+    pub(crate) fn with_objects_of(self, objects: &Path) -> Self {
+        // It is a list: what is in quotes is one, whatever is in its name.
+        let mut quoted = vec![b'"'];
+        for byte in objects.as_os_str().as_bytes() {
+            if matches!(byte, b'"' | b'\\') {
+                quoted.push(b'\\');
+            }
+            quoted.push(*byte);
+        }
+        quoted.push(b'"');
+        self.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", OsString::from_vec(quoted))
+    }
+
     /// Sets what the command reads.
     pub(crate) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.program = self.program.input(input);
@@ -220,7 +236,7 @@ pub(crate) fn commit(
 ) -> Result<muster_core::change::Commit, GitError> {
     let mut git = Git::new(folder, "show");
     if let Some(objects) = objects {
-        git = git.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects);
+        git = git.with_objects_of(objects);
     }
     let answer = git
         .args([

@@ -119,7 +119,7 @@ impl WorkTree {
                 .env("GIT_WORK_TREE", &self.top)
                 .env("GIT_INDEX_FILE", &index)
                 .env("GIT_OBJECT_DIRECTORY", objects)
-                .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.git_dir.join("objects"))
+                .with_objects_of(&self.git_dir.join("objects"))
         };
         git("add").args(["--all", "--", "."]).bytes()?;
         let tree = git("write-tree").sha()?;

@@ -217,3 +217,89 @@ fn programs_read_what_happens_as_json() {
         "###); }
     }
 }
+
+#[test]
+fn a_step_does_not_rule_the_terminal() {
+    let scene = Scene::new();
+    scene.workflow(
+        "name: \"wf \\e]0;title\\a\\n\\e[2J\"\non: push\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n\
+         \x20     - {name: Say, run: \"printf 'kept\\\\n\\\\033[8Aup\\\\n\\\\033[2J\\\\033]0;t\\\\007gone\\\\n\\\\033[31mred\\\\033[0m\\\\n'\"}\n",
+    );
+    scene.commit("first");
+    let mut terminal = Terminal::start(&scene, "run --isolation none");
+    terminal.until("");
+    assert_snapshot!(terminal.shown(), @"
+    wf ]0;title[2J (.github/workflows/ci.yml)
+    isolation: none; the steps run as this user, with this machine's files and network.
+    ▸ Say
+    │ kept
+    │ up
+    │ gone
+    │ red
+    ✓ Say [time]
+    .github/workflows/ci.yml: success
+      one  success  [time]
+    ");
+}
+
+#[test]
+fn what_cannot_be_written_is_told() {
+    let scene = Scene::new();
+    scene.workflow("on: push\njobs: {a: {runs-on: ubuntu-latest, steps: [{run: 'true'}]}}\n");
+    scene.commit("first");
+    let run = |script: &str| {
+        let output = Program::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_muster")])
+            .dir(scene.path())
+            .env("HOME", scene.path())
+            .output(std::time::Duration::from_secs(60), 1 << 20)
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (exit, why) = run("\"$0\" run --isolation none --json > /dev/full");
+    assert_eq!(
+        (exit, why.contains("cannot write all to standard output")),
+        (Some(2), true),
+        "{why}"
+    );
+    // Who has seen enough is no fault.
+    assert_eq!(run("\"$0\" run --isolation none | head -1 > /dev/null").0, Some(0));
+}
+
+/// What a supervisor that was killed leaves comes to who started it, and goes.
+#[test]
+fn of_a_lost_supervisor_nothing_stays() {
+    let scene = Scene::new();
+    let mark = scene.path().join("runs");
+    scene.workflow(&format!(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n\
+         \x20     - {{background: true, run: \"trap '' INT TERM; while :; do sleep 0.01; done\"}}\n\
+         \x20     - run: 'echo $PPID > {0}.new; mv {0}.new {0}; sleep 4711'\n",
+        mark.display()
+    ));
+    scene.commit("first");
+    let talk = Program::new(env!("CARGO_BIN_EXE_muster"))
+        .args(["run", "--isolation", "none"])
+        .dir(scene.path())
+        .env("HOME", scene.path())
+        .converse()
+        .unwrap();
+    let start = muster_sys::clock::monotonic();
+    let supervisor = loop {
+        if let Ok(pid) = fs::read_to_string(&mark) {
+            break pid;
+        }
+        assert!(start.elapsed().as_secs() < 60);
+        std::thread::yield_now();
+    };
+    crate::server::kill(supervisor.trim());
+    let mut talk = talk;
+    let mut said = String::new();
+    talk.output.read_to_string(&mut said).unwrap();
+    assert!(said.contains("the job's supervisor was lost"), "{said}");
+    assert_eq!(talk.child.wait().unwrap().code(), Some(2));
+    let left = crate::server::processes().into_iter().filter(|(_, line)| {
+        line.contains("4711") || line.contains(&*scene.path().to_string_lossy())
+    });
+    assert_eq!(left.collect::<Vec<_>>(), []);
+}

@@ -99,6 +99,8 @@ struct Driver<'e> {
     groups: Groups,
     sender: SyncSender<Message>,
     services: LocalServices,
+    /// The signal by which somebody has killed all, if somebody has.
+    killed_by: Option<&'static str>,
 }
 
 impl Engine {
@@ -138,6 +140,7 @@ impl Engine {
             groups: Groups::default(),
             sender,
             services: LocalServices::new(&self.folder, &self.repository),
+            killed_by: None,
         };
         driver.drive(&receiver, screen)
     }
@@ -449,15 +452,18 @@ impl Driver<'_> {
         // Its exit code says nothing that the result does not.
         drop(supervisor.child.wait());
         let result = supervisor.result.unwrap_or_else(|| {
+            // What it has left comes to us, beside the other supervisors.
+            let others: Vec<u32> = self.running.iter().map(|other| other.child.id()).collect();
+            tree::kill_descendants(&others, Duration::from_secs(5));
             sandbox::forget(&group(place));
             if let Err(why) = muster_runner::reap(machine::engine(None).as_deref(), &group(place)) {
                 tracing::warn!(why, "a job may have left containers");
             }
-            JobResult {
-                conclusion: JobConclusion::Error,
-                reason: Some("the job's supervisor was lost".to_owned()),
-                outputs: Vec::new(),
-            }
+            let (conclusion, reason) = match self.killed_by {
+                Some(name) => (JobConclusion::Cancelled, format!("killed by {name}")),
+                None => (JobConclusion::Error, "the job's supervisor was lost".to_owned()),
+            };
+            JobResult { conclusion, reason: Some(reason), outputs: Vec::new() }
         });
         let (conclusion, code) = match result.conclusion {
             JobConclusion::Success => (Conclusion::Success, "success"),
@@ -486,8 +492,9 @@ impl Driver<'_> {
     }
 
     /// The first signal cancels, the second kills.
-    fn interrupted(&mut self, name: &str, before: usize, screen: &mut Screen) {
+    fn interrupted(&mut self, name: &'static str, before: usize, screen: &mut Screen) {
         if before > 0 {
+            self.killed_by = Some(name);
             tree::kill_descendants(&[], Duration::from_secs(5));
             return;
         }

@@ -198,6 +198,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     if nothing && !any_unable {
         screen.tell(News::Note("nothing to run"));
     }
+    screen.end().context("cannot write all to standard output")?;
     Ok(if any_red {
         RED
     } else if any_unable || nothing {

@@ -23,6 +23,8 @@ const LINE_TAKES: usize = 32;
 /// What turns where something goes on, a part after the other.
 const TURNS: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 const TURN_MS: i64 = 100;
+/// In fewer columns nothing is drawn.
+const NARROW: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Live {
@@ -182,8 +184,11 @@ impl Live {
     fn lines(&self, now: i64) -> Vec<String> {
         let size = rustix::termios::tcgetwinsize(std::io::stdout());
         let (columns, rows) = size.map_or((80, 24), |size| (size.ws_col, size.ws_row));
-        // A line that is as wide as the terminal may go on in the next.
-        let columns = usize::from(columns.max(20)) - 1;
+        // A line that is as wide as the terminal may go on in the next; there is no room for a picture in a narrow one.
+        let columns = usize::from(columns).saturating_sub(1);
+        if columns < NARROW {
+            return Vec::new();
+        }
         let shown = ROWS.min(usize::from(rows) / 3).min(self.rows.len());
         let turn = usize::try_from(now / TURN_MS).unwrap_or(0) % TURNS.len();
         let turn = self.paper.paint(Paint::Yellow, TURNS[turn]);

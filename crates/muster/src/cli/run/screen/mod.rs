@@ -3,6 +3,7 @@
 mod json;
 mod live;
 mod paper;
+mod safe;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -74,12 +75,14 @@ pub(super) enum Form {
     Json,
 }
 
-/// Writes to standard output. A closed output is no error: the run goes on for its exit code.
+/// Writes to standard output. A closed output is no error: the run goes on for its exit code. What else goes wrong is told
+/// at the end.
 #[derive(Debug)]
 pub(super) struct Screen {
     way: Way,
     /// What is not written yet.
     buffer: Vec<u8>,
+    failed: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -96,10 +99,10 @@ impl Screen {
         let can_draw = on_terminal && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         let way = match form {
             Form::Json => Way::Json,
-            Form::Auto if can_draw => Way::Live(Live::new(Paper::new(colour))),
-            Form::Auto | Form::Plain => Way::Plain(Paper::new(colour)),
+            Form::Auto if can_draw => Way::Live(Live::new(Paper::new(on_terminal, colour))),
+            Form::Auto | Form::Plain => Way::Plain(Paper::new(on_terminal, colour)),
         };
-        Self { way, buffer: Vec::new() }
+        Self { way, buffer: Vec::new(), failed: None }
     }
 
     /// Says whether there is more than one job: each line names its own then.
@@ -137,7 +140,21 @@ impl Screen {
             live.draw(&mut self.buffer);
         }
         let mut out = io::stdout().lock();
-        drop(out.write_all(&self.buffer).and_then(|()| out.flush()));
+        let written = out.write_all(&self.buffer).and_then(|()| out.flush());
         self.buffer.clear();
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// Returns whether all was written.
+    ///
+    /// # Errors
+    ///
+    /// The first that was not.
+    pub(super) fn end(self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), Err)
     }
 }

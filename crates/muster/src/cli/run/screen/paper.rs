@@ -9,6 +9,7 @@ use muster_runner::{ISOLATION, PULLING, marks};
 use muster_workflow::diagnostic;
 use muster_workflow::text::one_line;
 
+use super::safe::safe;
 use super::{News, Of, RunEnd};
 use crate::cli::run::engine::Place;
 use crate::words::duration;
@@ -17,6 +18,8 @@ use crate::words::duration;
 #[derive(Debug)]
 pub(super) struct Paper {
     colour: bool,
+    /// Whether it is a terminal that is written to.
+    is_terminal: bool,
     /// Whether each line names its job.
     pub(super) many: bool,
     /// What is known of the jobs that go on.
@@ -57,8 +60,9 @@ fn is_news(line: &[u8]) -> bool {
 }
 
 impl Paper {
-    pub(super) fn new(colour: bool) -> Self {
-        Self { colour, many: false, jobs: HashMap::new(), isolation: String::new() }
+    pub(super) fn new(is_terminal: bool, colour: bool) -> Self {
+        let (many, jobs, isolation) = (false, HashMap::new(), String::new());
+        Self { colour, is_terminal, many, jobs, isolation }
     }
 
     /// Writes something down.
@@ -74,7 +78,7 @@ impl Paper {
                     Some(name) if name != path => format!("{name} ({path})"),
                     _ => path.to_owned(),
                 };
-                line(out, &self.paint(Paint::Bold, &title));
+                line(out, &self.paint(Paint::Bold, &one_line(&title)));
             }
             News::JobBegins(of) => drop(self.jobs.insert(of.place, Known::default())),
             News::Output { of, step: 0, text } => self.preparation(of, text, out),
@@ -123,7 +127,7 @@ impl Paper {
     }
 
     /// Shows a line of output of a step, which is named where several run. Bytes go out as they came, but for GitHub's
-    /// marks.
+    /// marks, and for what a terminal may not have.
     fn output(&self, of: Of<'_>, step: Option<usize>, text: &[u8], out: &mut Vec<u8>) {
         let Some(text) = marks::in_words(text) else { return };
         let running = self.jobs.get(&of.place).map(|known| &known.steps);
@@ -132,7 +136,11 @@ impl Paper {
         let named = named.map(|step| format!("{} ", step.name)).unwrap_or_default();
         let prefix = self.paint(Paint::Faint, &format!("{}{named}│ ", self.prefix(of)));
         out.extend_from_slice(prefix.as_bytes());
-        out.extend_from_slice(&text);
+        if self.is_terminal {
+            out.extend_from_slice(safe(&text).as_bytes());
+        } else {
+            out.extend_from_slice(&text);
+        }
         out.push(b'\n');
     }
 
@@ -259,7 +267,7 @@ mod tests {
     #[test]
     fn a_line_names_its_step_where_several_run() {
         let of = Of { place: Place { run: 0, job: 0 }, id: "test", name: "test" };
-        let (mut paper, mut out) = (Paper::new(false), Vec::new());
+        let (mut paper, mut out) = (Paper::new(false, false), Vec::new());
         let started = |step, name: &str| StepEvent::Started { step, name: name.into(), at: 0 };
         let (outcome, conclusion) = (StepConclusion::Success, StepConclusion::Success);
         let name = "Server".to_owned();
