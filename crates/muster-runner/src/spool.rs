@@ -209,6 +209,12 @@ impl Listener for Writer {
 
     fn step(&mut self, event: StepEvent) {
         self.end_line(event.place());
+        if let StepEvent::Finished { step, .. } = event
+            && self.open == Some(step)
+        {
+            // Its last line is at its end with the step.
+            self.record(b'o', step, &header(step), b"");
+        }
         self.json(b'e', &event);
         self.write_out();
     }

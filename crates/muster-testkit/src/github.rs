@@ -31,6 +31,8 @@ pub const TOKEN: &str = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
 pub const SECRET: &str = "It's a Secret to Everybody";
 /// GitHub's bound on statuses of one context of one commit.
 const MAX_STATUSES: usize = 1_000;
+/// A webhook that is not answered by then is never.
+const WEBHOOK: Duration = Duration::from_secs(60);
 
 /// A status as it was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +110,9 @@ impl FakeGitHub {
         let serve = axum::serve(listener, router).into_future();
         drop(runtime.handle().spawn(serve));
         let folder = tempfile::tempdir().unwrap();
-        Self { inner, address, folder, runtime, http: crate::http_client().build().unwrap() }
+        // Each webhook comes by a connection of its own, as GitHub's do, and not for ever.
+        let http = crate::http_client().pool_max_idle_per_host(0).timeout(WEBHOOK);
+        Self { inner, address, folder, runtime, http: http.build().unwrap() }
     }
 
     /// Returns the lines of configuration for a server beside it.
@@ -228,7 +232,7 @@ impl FakeGitHub {
         if let Some(secret) = secret {
             request = request.header("x-hub-signature-256", sign(secret, &body));
         }
-        let answer = self.runtime.block_on(request.body(body).send());
+        let answer = self.runtime.block_on(async { request.body(body).send().await });
         answer.ok().map(|answer| answer.status().as_u16())
     }
 
