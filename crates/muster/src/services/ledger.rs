@@ -100,21 +100,26 @@ impl Ledger {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes to the account of a run, which is opened where there is none.
+    fn with<T>(&self, run: &str, write: impl FnOnce(&mut Account) -> T) -> T {
+        write(self.books().runs.entry(run.to_owned()).or_default())
+    }
+
     /// Notes a call of a run, until what is returned is dropped.
     pub(super) fn call(self: &Arc<Self>, run: &str, most: usize) -> Result<UnderWay, Refusal> {
-        let mut books = self.books();
-        let account = books.runs.entry(run.to_owned()).or_default();
-        if account.calls >= most {
-            return Err(Refusal::unavailable(format!("its run has {most} calls under way")));
-        }
-        account.calls += 1;
-        drop(books);
+        self.with(run, |account| {
+            if account.calls >= most {
+                return Err(Refusal::unavailable(format!("its run has {most} calls under way")));
+            }
+            account.calls += 1;
+            Ok(())
+        })?;
         Ok(UnderWay { ledger: Arc::clone(self), run: run.to_owned() })
     }
 
     /// Returns the turn of a run, which one at a time has.
     pub(super) fn turn(&self, run: &str) -> Arc<Semaphore> {
-        Arc::clone(&self.books().runs.entry(run.to_owned()).or_default().turn)
+        self.with(run, |account| Arc::clone(&account.turn))
     }
 
     /// Notes an upload that begins.
@@ -124,16 +129,16 @@ impl Ledger {
         allowance: &Allowance,
         now_ms: i64,
     ) -> Result<(), Refusal> {
-        let mut books = self.books();
-        let account = books.runs.entry(allowance.run.clone()).or_default();
-        account.at = now_ms;
-        if account.uploads.len() >= allowance.uploads && !account.uploads.contains(upload) {
-            let most = allowance.uploads;
-            let why = format!("its run has {most} uploads that are not complete");
-            return Err(Refusal::too_large(why));
-        }
-        account.uploads.insert(upload.to_owned());
-        Ok(())
+        let most = allowance.uploads;
+        self.with(&allowance.run, |account| {
+            account.at = now_ms;
+            if account.uploads.len() >= most && !account.uploads.contains(upload) {
+                let why = format!("its run has {most} uploads that are not complete");
+                return Err(Refusal::too_large(why));
+            }
+            account.uploads.insert(upload.to_owned());
+            Ok(())
+        })
     }
 
     /// Notes that an upload came to its end.
@@ -145,15 +150,15 @@ impl Ledger {
 
     /// Counts a piece that a run sends.
     pub(super) fn piece(&self, allowance: &Allowance, now_ms: i64) -> Result<(), Refusal> {
-        let mut books = self.books();
-        let account = books.runs.entry(allowance.run.clone()).or_default();
-        account.at = now_ms;
-        account.pieces += 1;
-        if account.pieces > allowance.pieces {
-            let most = allowance.pieces;
-            return Err(Refusal::too_large(format!(
-                "its run has uploaded more than {most} pieces"
-            )));
+        let most = allowance.pieces;
+        let pieces = self.with(&allowance.run, |account| {
+            account.at = now_ms;
+            account.pieces += 1;
+            account.pieces
+        });
+        if pieces > most {
+            let why = format!("its run has uploaded more than {most} pieces");
+            return Err(Refusal::too_large(why));
         }
         Ok(())
     }
@@ -165,11 +170,12 @@ impl Ledger {
         allowance: &Allowance,
         now_ms: i64,
     ) -> Result<(), Refusal> {
-        let mut books = self.books();
-        let account = books.runs.entry(allowance.run.clone()).or_default();
-        account.at = now_ms;
-        account.bytes = account.bytes.saturating_add(more);
-        if account.bytes > allowance.in_all {
+        let bytes = self.with(&allowance.run, |account| {
+            account.at = now_ms;
+            account.bytes = account.bytes.saturating_add(more);
+            account.bytes
+        });
+        if bytes > allowance.in_all {
             let most = allowance.in_all >> 20;
             return Err(Refusal::too_large(format!("its run has uploaded more than {most} MiB")));
         }

@@ -419,7 +419,12 @@ impl Driver<'_> {
         let of = of(&self.planned, place);
         match Record::parse(line) {
             Some(Record::Output { step, text, ends, .. }) => {
-                let mut line = self.parts.remove(&(place, step)).unwrap_or_default();
+                let begun = self.parts.remove(&(place, step));
+                if ends && begun.is_none() {
+                    screen.note(News::Output { of, step, text });
+                    return;
+                }
+                let mut line = begun.unwrap_or_default();
                 line.extend_from_slice(text);
                 if ends || line.len() >= MAX_LINE {
                     screen.note(News::Output { of, step, text: &line });
