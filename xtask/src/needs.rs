@@ -1,6 +1,9 @@
 //! What the tests need of the machine, and how to get it.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_sys::process::Program;
 
 use crate::{run, say};
 
@@ -11,7 +14,7 @@ struct Need {
     what_for: &'static str,
 }
 
-const NEEDS: [Need; 15] = [
+const NEEDS: [Need; 18] = [
     Need { program: "git", package: "git", what_for: "every test with a repository" },
     Need { program: "bash", package: "bash", what_for: "steps that name it" },
     Need { program: "bwrap", package: "bubblewrap", what_for: "jobs in a sandbox" },
@@ -30,6 +33,9 @@ const NEEDS: [Need; 15] = [
     Need { program: "dockerd", package: "docker.io", what_for: "jobs in containers" },
     Need { program: "docker-registry", package: "docker-registry", what_for: "images to pull" },
     Need { program: "busybox", package: "busybox-static", what_for: "what is in images" },
+    Need { program: "skopeo", package: "skopeo", what_for: "layouts of images" },
+    Need { program: "debootstrap", package: "debootstrap", what_for: "an image with apt" },
+    Need { program: "dpkg-deb", package: "dpkg", what_for: "a package to install" },
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
 ];
 
@@ -73,6 +79,39 @@ pub(crate) fn install_data() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How docs/images.md makes the image of a machine, and where.
+const RECIPE: &str = "debootstrap --variant=minbase --include=ca-certificates,git bookworm /var/lib/muster/images/debian-12";
+const IMAGE: &str = "/var/lib/muster/images/debian-12";
+
+/// Makes that image in the target folder, once, for tests that run jobs in one. Where nobody may, they say so.
+pub(crate) fn install_image() -> anyhow::Result<()> {
+    let folder = crate::top().join("target/images/debian-12");
+    if folder.exists() || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let new = folder.with_extension("new");
+    if new.exists() {
+        muster_sys::files::remove_tree(&new)?;
+    }
+    std::fs::create_dir_all(&new)?;
+    let place = new.to_string_lossy();
+    let words = RECIPE.split(' ').skip(1).map(|word| if word == IMAGE { &place } else { word });
+    let mirror = mirror();
+    let words: Vec<&str> = words.chain(mirror.as_deref()).collect();
+    run("debootstrap", &words, &[("DEBIAN_FRONTEND", "noninteractive")])?;
+    std::fs::rename(&new, &folder)?;
+    Ok(())
+}
+
+/// Returns where this machine gets the packages of that system from, if it is one.
+fn mirror() -> Option<String> {
+    let asked = ["indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"];
+    let asked = Program::new("apt-get").args(asked).envs(std::env::vars_os());
+    let said = asked.output(Duration::from_secs(60), 1 << 20).ok()?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    said.lines().find_map(|line| line.strip_prefix("bookworm ")).map(str::to_owned)
+}
+
 /// Installs what is missing through apt, and returns what could not be had.
 pub(crate) fn install() -> Vec<String> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| find(need.program).is_none()).collect();
@@ -107,4 +146,15 @@ fn find(program: &str) -> Option<PathBuf> {
         .chain([PathBuf::from("/usr/sbin")])
         .chain(versions.map(|version| version.path().join("bin")));
     folders.map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_of_an_image_is_that_of_the_docs() {
+        let docs = std::fs::read_to_string(crate::top().join("docs/images.md")).unwrap();
+        assert!(docs.contains(RECIPE));
+    }
 }

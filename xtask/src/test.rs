@@ -23,6 +23,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // The tests that read the data say that it is absent, and fail where `CI` is set.
         crate::say(&format!("data for some tests could not be installed: {error:#}"));
     }
+    if let Err(error) = needs::install_image() {
+        crate::say(&format!("the image for some tests could not be made: {error:#}"));
+    }
     let mut args = vec!["test", "--workspace", "--locked"];
     args.extend(arguments.rest.iter().map(String::as_str));
     // A snapshot that differs fails; nothing is written.

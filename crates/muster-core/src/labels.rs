@@ -44,8 +44,9 @@ impl Labels {
     }
 }
 
-/// Labels are the same in capitals and small letters.
-fn means(served: &str, label: &str) -> bool {
+/// Returns whether a label that is served is one that is asked for. Labels are the same in capitals and small letters; one
+/// that ends with `*` stands for all that begin so.
+pub fn means(served: &str, label: &str) -> bool {
     let (served, label) = (served.to_ascii_lowercase(), label.to_ascii_lowercase());
     match served.strip_suffix('*') {
         Some(start) => label.starts_with(start),

@@ -15,6 +15,7 @@ mod files;
 mod follow;
 mod ground;
 mod hash_files;
+mod images;
 mod job;
 mod log;
 pub mod marks;
@@ -28,6 +29,7 @@ pub use cancel::Cancel;
 pub use checkout::{CheckedOut, CheckoutError, CheckoutOrder, Inputs, checkout};
 pub use engine::reap;
 pub use hash_files::{HashError, HashOrder, hash_files};
+pub use images::forget_unused;
 pub use job::{ISOLATION, PULLING, run};
 
 use spec::StepEvent;

@@ -65,6 +65,9 @@ pub struct JobSpec {
     pub tool_cache: PathBuf,
     /// What stands between the steps and this machine.
     pub isolation: Isolation,
+    /// The image that stands for the machine it asks for, where this machine does not.
+    #[serde(default)]
+    pub image: Option<MachineImage>,
     /// Whether text that strangers wrote may not become part of a script: for code of those who may
     /// not push.
     pub guarded: bool,
@@ -167,6 +170,37 @@ pub struct DiskLimits {
     pub mib: u64,
     /// Files and folders.
     pub files: u64,
+}
+
+/// An image that jobs of a label have for a machine: their root is a copy of it that goes with them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineImage {
+    /// The label of `runs-on` that it stands for.
+    pub label: String,
+    /// Where it comes from.
+    pub source: ImageSource,
+    /// The folder in which images are kept that were unpacked.
+    pub kept: PathBuf,
+}
+
+/// Where the image of a machine comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageSource {
+    /// A path on this machine: a folder that is a root, a layout of the Open Container Initiative, or an archive (tar)
+    /// of either.
+    Path(PathBuf),
+    /// A name that the container engine pulls from a registry.
+    Pulled(String),
+}
+
+impl fmt::Display for ImageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Pulled(name) => write!(f, "docker://{name}"),
+        }
+    }
 }
 
 /// What stands between the steps of a job and the machine.

@@ -11,5 +11,6 @@ pub mod process;
 pub mod sandbox;
 pub mod signal;
 pub mod tree;
+pub mod unpack;
 pub mod usage;
 pub mod watch;

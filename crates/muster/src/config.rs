@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::forge::GitHubConfig;
 use crate::http::{Network, TlsConfig};
-use crate::machine;
+use crate::machine::{self, Images};
 use crate::notices::NoticesConfig;
 
 /// The configuration of a server; what the file does not say is as in [`Config::default`].
@@ -55,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) isolation: IsolationConfig,
     /// What sandboxes are like.
     pub(crate) sandbox: SandboxConfig,
+    /// What stands for the machines that labels ask for.
+    pub(crate) images: Images,
     /// What makes containers.
     pub(crate) containers: ContainersConfig,
     /// How long things are kept.
@@ -174,6 +176,8 @@ pub(crate) struct RetentionConfig {
     pub(crate) cache_days: u64,
     /// MiB of all caches of a repository, above which those that were used least are removed.
     pub(crate) cache_mib: u64,
+    /// Days after which an image that was unpacked and that no job has used is removed.
+    pub(crate) image_days: u64,
     /// Days after which a webhook is forgotten; code hosts send again for three.
     pub(crate) delivery_days: i64,
     /// Days after which a commit that nobody has approved waits no more.
@@ -190,6 +194,7 @@ impl Default for RetentionConfig {
             artifact_days: 90,
             cache_days: 7,
             cache_mib: 10 << 10,
+            image_days: 30,
             delivery_days: 30,
             waiting_days: 30,
         }
@@ -225,6 +230,7 @@ impl Default for Config {
             actions: ActionsConfig::default(),
             isolation: IsolationConfig::Auto,
             sandbox: SandboxConfig::default(),
+            images: Images::default(),
             containers: ContainersConfig::default(),
             retention: RetentionConfig::default(),
             notices: NoticesConfig::default(),
@@ -274,6 +280,13 @@ impl Config {
             if !config.actions.from.contains(':') {
                 let from = folder.join(&config.actions.from);
                 config.actions.from = from.to_string_lossy().into_owned();
+            }
+            let at = path.display();
+            if let Err(why) = config.images.resolve(folder) {
+                anyhow::bail!("{at}: [images] {why}");
+            }
+            if config.images.is_any_foreign() && config.isolation == IsolationConfig::None {
+                anyhow::bail!("{at}: [images] take a sandbox, and `isolation` is \"none\"");
             }
             if let Some(socket) = &mut config.containers.socket {
                 *socket = folder.join(&socket);

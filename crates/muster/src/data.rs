@@ -161,6 +161,11 @@ impl Data {
         self.folder.join("actions")
     }
 
+    /// Returns the folder that keeps images that were unpacked.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.folder.join("images")
+    }
+
     /// Returns the folder of what jobs have left for people.
     pub(crate) fn artifacts(&self) -> PathBuf {
         self.folder.join("artifacts")

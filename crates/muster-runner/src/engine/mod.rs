@@ -12,12 +12,13 @@ pub(crate) use self::order::{Mounted, Order};
 pub use self::reap::reap;
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::models::{HealthStatusEnum, NetworkCreateRequest, PortMap};
+use bollard::models::{ContainerCreateBody, HealthStatusEnum, NetworkCreateRequest, PortMap};
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, RemoveContainerOptions, RemoveVolumeOptions,
 };
@@ -91,6 +92,8 @@ pub(crate) struct Image {
     pub(crate) tags: Vec<String>,
     /// Where it wants volumes.
     pub(crate) volumes: Vec<String>,
+    /// The variables of its programs.
+    pub(crate) env: Vec<(String, String)>,
 }
 
 /// What is known of a container that runs.
@@ -198,6 +201,7 @@ impl Engine {
                     workdir: config.working_dir.unwrap_or_default(),
                     tags: image.repo_tags.unwrap_or_default(),
                     volumes: config.volumes.unwrap_or_default(),
+                    env: variables(config.env.unwrap_or_default()),
                 }))
             }
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
@@ -265,16 +269,12 @@ impl Engine {
         let found = self.runtime.block_on(self.docker.inspect_container(id, None));
         let found = found.map_err(|error| said(&error))?;
         let config = found.config.unwrap_or_default();
-        let env = config.env.unwrap_or_default().into_iter().map(|variable| {
-            let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
-            (name.to_owned(), value.to_owned())
-        });
         let ports = found.network_settings.and_then(|settings| settings.ports);
         let health = found.state.and_then(|state| state.health);
         let last = health.iter().flat_map(|health| health.log.iter().flatten()).last();
         let last_look = last.and_then(|last| last.output.clone()).unwrap_or_default();
         Ok(Inspected {
-            env: env.collect(),
+            env: variables(config.env.unwrap_or_default()),
             ports: published(ports.unwrap_or_default()),
             health: match health.and_then(|health| health.status) {
                 Some(HealthStatusEnum::STARTING) => Some(Health::Starting),
@@ -284,6 +284,40 @@ impl Engine {
             },
             last_look,
         })
+    }
+
+    /// Writes what a container of an image would have for a root, as an archive. The container that it takes bears the
+    /// mark, and is never started.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where the engine refuses or it cannot be written.
+    pub(crate) fn export(
+        &self,
+        image: &Image,
+        mark: &str,
+        mut to: std::fs::File,
+        bounds: Until<'_>,
+    ) -> Result<(), String> {
+        let body = ContainerCreateBody {
+            image: Some(image.id.clone()),
+            // What has none cannot be made a container.
+            cmd: Some(vec!["none".to_owned()]),
+            labels: Some(label(mark)),
+            ..ContainerCreateBody::default()
+        };
+        let made = self.runtime.block_on(self.docker.create_container(None, body));
+        let id = made.map_err(|error| said(&error))?.id;
+        let copied = self.until(bounds, async {
+            let mut archive = self.docker.export_container(&id);
+            while let Some(part) = archive.next().await {
+                let part = part.map_err(|error| said(&error))?;
+                to.write_all(&part).map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        });
+        let removed = self.remove(&id);
+        copied.and(removed)
     }
 
     /// Removes a container with all that is in it.
@@ -369,6 +403,15 @@ fn socket(named: Option<&Path>) -> Result<PathBuf, String> {
                 .to_owned()
         }),
     }
+}
+
+/// Reads `NAME=VALUE`.
+fn variables(all: Vec<String>) -> Vec<(String, String)> {
+    let split = |variable: String| {
+        let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    all.into_iter().map(split).collect()
 }
 
 fn label(mark: &str) -> HashMap<String, String> {

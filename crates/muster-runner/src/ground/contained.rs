@@ -31,9 +31,9 @@ pub(super) const CONTAINER: Map = Map {
 /// Where the event is.
 const EVENT: &str = "/github/workflow";
 /// The PATH of an image that names none, as engines have it.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where this machine's Node.js is, for actions: an image need not have one.
-const NODE: &str = "/__e/node/bin/node";
+pub(super) const NODE: &str = "/__e/node/bin/node";
 
 impl Ground {
     /// A container of an image: the steps see that, and own what they may change.
@@ -102,7 +102,7 @@ impl Ground {
         Ok(ground)
     }
 
-    /// Makes a place beside the container of the job, as the job would have without one. There is a workspace of its own
+    /// Makes a place beside the root that the job has of its own, as the job would have without one. There is a workspace of its own
     /// in it; the job's can be read.
     ///
     /// # Errors
@@ -119,11 +119,12 @@ impl Ground {
         )
     }
 
-    /// Returns where the workspace of a job in a container is for who is beside it.
+    /// Returns where the workspace of a job with a root of its own is for who is beside it.
     pub(crate) fn workspace_from(&self, beside: &Self) -> PathBuf {
         match (&beside.footing, &self.workspace) {
             (Footing::Own, Workspace::In(below)) => self.work.join(below),
-            _ => self.places.workspace.clone(),
+            (_, Workspace::In(below)) => Path::new(CONTAINER.work).join(below),
+            (_, Workspace::Tree(tree)) => tree.clone(),
         }
     }
 
@@ -258,10 +259,10 @@ impl Ground {
         Ok(muster_sys::init::Seen(of.st_dev, of.st_ino))
     }
 
-    /// Returns this machine's Node.js, as the steps of a container see it.
+    /// Returns this machine's Node.js, as steps see it that have a root of their own.
     pub(crate) fn own_node(&self) -> Option<&Path> {
         match &self.footing {
-            Footing::Container { node, .. } => node.as_deref(),
+            Footing::Container { node, .. } | Footing::Image { node, .. } => node.as_deref(),
             _ => None,
         }
     }
@@ -309,7 +310,7 @@ fn hand_over(folder: &Path, user: u32) -> io::Result<()> {
 
 /// Finds a Node.js of this machine, which is shown in the container as it is: where it needs libraries that the image
 /// lacks, it says so when it is asked for its version, and the image's is taken.
-fn own_node(spec: &JobSpec) -> Option<PathBuf> {
+pub(super) fn own_node(spec: &JobSpec) -> Option<PathBuf> {
     let environment = match &spec.isolation {
         Isolation::None { .. } => &spec.environment,
         Isolation::Sandbox(cage) | Isolation::Auto { cage, .. } => &cage.kit.environment,

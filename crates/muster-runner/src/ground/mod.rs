@@ -7,6 +7,7 @@
 
 mod contained;
 mod doorway;
+mod imaged;
 mod inside;
 
 pub(crate) use self::contained::{WORKSPACE, places as places_in_a_container};
@@ -14,7 +15,7 @@ pub(crate) use self::doorway::keep as keep_door;
 pub(crate) use self::inside::plain;
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
@@ -23,7 +24,7 @@ use std::path::{Component, Path, PathBuf};
 use muster_sys::files;
 use muster_sys::process::{ProcessError, Program, Running, own_program};
 use muster_sys::sandbox::{
-    self, Bind, Guest, InForce, Layers, Layout, Limits, Sandbox, SandboxError, Stay,
+    self, Bind, Guest, InForce, Layers, Layout, Limits, Range, Root, Sandbox, SandboxError, Stay,
 };
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -145,6 +146,16 @@ enum Footing {
         sandbox: Sandbox,
         /// What of this machine is inside and never changes.
         fixed: Vec<Bind>,
+    },
+    /// In a sandbox whose root is of an image.
+    Image {
+        sandbox: Sandbox,
+        /// Where the image is.
+        image: PathBuf,
+        /// This machine's Node.js, as the steps see it.
+        node: Option<PathBuf>,
+        /// Who they are outside, and the image: others may be that, and it may go away, once the sandbox is gone.
+        _held: (Range, Option<File>),
     },
     /// In a container of its own.
     Container {
@@ -324,11 +335,26 @@ impl Ground {
         furnished.links.extend(links);
         furnished.fixed.splice(0..0, inside::settings(&spec.folder, cage.network)?);
         furnished.fixed.splice(0..0, system);
+        let sandbox = Self::enclose(spec, cage, &furnished, user, None)?;
+        let description = describe(sandbox.layers(), cage);
+        let footing = Footing::Sandbox { sandbox, fixed: std::mem::take(&mut furnished.fixed) };
+        Ok(Self::on(footing, &SANDBOX, spec, user, furnished, description))
+    }
+
+    /// Makes the sandbox of a job, and keeps its way out where it has one.
+    fn enclose(
+        spec: &JobSpec,
+        cage: &Cage,
+        furnished: &Furnished,
+        user: Option<u32>,
+        root: Option<Root>,
+    ) -> Result<Sandbox, SandboxError> {
         // Of this machine it reaches the services for actions alone.
         let services = spec.private.services.as_ref().filter(|_| !cage.network);
         let outside = services.and_then(ServiceAccess::address);
         let layout = Layout {
             name: cage.group.clone(),
+            root,
             binds: [furnished.own.as_slice(), &furnished.fixed].concat(),
             links: furnished.links.clone(),
             network: cage.network,
@@ -340,9 +366,7 @@ impl Ground {
         if let (Some(listener), Some(address)) = (sandbox.take_doorway(), outside) {
             doorway::keep(listener, address)?;
         }
-        let description = describe(sandbox.layers(), cage);
-        let footing = Footing::Sandbox { sandbox, fixed: std::mem::take(&mut furnished.fixed) };
-        Ok(Self::on(footing, &SANDBOX, spec, user, furnished, description))
+        Ok(sandbox)
     }
 
     fn on(
@@ -378,7 +402,9 @@ impl Ground {
         match &self.footing {
             Footing::Own | Footing::Gone => program.spawn(),
             Footing::Guest { guest, .. } => program.spawn_as(guest),
-            Footing::Sandbox { sandbox, .. } => program.spawn_in(sandbox),
+            Footing::Sandbox { sandbox, .. } | Footing::Image { sandbox, .. } => {
+                program.spawn_in(sandbox)
+            }
             Footing::Container { inmate, .. } => inmate.spawn(program),
         }
     }
@@ -509,8 +535,7 @@ impl Ground {
     /// to the start of the step to find, but for the shells of which there is another.
     pub(crate) fn find(&self, name: &str, search_path: &str) -> Option<PathBuf> {
         let is_ours = self.is_ours();
-        let there =
-            |path: PathBuf| self.outside(&path).filter(|outside| outside.is_file()).map(|_| path);
+        let there = |path: PathBuf| self.has_file(&path).then_some(path);
         if name.contains('/') {
             return if is_ours { there(name.into()) } else { Some(name.into()) };
         }
@@ -522,13 +547,21 @@ impl Ground {
         found.or_else(|| elsewhere.then(|| name.into()))
     }
 
+    /// Returns whether a file is among what no step changes, or what an image has.
+    fn has_file(&self, path: &Path) -> bool {
+        match &self.footing {
+            Footing::Image { image, .. } => imaged::has_file(image, path),
+            _ => self.outside(path).is_some_and(|outside| outside.is_file()),
+        }
+    }
+
     /// Returns where a path of the steps is for us, if it is in what no step changes.
     fn outside(&self, path: &Path) -> Option<PathBuf> {
         let (fixed, hidden) = match &self.footing {
             Footing::Own | Footing::Gone => return Some(path.to_owned()),
             Footing::Guest { fixed, hidden, .. } => (fixed, Some(hidden)),
             Footing::Sandbox { fixed, .. } => (fixed, None),
-            Footing::Container { .. } => return None,
+            Footing::Container { .. } | Footing::Image { .. } => return None,
         };
         // A step must not learn what there is elsewhere.
         if path.components().any(|part| part == Component::ParentDir) {
@@ -553,8 +586,15 @@ impl Ground {
             // Of a container the engine knows.
             Footing::Own | Footing::Container { .. } | Footing::Gone => 0,
             Footing::Guest { guest, .. } => guest.memory_kills(),
-            Footing::Sandbox { sandbox, .. } => sandbox.memory_kills(),
+            Footing::Sandbox { sandbox, .. } | Footing::Image { sandbox, .. } => {
+                sandbox.memory_kills()
+            }
         }
+    }
+
+    /// Returns true when the steps have a root of their own, which need have nothing that this machine has.
+    pub(crate) fn has_own_root(&self) -> bool {
+        matches!(self.footing, Footing::Container { .. } | Footing::Image { .. })
     }
 
     /// Returns true when the steps are who we are, and see what we see.

@@ -369,9 +369,9 @@ impl RunningJob<'_> {
                 .dir(&self.ground.places.workspace)
                 .envs(variables.iter().cloned());
             let answer = self.ask(program, NODE_ANSWERS, NODE_SAYS);
-            // A container need not have one.
+            // An image need not have one.
             let (_, said) = match answer {
-                Err(why) if self.ground.inmate().is_some() => (ExitStatus::default(), why),
+                Err(why) if self.ground.has_own_root() => (ExitStatus::default(), why),
                 answer => answer.map_err(|why| format!("`node --version`: {why}"))?,
             };
             let version = said.trim_start_matches('v').split('.').next();

@@ -86,8 +86,12 @@ impl Wants {
         log: &mut Log<'_>,
         cancel: &Cancel,
     ) -> Result<(Ground, Held, Option<[Object; 2]>), String> {
+        let prepare = |log: &mut Log<'_>| match &spec.image {
+            None => Ground::prepare(spec),
+            Some(image) => Ground::imaged(spec, image, log, cancel),
+        };
         if self.container.is_none() && self.services.is_empty() {
-            return Ok((Ground::prepare(spec)?, Held::default(), None));
+            return Ok((prepare(log)?, Held::default(), None));
         }
         let is_closed = match &spec.isolation {
             Isolation::None { .. } => false,
@@ -120,7 +124,7 @@ impl Wants {
         }
         let ground = match self.container.as_ref().zip(image.as_ref()) {
             Some((wanted, image)) => Ground::contained(spec, &mut containers, image, wanted)?,
-            None => Ground::prepare(spec)?,
+            None => prepare(log)?,
         };
         for service in &services {
             if let Err(why) = containers.wait_for(service, cancel) {
@@ -163,8 +167,8 @@ fn tell_service(log: &mut Log<'_>, place: usize, service: &Service) {
 }
 
 impl RunningJob<'_> {
-    /// Does something in what stands beside the container of the job, where the steps are in one, which is handed over;
-    /// else where they are.
+    /// Does something in what stands beside the root that the steps have of their own, where they do, which is handed
+    /// over; else where they are.
     ///
     /// # Errors
     ///
@@ -173,7 +177,7 @@ impl RunningJob<'_> {
         &mut self,
         work: impl FnOnce(&mut Self, Option<&Ground>) -> T,
     ) -> Result<T, String> {
-        if self.ground.inmate().is_none() {
+        if !self.ground.has_own_root() {
             return Ok(work(self, None));
         }
         let held = Arc::clone(&self.held);

@@ -1,8 +1,9 @@
 //! Starting bubblewrap: what it is told, what it is given, and from where.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, Write as _};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::sync::mpsc::{Sender, channel};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::FdFlags;
 
-use super::{Bind, Layout, SandboxError, seccomp, stage};
+use super::{Bind, Layout, SandboxError, seccomp, stage, users};
 use crate::init::{self, ANSWER};
 
 /// The user that the steps are, inside: as on GitHub's machines.
@@ -34,12 +35,26 @@ pub(super) struct Launched {
     pub(super) parent: Sender<()>,
 }
 
+/// What root of an image's root may do there: own files and be any user. It has no rights over mounts, networks,
+/// devices or the kernel, and none over what its users do not own.
+const RIGHTS_OF_ROOT: [&str; 6] =
+    ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID", "CAP_SETUID"];
+
 /// What is passed on to bubblewrap, by descriptor.
 struct Passed {
     control: OwnedFd,
     info: OwnedFd,
-    filter: OwnedFd,
+    filters: [OwnedFd; 2],
     init: OwnedFd,
+    /// The namespace of an image's users.
+    users: Option<OwnedFd>,
+}
+
+impl Passed {
+    fn all(&self) -> impl Iterator<Item = &OwnedFd> {
+        let others = [&self.control, &self.info, &self.init];
+        others.into_iter().chain(&self.filters).chain(&self.users)
+    }
 }
 
 /// Starts bubblewrap on a thread of its own.
@@ -55,18 +70,26 @@ pub(super) fn launch(layout: &Layout) -> Result<Launched, SandboxError> {
     ours.set_write_timeout(Some(ANSWER))?;
     let (complaints, errors) = io::pipe()?;
     let (info, tell_info) = io::pipe()?;
+    let [allowed, answers] = seccomp::filters()?;
+    let users = match (&layout.root, layout.user) {
+        (None, _) => None,
+        (Some(_), None) => return Err(SandboxError::NoUsers),
+        (Some(_), Some(first)) => Some(users::namespace(first, layout.limits.processes)?),
+    };
     let passed = Passed {
+        users,
         control: theirs.into(),
         info: tell_info.into(),
-        filter: memfd("seccomp", &seccomp::filter()?)?,
+        filters: [memfd("seccomp", &allowed)?, memfd("seccomp", &answers)?],
         init: memfd("init", init::PROGRAM)?,
     };
     let (parent, until) = channel::<()>();
     let (tell, told) = channel();
     let mut layout = layout.clone();
     std::thread::Builder::new().name("sandbox".into()).spawn(move || {
+        let users = passed.users.as_ref();
         let staged =
-            if layout.user.is_some() { show_within_reach(&mut layout.binds) } else { Ok(()) };
+            if layout.user.is_some() { show_within_reach(&mut layout, users) } else { Ok(()) };
         let started = staged.and_then(|()| {
             let mut command = command(&layout, &passed);
             start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors), &passed)
@@ -81,17 +104,23 @@ pub(super) fn launch(layout: &Layout) -> Result<Launched, SandboxError> {
 }
 
 /// Shows what belongs inside at places that the sandbox's user can reach, whatever folders it lies in.
-fn show_within_reach(binds: &mut [Bind]) -> Result<(), SandboxError> {
+fn show_within_reach(layout: &mut Layout, users: Option<&OwnedFd>) -> Result<(), SandboxError> {
     let stage = STAGES.into_iter().map(Path::new).find(|path| path.is_dir()).ok_or_else(|| {
         SandboxError::System(io::Error::other(format!("none of {STAGES:?} is a folder")))
     })?;
     stage::take_leave()?;
-    let opened = stage::open(binds)?;
+    let opened = stage::open(&layout.binds)?;
+    let root = layout.root.as_ref().map(stage::Opened::new).transpose()?;
     stage::cover(stage)?;
-    for (number, (bind, fd)) in binds.iter_mut().zip(&opened).enumerate() {
+    for (number, (bind, fd)) in layout.binds.iter_mut().zip(&opened).enumerate() {
         let place = stage.join(number.to_string());
         stage::show(fd, bind, &place)?;
         bind.from = place;
+    }
+    if let Some((root, users)) = root.zip(users) {
+        let from = root.mount(users.as_fd(), stage)?;
+        // All else is shown in it.
+        layout.binds.insert(0, Bind { from, to: "/".into(), writable: true });
     }
     Ok(())
 }
@@ -107,32 +136,45 @@ fn command(layout: &Layout, passed: &Passed) -> Command {
     if let Some(user) = layout.user {
         command.uid(user).gid(user);
     }
-    for namespace in ["user", "ipc", "pid", "uts"] {
+    for namespace in ["ipc", "pid", "uts"] {
         command.arg(format!("--unshare-{namespace}"));
     }
     command.arg("--unshare-cgroup-try");
     if !layout.network {
         command.arg("--unshare-net");
     }
-    command.args(["--disable-userns", "--uid", INSIDE_USER, "--gid", INSIDE_USER]);
     command.args(["--hostname", "runner", "--die-with-parent", "--new-session", "--clearenv"]);
-    command.args(["--as-pid-1", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]);
+    command.args(["--as-pid-1", "--cap-drop", "ALL"]);
+    let number = |fd: &OwnedFd| fd.as_raw_fd().to_string();
+    let mut binds = layout.binds.iter();
+    if let Some(users) = &passed.users {
+        command.args(["--userns", &number(users), "--uid", "0", "--gid", "0"]);
+        command.args(RIGHTS_OF_ROOT.iter().flat_map(|right| ["--cap-add", right]));
+        // The root comes first: all else is in it.
+        command.args(binds.next().into_iter().flat_map(bound));
+    } else {
+        command.args(["--unshare-user", "--disable-userns"]);
+        command.args(["--uid", INSIDE_USER, "--gid", INSIDE_USER]);
+    }
+    command.args(["--proc", "/proc", "--dev", "/dev"]);
     // The descriptions of the keys that our user has.
     for keys in
         ["/proc/keys", "/proc/key-users"].into_iter().filter(|keys| Path::new(keys).exists())
     {
         command.args(["--ro-bind", "/dev/null", keys]);
     }
-    let number = |fd: &OwnedFd| fd.as_raw_fd().to_string();
-    command.args(["--info-fd", &number(&passed.info), "--seccomp", &number(&passed.filter)]);
-    for bind in &layout.binds {
-        let how = if bind.writable { "--bind" } else { "--ro-bind" };
-        command.arg(how).arg(&bind.from).arg(&bind.to);
-    }
+    command.args(["--info-fd", &number(&passed.info)]);
+    command.args(
+        passed.filters.iter().flat_map(|filter| ["--add-seccomp-fd".to_owned(), number(filter)]),
+    );
+    command.args(binds.flat_map(bound));
     for (at, target) in &layout.links {
         command.arg("--symlink").arg(target).arg(at);
     }
-    command.args(["--remount-ro", "/", "--chdir", "/", "--"]);
+    if passed.users.is_none() {
+        command.args(["--remount-ro", "/"]);
+    }
+    command.args(["--chdir", "/", "--"]);
     command.arg(format!("/proc/self/fd/{}", passed.init.as_raw_fd()));
     command.args([number(&passed.control), layout.limits.processes.to_string()]);
     command.arg(layout.doorway.unwrap_or(0).to_string());
@@ -141,9 +183,15 @@ fn command(layout: &Layout, passed: &Passed) -> Command {
     command
 }
 
+/// Returns the words that show something inside.
+fn bound(bind: &Bind) -> [&OsStr; 3] {
+    let how = if bind.writable { "--bind" } else { "--ro-bind" };
+    [how.as_ref(), bind.from.as_os_str(), bind.to.as_os_str()]
+}
+
 /// Starts bubblewrap with the descriptors that it is told of.
 fn start(command: &mut Command, passed: &Passed) -> Result<Child, SandboxError> {
-    for fd in [&passed.control, &passed.info, &passed.filter, &passed.init] {
+    for fd in passed.all() {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(io::Error::from)?;
     }
     Ok(command.spawn()?)

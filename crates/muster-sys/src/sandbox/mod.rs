@@ -8,11 +8,13 @@ mod guest;
 mod launch;
 mod seccomp;
 mod stage;
+mod users;
 mod weigh;
 
 pub use cgroup::InForce;
 pub use guest::{Guest, PLACE, Stay};
 pub use seccomp::profile;
+pub use users::{OF_A_ROOT, Range, user_of_its_own};
 
 use std::io::{self, PipeReader, Read as _};
 use std::net::TcpListener;
@@ -39,6 +41,8 @@ const END: Duration = Duration::from_secs(5);
 pub struct Layout {
     /// Names its control group.
     pub name: String,
+    /// The root inside; `None` is one that has nothing but the following.
+    pub root: Option<Root>,
     /// What of this machine is inside.
     pub binds: Vec<Bind>,
     /// Symbolic links inside: where, and to what.
@@ -47,10 +51,21 @@ pub struct Layout {
     pub network: bool,
     /// A port of its own loopback at which it finds what is outside ([`Sandbox::take_doorway`]).
     pub doorway: Option<u16>,
-    /// The user and group of its processes outside; `None` is this process's own.
+    /// The user and group of its processes outside; `None` is this process's own. With a root it is the first of a
+    /// [`Range`], and root inside.
     pub user: Option<u32>,
     /// What its processes may use together.
     pub limits: Limits,
+}
+
+/// The root of a sandbox, as an image has it: all in it may be changed, and no change reaches the image.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// The image: a folder whose owners are the users of a machine of its own, from 0 on.
+    pub image: PathBuf,
+    /// What is changed is kept here: a folder of ours alone with `upper` and `work` in it, both empty but for what
+    /// `upper` is to have in the place of what the image has. It is the first user's.
+    pub scratch: PathBuf,
 }
 
 /// A file or folder of this machine that is inside.
@@ -100,6 +115,22 @@ pub enum SandboxError {
     Bind {
         /// The path.
         path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// There are no users for an image's root.
+    #[error(
+        "an image's root takes 65,536 users of its own, which only a muster that runs as root can give it, and not in a \
+         container with fewer"
+    )]
+    NoUsers,
+    /// The root cannot be made of an image.
+    #[error("cannot make a root of the image {image}: {what}: {error}")]
+    Root {
+        /// Where the image is.
+        image: PathBuf,
+        /// What does not work.
+        what: &'static str,
         /// What the system said.
         error: io::Error,
     },
@@ -249,30 +280,4 @@ impl Drop for Sandbox {
         }
         drop(self.cgroup.take());
     }
-}
-
-/// Returns a user that no other live process is, for root to give a sandbox; nobody else needs one.
-///
-/// # Errors
-///
-/// When this process is root among so few users that there is none to spare.
-pub fn user_of_its_own() -> Result<Option<u32>, SandboxError> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
-    // The numbers of live processes differ, and nobody has users so far up; in a container with few
-    // users there is less room, and a stranger to clash with is still only another job.
-    let pid = std::process::id();
-    let candidates = [(1 << 30) + pid, 30_000 + pid % 30_000];
-    let map = std::fs::read_to_string("/proc/self/uid_map")?;
-    let known = |user: u32| {
-        map.lines().any(|line| {
-            let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().unwrap_or(0));
-            let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
-            first.zip(count).is_some_and(|(first, count)| user >= first && user - first < count)
-        })
-    };
-    candidates.into_iter().find(|user| known(*user)).map(Some).ok_or_else(|| {
-        SandboxError::System(io::Error::other("this root has no user to give to a job"))
-    })
 }

@@ -90,12 +90,20 @@ const NAMESPACES: c_int = CLONE_NEWCGROUP
 /// The execution domains that programs ask for: Linux, without address randomisation, and the query.
 const PERSONALITIES: [u64; 3] = [0, 0x0004_0000, 0xffff_ffff];
 
-/// Returns the filter as the kernel reads it.
+/// The kinds of sockets that are allowed, whatever is spoken on them.
+const FAMILIES: [c_int; 3] = [AF_UNIX, AF_INET, AF_INET6];
+
+/// Returns the filters as the kernel reads them, the later of which has the word on what a refused call answers.
 ///
 /// # Errors
 ///
 /// On an architecture for which there is no filter.
-pub(super) fn filter() -> Result<Vec<u8>, seccompiler::BackendError> {
+pub(super) fn filters() -> Result<[Vec<u8>; 2], seccompiler::BackendError> {
+    Ok([allowed()?, answers()?])
+}
+
+/// Returns what allows calls.
+fn allowed() -> Result<Vec<u8>, seccompiler::BackendError> {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let when = |argument, op, value: u64| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value)
@@ -107,7 +115,7 @@ pub(super) fn filter() -> Result<Vec<u8>, seccompiler::BackendError> {
     let plain = when(0, MaskedEq(word(NAMESPACES)), 0)?;
     rules.insert(SYS_clone, vec![SeccompRule::new(vec![plain])?]);
     let mut sockets = Vec::new();
-    for family in [AF_UNIX, AF_INET, AF_INET6] {
+    for family in FAMILIES {
         sockets.push(SeccompRule::new(vec![when(0, Eq, word(family))?])?);
     }
     // Programs ask for their addresses and routes through netlink, and for nothing else.
@@ -130,15 +138,39 @@ pub(super) fn filter() -> Result<Vec<u8>, seccompiler::BackendError> {
     rules.insert(SYS_personality, domains);
     let not_there = SeccompAction::Errno(ENOSYS.cast_unsigned());
     let architecture = std::env::consts::ARCH.try_into()?;
-    let program: BpfProgram =
-        SeccompFilter::new(rules, not_there, SeccompAction::Allow, architecture)?.try_into()?;
+    let filter = SeccompFilter::new(rules, not_there, SeccompAction::Allow, architecture)?;
+    Ok(bytes_of(&filter.try_into()?))
+}
+
+/// Returns what answers a program that asks for a socket of another kind as a kernel without that kind does: who is told
+/// that there are no sockets gives up, as `useradd` does for want of the audit's.
+fn answers() -> Result<Vec<u8>, seccompiler::BackendError> {
+    use SeccompCmpOp::{Eq, Ne};
+    let word = |value: c_int| u64::from(value.cast_unsigned());
+    let when = |argument, op, value: c_int| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, word(value))
+    };
+    let mut others = vec![when(0, Ne, AF_NETLINK)?];
+    for family in FAMILIES {
+        others.push(when(0, Ne, family)?);
+    }
+    let spoken = vec![when(0, Eq, AF_NETLINK)?, when(2, Ne, NETLINK_ROUTE)?];
+    let rules = vec![SeccompRule::new(others)?, SeccompRule::new(spoken)?];
+    let no_kind = SeccompAction::Errno(EAFNOSUPPORT.cast_unsigned());
+    let rules = [(SYS_socket, rules)].into();
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, no_kind, architecture)?;
+    Ok(bytes_of(&filter.try_into()?))
+}
+
+fn bytes_of(program: &BpfProgram) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(program.len() * 8);
     for instruction in program {
         bytes.extend_from_slice(&instruction.code.to_ne_bytes());
         bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
         bytes.extend_from_slice(&instruction.k.to_ne_bytes());
     }
-    Ok(bytes)
+    bytes
 }
 
 /// Returns the same as an engine of containers reads it: a
@@ -162,7 +194,7 @@ pub fn profile() -> String {
         word(NAMESPACES)
     );
     rule("\"clone\"", allow, &plain);
-    for family in [AF_UNIX, AF_INET, AF_INET6] {
+    for family in FAMILIES {
         rule("\"socket\"", allow, &is(0, word(family)));
     }
     let route = [is(0, word(AF_NETLINK)), is(2, word(NETLINK_ROUTE))].join(",");
@@ -172,6 +204,10 @@ pub fn profile() -> String {
     for domain in PERSONALITIES {
         rule("\"personality\"", allow, &is(0, domain));
     }
+    let audit = [is(0, word(AF_NETLINK)), is(2, word(NETLINK_AUDIT))].join(",");
+    rules.push(format!(
+        r#"{{"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":{EAFNOSUPPORT},"args":[{audit}]}}"#
+    ));
     // Where an engine does not know what else a call is to answer: programs ask for this one first.
     rules.push(format!(r#"{{"names":["clone3"],"action":"SCMP_ACT_ERRNO","errnoRet":{ENOSYS}}}"#));
     format!(

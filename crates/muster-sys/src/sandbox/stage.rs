@@ -5,15 +5,15 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::thread::UnshareFlags;
 
-use super::{Bind, SandboxError};
+use super::{Bind, Root, SandboxError};
 
 /// Gives this thread a view of its own, which starts as what everybody sees.
 pub(super) fn take_leave() -> Result<(), SandboxError> {
@@ -67,4 +67,90 @@ pub(super) fn make_read_only(place: &Path) -> Result<(), SandboxError> {
     let flags = MountFlags::BIND | MountFlags::RDONLY;
     rustix::mount::mount_remount(place, flags, "")
         .map_err(|error| SandboxError::Bind { path: place.to_owned(), error: error.into() })
+}
+
+/// An image, and the folder for what is changed of it, both opened.
+pub(super) struct Opened {
+    of: Root,
+    image: OwnedFd,
+    scratch: OwnedFd,
+}
+
+impl Opened {
+    /// Opens both; see [`open`].
+    pub(super) fn new(of: &Root) -> Result<Self, SandboxError> {
+        // A mount of its own, which nobody else sees yet.
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let image = rustix::mount::open_tree(CWD, &of.image, flags)
+            .map_err(|error| refused(of, "open it", error))?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
+        let scratch = rustix::fs::open(&of.scratch, flags, Mode::empty())
+            .map_err(|error| refused(of, "open the folder for changes", error))?;
+        Ok(Self { of: of.clone(), image, scratch })
+    }
+
+    /// Makes a root of them below the stage, in which `users` own what the image says is theirs.
+    pub(super) fn mount(
+        &self,
+        users: BorrowedFd<'_>,
+        stage: &Path,
+    ) -> Result<PathBuf, SandboxError> {
+        let refused = |what| move |error| refused(&self.of, what, error);
+        let [image, scratch, root] = ["image", "scratch", "root"].map(|name| stage.join(name));
+        for folder in [&image, &scratch, &root] {
+            fs::create_dir(folder)?;
+        }
+        map_owners(self.image.as_fd(), users).map_err(refused(
+            "give its files to users of the job (its file system may not know that)",
+        ))?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&self.image, "", CWD, &image, flags)
+            .map_err(refused("show it"))?;
+        let source = format!("/proc/self/fd/{}", self.scratch.as_raw_fd());
+        rustix::mount::mount_bind(source, &scratch)
+            .map_err(refused("show the folder for changes"))?;
+        // What is changed goes with the job: nothing need reach the disk.
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={},volatile",
+            image.display(),
+            scratch.join("upper").display(),
+            scratch.join("work").display()
+        );
+        let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount("muster", &root, "overlay", flags, options.as_c_str())
+            .map_err(refused("lay the folder for changes over it"))?;
+        Ok(root)
+    }
+}
+
+fn refused(root: &Root, what: &'static str, error: Errno) -> SandboxError {
+    SandboxError::Root { image: root.image.clone(), what, error: error.into() }
+}
+
+/// Makes the users of a namespace the owners of what is in a mount, by number.
+fn map_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.as_raw_fd().unsigned_abs().into(),
+    };
+    #[expect(unsafe_code, reason = "rustix does not have this call")]
+    // SAFETY: the structure outlives the call, with its true size, and the descriptors are open.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    }
 }

@@ -46,7 +46,7 @@ struct Live {
 
 impl Drive {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let labels = machine::labels(&shared.config.labels);
+        let labels = machine::labels(&shared.config.labels, &shared.config.images);
         Self {
             shared,
             labels,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use muster_runner::forget_unused;
 use muster_sys::{clock, files, sandbox};
 use tokio::sync::RwLockWriteGuard;
 
@@ -220,6 +221,9 @@ impl Step for Retention {
             self.shared.wake.deliver.notify_one();
         }
         self.shared.services.tidy(now).await?;
+        let (images, days) = (self.shared.data.images(), keep.image_days);
+        let unused = Duration::from_secs(days.saturating_mul(24 * 3600));
+        tokio::task::spawn_blocking(move || forget_unused(&images, unused)).await??;
         // In portions, for webhooks that come meanwhile want to be stored.
         while store.forget_deliveries(ago(keep.delivery_days), PORTION).await? > 0 {}
         Ok(EVERY)

@@ -187,6 +187,7 @@ impl Start {
             in_place: None,
             tool_cache: shared.data.tools(),
             isolation,
+            image: shared.config.images.of(&job.labels, shared.data.images()),
             guarded: active.trust < Trust::Member,
             disk: machine::disk(&shared.config.sandbox),
             runner: machine::name(),

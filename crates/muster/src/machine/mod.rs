@@ -1,6 +1,9 @@
 //! What this machine gives to a job.
 
+mod images;
 mod tools;
+
+pub(crate) use self::images::{Image, Images};
 
 use std::path::{Path, PathBuf};
 
@@ -36,14 +39,15 @@ pub(crate) fn callers_environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Returns the labels that this machine serves, and `more`.
-pub(crate) fn labels(more: &[String]) -> Labels {
+/// Returns the labels that this machine serves, `more`, and those of images.
+pub(crate) fn labels(more: &[String], images: &Images) -> Labels {
+    let more: Vec<String> = more.iter().chain(images.labels()).cloned().collect();
     let arch = match std::env::consts::ARCH {
         "aarch64" => "arm64",
         "x86_64" => "x64",
         other => other,
     };
-    Labels::of_linux(arch, more)
+    Labels::of_linux(arch, &more)
 }
 
 /// Returns the machine's name.
@@ -163,6 +167,7 @@ pub(crate) fn try_sandbox() -> Result<Layers, SandboxError> {
     let config = SandboxConfig::default();
     let layout = Layout {
         name: format!("try-{}", std::process::id()),
+        root: None,
         binds: Vec::new(),
         links: Vec::new(),
         network: false,

@@ -90,33 +90,7 @@ impl Engine {
     /// Makes the image, and gives it to the registry, too.
     fn make_image(&self) {
         let root = self.docker.folder.join("image");
-        for folder in ["bin", "etc", "tmp", "root", "lib64"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        let users = "root:x:0:0::/root:/bin/sh\nana:x:1234:1234::/tmp:/bin/sh\n";
-        fs::write(root.join("etc/passwd"), users).unwrap();
-        fs::copy(found("busybox"), root.join("bin/busybox")).unwrap();
-        for applet in [
-            "cat", "chmod", "cmp", "date", "echo", "env", "false", "grep", "head", "httpd", "id",
-            "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nc", "ps", "pwd", "rm", "seq",
-            "sh", "sleep", "sort", "stat", "test", "touch", "tr", "true", "umount", "unshare",
-            "wc", "wget",
-        ] {
-            symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        // For this machine's Node.js, which is shown to every container, and a BusyBox that is not static.
-        let node = PathBuf::from(crate::actions::path_with_node().split(':').next().unwrap());
-        for program in [node.join("node"), found("busybox")] {
-            // It fails for what needs no library.
-            let output = Program::new("ldd").arg(program).output(LIMIT, 1 << 20).unwrap();
-            for word in String::from_utf8_lossy(&output.stdout).split_whitespace() {
-                if word.starts_with('/') && !word.ends_with(':') {
-                    let to = root.join(word.trim_start_matches('/'));
-                    fs::create_dir_all(to.parent().unwrap()).unwrap();
-                    fs::copy(word, to).unwrap();
-                }
-            }
-        }
+        small_root(&root);
         let tar = self.docker.folder.join("image.tar");
         run(Program::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg("."));
         let tar = tar.to_string_lossy().into_owned();
@@ -182,6 +156,36 @@ impl Engine {
             !pid.is_some_and(|pid| Path::new("/proc").join(pid).exists())
         });
         left
+    }
+}
+
+/// Makes the root of a small system: BusyBox, and the libraries of some programs of the machine.
+pub(crate) fn small_root(root: &Path) {
+    for folder in ["bin", "etc", "tmp", "root", "lib64"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    let users = "root:x:0:0::/root:/bin/sh\nana:x:1234:1234::/tmp:/bin/sh\n";
+    fs::write(root.join("etc/passwd"), users).unwrap();
+    fs::copy(found("busybox"), root.join("bin/busybox")).unwrap();
+    for applet in [
+        "cat", "chmod", "cmp", "date", "echo", "env", "false", "grep", "head", "httpd", "id",
+        "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nc", "ps", "pwd", "rm", "seq", "sh",
+        "sleep", "sort", "stat", "test", "touch", "tr", "true", "umount", "unshare", "wc", "wget",
+    ] {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    // For this machine's Node.js, which is shown to every container, and a BusyBox that is not static.
+    let node = PathBuf::from(crate::actions::path_with_node().split(':').next().unwrap());
+    for program in [node.join("node"), found("busybox")] {
+        // It fails for what needs no library.
+        let output = Program::new("ldd").arg(program).output(LIMIT, 1 << 20).unwrap();
+        for word in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+            if word.starts_with('/') && !word.ends_with(':') {
+                let to = root.join(word.trim_start_matches('/'));
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::copy(word, to).unwrap();
+            }
+        }
     }
 }
 

@@ -6,12 +6,14 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use muster_sys::process::{Conversation, Program};
 use tempfile::TempDir;
 
 use crate::engine::{Engine, IMAGE, engine};
+use crate::images::{small, there_can_be_roots};
 use crate::sandbox::there_can_be_one;
 use crate::scene::{Scene, install_muster};
 use crate::server::processes;
@@ -62,6 +64,7 @@ struct Canaries {
     by_path: UnixListener,
     without_path: UnixListener,
     keeper: Conversation,
+    memory: u32,
     name: String,
 }
 
@@ -72,7 +75,8 @@ impl Canaries {
         let file = folder.path().join("file");
         fs::write(&file, HALVES.concat()).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        let name = format!("escape-canary-{}-{user:?}", std::process::id());
+        let memory = 4_000_000 + std::process::id();
+        let name = format!("escape-canary-{memory}");
         let by_path = UnixListener::bind(folder.path().join("socket")).unwrap();
         fs::set_permissions(folder.path().join("socket"), fs::Permissions::from_mode(0o777))
             .unwrap();
@@ -85,14 +89,13 @@ impl Canaries {
                 break [one, other];
             }
         };
-        let memory = 4_000_000 + std::process::id();
         // One that a version manager has installed for us may be closed to others.
         let system = "/usr/bin/python3";
         let python = if Path::new(system).exists() { system } else { "python3" };
         let keeper = user.program(python).args(["-c", KEEPER, &memory.to_string(), &name]);
         let mut keeper = keeper.converse().unwrap();
         std::io::Read::read_exact(&mut keeper.output, &mut [0]).unwrap();
-        Self { folder, tcp, by_path, without_path, keeper, name }
+        Self { folder, tcp, by_path, without_path, keeper, memory, name }
     }
 
     /// Returns the variables by which the attempts know what to look for.
@@ -107,7 +110,7 @@ impl Canaries {
             ("SOCKET", format!("{folder}/socket")),
             ("PORT", port.to_string()),
             ("ABSTRACT", self.name.clone()),
-            ("SHM", (4_000_000 + std::process::id()).to_string()),
+            ("SHM", self.memory.to_string()),
             ("PID", std::process::id().to_string()),
             ("KEY", self.name.clone()),
         ]
@@ -122,25 +125,36 @@ impl Canaries {
     }
 }
 
+/// What says to the attempts that the job has this machine's network by configuration.
+const NETWORK: &str = "      CANARY_NETWORK: \"yes\"\n";
+
 /// In what the attempts are made.
 #[derive(Clone, Copy)]
 enum Cage<'e> {
     Sandbox { network: bool },
     Container(&'e Engine),
+    Image { network: bool },
 }
 
 /// Makes all attempts in a cage; returns what came of each.
 fn attempts(user: User, cage: Cage<'_>) -> Vec<String> {
+    // What is left is looked for by its name.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let canaries = Canaries::put_out(user);
     let scene = Scene::new();
     let program = scene.path().join("escapes");
     fs::write(&program, muster_testkit::ESCAPES).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let (shared, more, engine) = match cage {
-        Cage::Sandbox { network: true } => ("      CANARY_NETWORK: \"yes\"\n", &[][..], None),
-        Cage::Sandbox { network: false } => ("", &["--no-network"][..], None),
-        Cage::Container(engine) => ("      CANARY_NETWORK: \"yes\"\n", &[][..], Some(engine)),
+        Cage::Sandbox { network } | Cage::Image { network } => {
+            let more = if network { &[][..] } else { &["--no-network"] };
+            (if network { NETWORK } else { "" }, more, None)
+        }
+        Cage::Container(engine) => (NETWORK, &[][..], Some(engine)),
     };
+    let image = matches!(cage, Cage::Image { .. })
+        .then(|| ["--image".to_owned(), format!("linux={}", small().display())]);
     let container = engine.map(|_| format!("    container: {IMAGE}\n")).unwrap_or_default();
     scene.workflow(&format!(
         "on: push\njobs:\n  out:\n    runs-on: linux\n{container}    env:\n{}{shared}    steps:\n      - uses: actions/checkout@v4\n      - run: ./escapes\n      - run: test -z \"$ESCAPE_FORGED\" && echo nothing was forged\n        if: always()\n",
@@ -158,6 +172,7 @@ fn attempts(user: User, cage: Cage<'_>) -> Vec<String> {
         .program(&muster.to_string_lossy())
         .args(["run", "--isolation", "sandbox"])
         .args(more)
+        .args(image.into_iter().flatten())
         .dir(scene.path())
         .env("HOME", scene.path())
         .envs(engine.map(Engine::variable))
@@ -212,17 +227,10 @@ fn every_way_out_is_closed_without_root() {
     }
 }
 
-/// A job in a container is root of a root of its own, unless its image has another user: that is all that may be open. What
-/// is of the init, which is the job's own, leads nowhere.
-#[test]
-fn every_way_out_of_a_container_is_closed() {
-    let Some(engine) = engine() else { return };
-    if muster_testkit::ESCAPES.is_empty() {
-        return;
-    }
-    let said = attempts(User::Own, Cage::Container(engine));
+/// Returns the attempts that led somewhere, and to what. How many parts each has differs between machines, and files are
+/// named by the processes that made them.
+fn open(said: &[String]) -> Vec<String> {
     let open = said.iter().filter_map(|line| {
-        // How many parts there are differs between machines, and files are named by the processes that made them.
         let (attempt, parts) = line.split_once(" ESCAPED: ")?;
         let (what, parts) = parts.split_once(": ")?;
         let (_, parts) = parts.split_once(" parts: ")?;
@@ -233,7 +241,19 @@ fn every_way_out_of_a_container_is_closed() {
         });
         Some(format!("{attempt} {what}: {}", parts.collect::<String>()))
     });
-    let open: Vec<String> = open.collect();
+    open.collect()
+}
+
+/// A job in a container is root of a root of its own, unless its image has another user: that is all that may be open. What
+/// is of the init, which is the job's own, leads nowhere.
+#[test]
+fn every_way_out_of_a_container_is_closed() {
+    let Some(engine) = engine() else { return };
+    if muster_testkit::ESCAPES.is_empty() {
+        return;
+    }
+    let said = attempts(User::Own, Cage::Container(engine));
+    let open = open(&said);
     insta::assert_snapshot!(open.join("\n"), @"
     9 writing to the system: created /.escape; created /bin/.escape; created /lib/.escape; created /etc/.escape; created /opt/.escape; created /opt/muster/repository/.escape; changed the mode of /bin/sh; opened /etc/passwd for writing; changed the mode of /etc/passwd; opened /etc/hosts for writing; changed the mode of /etc/hosts; opened /lib64/ld-linux-x86-64.so.2 for writing
     11 programs with more privileges: gave a file to root
@@ -245,4 +265,27 @@ fn every_way_out_of_a_container_is_closed() {
     ");
     let held = said.iter().filter(|line| line.contains(" held: ")).count();
     assert_eq!(held + open.len(), 27, "{said:#?}");
+}
+
+/// A job in an image is root of 65,536 users of its own: that is all that may be open, and leads nowhere else.
+#[test]
+fn every_way_out_of_an_image_is_closed() {
+    if !there_can_be_roots() || muster_testkit::ESCAPES.is_empty() {
+        return;
+    }
+    for network in [true, false] {
+        let said = attempts(User::Own, Cage::Image { network });
+        let open = open(&said);
+        insta::allow_duplicates! { insta::assert_snapshot!(open.join("\n"), @"
+        9 writing to the system: created /.escape; created /usr/.escape; created /usr/local/bin/.escape; created /bin/.escape; created /lib/.escape; created /etc/.escape; created /opt/.escape; created /home/.escape; changed the mode of /bin/sh; opened /etc/passwd for writing; changed the mode of /etc/passwd; opened /etc/hosts for writing
+        11 programs with more privileges: gave a file to root; sudo -n true
+        12 other users and capabilities: CapInh: 00000000000000db; CapPrm: 00000000000000db; CapEff: 00000000000000db; CapBnd: 00000000000000db; CapAmb: 00000000000000db; is user 0; setuid succeeded; setgid succeeded; setreuid succeeded; setresuid succeeded; setresgid succeeded; setgroups succeeded
+        14 settings of the kernel: opened /proc/1/oom_score_adj for writing; opened /proc/1/coredump_filter for writing
+        29 staying after the end: created /etc/.escape; created /root/.escape; opened /etc/resolv.conf for writing
+        32 links to what is not ours: linked /etc/passwd; linkat(3, _, -100, _, 4096) gave 0; linkat(-100, _, -100, _, 1024) gave 0
+        34 forged commands: opened /proc/1/fd
+        "); }
+        let held = said.iter().filter(|line| line.contains(" held: ")).count();
+        assert_eq!(held + open.len(), if network { 27 } else { 31 }, "{said:#?}");
+    }
 }

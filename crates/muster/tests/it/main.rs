@@ -24,6 +24,7 @@ mod groups;
 mod hogs;
 mod hook;
 mod hostile;
+mod images;
 mod kept;
 mod language;
 mod pages;

@@ -29,7 +29,7 @@ use super::groups::{Groups, Turn};
 use super::screen::{News, Of, RunEnd, Screen};
 use super::services::LocalServices;
 use crate::config::{IsolationConfig, SandboxConfig};
-use crate::machine::{self, Host};
+use crate::machine::{self, Host, Images};
 
 /// How often a live view is drawn anew.
 const TICK: Duration = Duration::from_millis(100);
@@ -42,6 +42,7 @@ pub(super) struct Engine {
     pub(super) source: Source,
     pub(super) in_place: Option<PathBuf>,
     pub(super) labels: Labels,
+    pub(super) images: Images,
     pub(super) parallel: usize,
     pub(super) isolation: IsolationConfig,
     pub(super) sandbox: SandboxConfig,
@@ -364,6 +365,7 @@ impl Driver<'_> {
                 Host::Caller,
                 &group(place),
             ),
+            image: self.engine.images.of(&job.labels, machine::callers_cache("images")),
             guarded: false,
             disk: machine::disk(&self.engine.sandbox),
             runner: machine::name(),

@@ -11,6 +11,7 @@ mod secrets;
 mod services;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use muster_core::change::{
@@ -18,6 +19,7 @@ use muster_core::change::{
 };
 use muster_core::id::Sha;
 use muster_core::run::Run;
+use muster_runner::forget_unused;
 use muster_runner::spec::{ActionSource, Source};
 use muster_sys::files;
 use muster_workflow::expr::{Contexts, Object, Value};
@@ -33,7 +35,10 @@ use super::{CANNOT_RUN, GREEN, RED, complain};
 use crate::called::{gather, plan_all};
 use crate::config::{IsolationConfig, NativeConfig, SandboxConfig};
 use crate::git::{self, Actions, Head, WorkTree};
-use crate::machine;
+use crate::machine::{self, Image, Images};
+
+/// Images that were unpacked and that no run has used for so long go: 30 days, as on a server.
+const UNUSED_IMAGES: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -65,9 +70,10 @@ pub(crate) struct Arguments {
     /// A variable that all steps have, unless the workflow says otherwise.
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     env: Vec<(String, String)>,
-    /// What stands for the machine that a label asks for: `host` is this one.
+    /// What stands for the machine that a label asks for: `host` is this one; a folder, an archive or `docker://NAME`
+    /// is an image.
     #[arg(long, value_name = "LABEL=IMAGE", value_parser = image)]
-    image: Vec<String>,
+    image: Vec<(String, Image)>,
     /// A secret; without a value, that of the variable of this name. On a command line a value can be seen by others.
     #[arg(long, value_name = "NAME[=VALUE]")]
     secret: Vec<String>,
@@ -119,12 +125,13 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Reads which label an image serves. This machine is the only one yet.
-fn image(text: &str) -> Result<String, String> {
+/// Reads which label an image serves.
+fn image(text: &str) -> Result<(String, Image), String> {
     match text.split_once('=') {
-        Some((label, "host")) if !label.is_empty() => Ok(label.to_owned()),
-        Some((_, image)) => Err(format!("`{image}` is not supported yet: only `host` is")),
-        None => Err("write LABEL=host".to_owned()),
+        Some((label, image)) if !label.is_empty() && !image.is_empty() => {
+            Ok((label.to_owned(), image.to_owned().into()))
+        }
+        _ => Err("write LABEL=IMAGE".to_owned()),
     }
 }
 
@@ -176,6 +183,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         native: arguments.native.into(),
         pinned: Vec::new(),
     };
+    let mut images = Images(arguments.image.iter().cloned().collect());
+    images.resolve(&here).map_err(|why| anyhow::anyhow!("--image {why}"))?;
+    if let Err(error) = forget_unused(&machine::callers_cache("images"), UNUSED_IMAGES) {
+        complain(&anyhow::Error::new(error).context("images that nobody uses stay"));
+    }
     let (planned, refused) =
         plan_files(&tree, files, arguments, &happening, &actions, &mut screen)?;
     let nothing = planned.is_empty();
@@ -183,7 +195,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         folder: scratch.path().to_owned(),
         source,
         in_place: arguments.in_place.then(|| tree.top.clone()),
-        labels: machine::labels(&arguments.image),
+        labels: machine::labels(&[], &images),
+        images,
         parallel: machine::cores(),
         isolation: arguments.isolation,
         sandbox: SandboxConfig { network: !arguments.no_network, ..SandboxConfig::default() },
