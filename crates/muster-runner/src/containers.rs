@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use muster_sys::init::{Arrived, Init, Seen, Threshold};
-use muster_sys::process::{Happening, ProcessError, Program, Running};
+use muster_sys::process::{Happening, Place, ProcessError, Program, Running};
 use muster_workflow::container::{VolumeSource, Wanted};
 
 use crate::cancel::Cancel;
@@ -100,6 +100,11 @@ impl Inmate {
     /// When it cannot be started there.
     pub(crate) fn spawn(&self, program: Program) -> Result<Running, ProcessError> {
         program.spawn_by(&self.init, Some(self.user))
+    }
+
+    /// Returns where its programs are started.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place::By(&self.init, Some(self.user))
     }
 
     /// Ends it, and all that runs in it.

@@ -30,7 +30,7 @@ pub use checkout::{CheckedOut, CheckoutError, CheckoutOrder, Inputs, checkout};
 pub use engine::reap;
 pub use hash_files::{HashError, HashOrder, hash_files};
 pub use images::forget_unused;
-pub use job::{ISOLATION, PULLING, run};
+pub use job::{Finished, ISOLATION, Kept, PULLING, run};
 
 use spec::StepEvent;
 

@@ -77,6 +77,9 @@ pub struct JobSpec {
     pub runner: String,
     /// After so many seconds without output the job is ended; `None` is never.
     pub idle_timeout_s: Option<u64>,
+    /// For so many seconds it is kept as it is when it has failed, for people to look around in it; `None` is not at all.
+    #[serde(default)]
+    pub keep_s: Option<u64>,
 }
 
 /// What of a job nobody else may see: its first order.

@@ -28,6 +28,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 const START: u8 = 1;
 const SIGNAL: u8 = 2;
+const START_ON_TERMINAL: u8 = 3;
 
 /// What goes first through a step's status pipe.
 const STARTED: i32 = 0;
@@ -209,13 +210,14 @@ fn obey(control: &UnixStream, steps: &Steps) -> io::Result<()> {
     let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let (step, number) = (word(1), word(5));
     match head[0] {
-        START => {
+        how @ (START | START_ON_TERMINAL) => {
             let mut order = vec![0; number as usize];
             (&*control).read_exact(&mut order)?;
             let (Some(status), Some(output)) = (fds.pop(), fds.pop()) else {
                 return Err(io::Error::other("an order without its pipes"));
             };
-            start(step, &order, output, File::from(status), steps)
+            let to = if how == START { Outlet::Pipe(output) } else { Outlet::Terminal(output) };
+            start(step, &order, to, File::from(status), steps)
         }
         SIGNAL => {
             let running = steps.lock();
@@ -261,12 +263,19 @@ fn receive(control: &UnixStream) -> io::Result<([u8; 9], Vec<OwnedFd>)> {
     Ok((head, fds))
 }
 
+/// Where a step writes to.
+enum Outlet {
+    Pipe(OwnedFd),
+    /// It reads from it, too, and leads a session whose terminal it is.
+    Terminal(OwnedFd),
+}
+
 /// Starts a step: NUL-ended texts, first how many of them are the program and its arguments, then
 /// the folder, then those, then the variables.
 fn start(
     step: u32,
     order: &[u8],
-    output: OwnedFd,
+    to: Outlet,
     mut status: File,
     steps: &Steps,
 ) -> io::Result<()> {
@@ -277,7 +286,7 @@ fn start(
     let folder = texts.next().ok_or_else(malformed)?;
     let program = texts.next().ok_or_else(malformed)?;
     let mut command = Command::new(program);
-    command.args(texts.by_ref().take(count - 1)).process_group(0);
+    command.args(texts.by_ref().take(count - 1));
     for variable in texts {
         let bytes = variable.as_bytes();
         if let Some(at) = bytes.iter().position(|byte| *byte == b'=') {
@@ -285,7 +294,22 @@ fn start(
             command.env(text(&bytes[..at]), text(&bytes[at + 1..]));
         }
     }
-    command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+    match to {
+        Outlet::Pipe(output) => {
+            command.process_group(0).stdin(Stdio::null());
+            command.stderr(output.try_clone()?).stdout(output);
+        }
+        Outlet::Terminal(terminal) => {
+            command.stdin(terminal.try_clone()?).stderr(terminal.try_clone()?).stdout(terminal);
+            // SAFETY: system calls alone, between fork and exec.
+            unsafe {
+                command.pre_exec(|| match setsid() >= 0 && ioctl(0, TIOCSCTTY, 0) == 0 {
+                    true => Ok(()),
+                    false => Err(io::Error::last_os_error()),
+                });
+            }
+        }
+    }
     // Who waits for the step hears of its end through the pipe, also when it never began.
     let mut tell = |kind: i32, number: i32| {
         let _ = status.write_all(&[kind.to_ne_bytes(), number.to_ne_bytes()].concat());
@@ -397,6 +421,7 @@ const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
 const SIGBUS: c_int = 7;
 const SIGSEGV: c_int = 11;
 const SIG_DFL: usize = 0;
+const TIOCSCTTY: c_ulong = 0x540e;
 const WNOHANG: c_int = 1;
 const WEXITED: c_int = 4;
 const WNOWAIT: c_int = 0x0100_0000;
@@ -406,11 +431,13 @@ const X_OK: c_int = 1;
 unsafe extern "C" {
     fn access(path: *const c_char, mode: c_int) -> c_int;
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
+    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn kill(pid: c_int, signal: c_int) -> c_int;
     fn prctl(option: c_int, ...) -> c_int;
     fn recvmsg(socket: c_int, message: *mut MessageHeader, flags: c_int) -> isize;
     fn signal(number: c_int, handler: usize) -> usize;
     fn sendmsg(socket: c_int, message: *const MessageHeader, flags: c_int) -> isize;
+    fn setsid() -> c_int;
     fn setrlimit(resource: c_int, limit: *const c_void) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
     fn waitid(kind: c_int, id: u32, info: *mut c_void, options: c_int) -> c_int;

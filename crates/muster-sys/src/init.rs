@@ -8,6 +8,7 @@
 //!   words, the variables. The status pipe answers twice: `KIND ERRNO` when the step started (or why
 //!   it did not), and its wait status when it ended, with what it has used: microseconds of processors, bytes of memory,
 //!   bytes read and written.
+//! * `3 STEP LENGTH`: as `1`, but the step gets a terminal in the place of the first pipe, and reads from it, too.
 //! * `2 STEP SIGNAL`: send a signal to the process group of a step.
 //!
 //! The end of the socket is the end of the job: its init ends, and the kernel kills what is left.
@@ -33,6 +34,7 @@ use rustix::net::{
 use rustix::process::{Gid, Signal, Uid};
 
 use crate::clock;
+use crate::terminal::Terminal;
 use crate::usage::Usage;
 
 /// The program, compiled by `build.rs`.
@@ -42,6 +44,7 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 const START: u8 = 1;
 const SIGNAL: u8 = 2;
+const START_ON_TERMINAL: u8 = 3;
 const STARTED: i32 = 0;
 const NO_FOLDER: i32 = 2;
 
@@ -115,15 +118,38 @@ impl Init {
             let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
             rustix::fs::fchown(&output_end, Some(user), Some(group))?;
         }
+        let confined = self.order(START, command, output_end.as_fd())?;
+        Ok((confined, output))
+    }
+
+    /// Has it start a program on a terminal, whose other side is `user`'s then, where that is not us.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub(crate) fn start_on(
+        &self,
+        terminal: &Terminal,
+        command: &Command,
+        user: Option<u32>,
+    ) -> io::Result<Confined> {
+        if let Some(user) = user {
+            terminal.give(user)?;
+        }
+        self.order(START_ON_TERMINAL, command, terminal.theirs())
+    }
+
+    /// Has it start a program, in one of the ways, with what it writes to; returns it once it has started.
+    fn order(&self, how: u8, command: &Command, to: BorrowedFd<'_>) -> io::Result<Confined> {
         let (status, status_end) = io::pipe()?;
         let order = describe(command)?;
         let length = u32::try_from(order.len()).map_err(io::Error::other)?;
         let mut control = lock(&self.control);
         control.step += 1;
         let step = control.step;
-        send(&control.stream, [output_end.as_fd(), status_end.as_fd()], START, step, length)?;
+        send(&control.stream, [to, status_end.as_fd()], how, step, length)?;
         (&control.stream).write_all(&order)?;
-        drop((control, output_end, status_end));
+        drop((control, status_end));
         let mut confined = Confined { control: Arc::clone(&self.control), step, status };
         if !wait_for(&confined.status)? {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the init does not answer"));
@@ -135,7 +161,7 @@ impl Init {
             i32::from_ne_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]])
         };
         match (word(0), word(4)) {
-            (STARTED, _) => Ok((confined, output)),
+            (STARTED, _) => Ok(confined),
             (NO_FOLDER, _) => Err(io::ErrorKind::NotADirectory.into()),
             (_, number) => Err(io::Error::from_raw_os_error(number)),
         }

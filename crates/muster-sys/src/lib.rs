@@ -10,6 +10,7 @@ pub mod pack;
 pub mod process;
 pub mod sandbox;
 pub mod signal;
+pub mod terminal;
 pub mod tree;
 pub mod unpack;
 pub mod usage;

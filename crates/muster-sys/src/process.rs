@@ -1,9 +1,9 @@
 //! Starting programs: a clean environment, an own process group, bounds on time and output.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use rustix::process::{Gid, Pid, PidfdFlags, Resource, Rlimit, Signal, Uid};
 use crate::clock;
 use crate::init::{Confined, Init};
 use crate::sandbox::{Guest, Sandbox};
+use crate::terminal::{self, Terminal};
 use crate::usage::{self, Usage};
 
 /// A program to start. It sees only the variables that it is given.
@@ -110,6 +111,13 @@ impl Program {
         let mut this = Self::new(program);
         this.command.env_remove("PATH");
         this
+    }
+
+    /// Returns the folder that it is to start in, and the variables that it is given.
+    pub fn setting(&self) -> (Option<PathBuf>, Vec<(OsString, OsString)>) {
+        let given = self.command.get_envs();
+        let given = given.filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+        (self.command.get_current_dir().map(Path::to_owned), given.collect())
     }
 
     /// Adds an argument.
@@ -273,6 +281,52 @@ impl Program {
         self.confined(started)
     }
 
+    /// Starts the program on a terminal, at a place: the process leads a session of its own, and what it writes is read on
+    /// the other side of that. Program and folder are as they are where it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started there.
+    pub fn spawn_on(
+        mut self,
+        terminal: &Terminal,
+        place: Place<'_>,
+    ) -> Result<Running, ProcessError> {
+        let handle = match place {
+            Place::In(sandbox) => sandbox.spawn_on(terminal, &self.command).map(Handle::Confined),
+            Place::By(init, user) => {
+                init.start_on(terminal, &self.command, user).map(Handle::Confined)
+            }
+            Place::Here => {
+                self.on(terminal).and_then(|()| self.command.spawn()).and_then(Handle::of)
+            }
+            Place::As(guest) => {
+                let ready = terminal.give(guest.user()).and_then(|()| self.on(terminal));
+                ready.and_then(|()| guest.start(self.command)).and_then(Handle::of)
+            }
+        };
+        match handle {
+            Ok(handle) => Ok(Running { handle, output: None, reads_after_exit: 0 }),
+            Err(error) => Err(ProcessError::Start { program: self.name, error }),
+        }
+    }
+
+    /// Puts the program on a terminal.
+    fn on(&mut self, terminal: &Terminal) -> io::Result<()> {
+        let side = || terminal.theirs().try_clone_to_owned();
+        self.command.stdin(side()?).stdout(side()?).stderr(side()?);
+        // Who leads a group can lead no session: it does neither until it begins.
+        let ours = rustix::process::getpgrp().as_raw_nonzero().get();
+        std::os::unix::process::CommandExt::process_group(&mut self.command, ours);
+        #[expect(unsafe_code, reason = "system calls alone, on a descriptor that is there then")]
+        // SAFETY: between fork and exec nothing is allocated, locked or freed.
+        unsafe {
+            let take = || terminal::take(rustix::stdio::stdin());
+            std::os::unix::process::CommandExt::pre_exec(&mut self.command, take);
+        }
+        Ok(())
+    }
+
     fn confined(
         self,
         started: io::Result<(Confined, PipeReader)>,
@@ -390,10 +444,7 @@ fn drain(
 }
 
 /// Waits until some of `fds` can be read; returns which, none when `timeout` passed.
-fn wait_readable(
-    fds: &[std::os::fd::BorrowedFd<'_>],
-    timeout: Option<Duration>,
-) -> io::Result<Vec<bool>> {
+fn wait_readable(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
     match rustix::event::poll(&mut polled, timeout.as_ref()) {
@@ -435,6 +486,19 @@ enum Handle {
 /// for ever what a child of it goes on writing.
 const MAX_READS_AFTER_EXIT: usize = 32;
 
+/// Where a program runs that is started on a terminal.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'p> {
+    /// Here, as we do.
+    Here,
+    /// Here, as another user.
+    As(&'p Guest),
+    /// In a sandbox.
+    In(&'p Sandbox),
+    /// Where an init is, whose user is this one where that is not us.
+    By(&'p Init, Option<u32>),
+}
+
 /// What happened while a program was followed.
 #[derive(Debug)]
 pub enum Happening {
@@ -448,11 +512,28 @@ pub enum Happening {
     Nothing,
 }
 
+impl Handle {
+    fn of(child: Child) -> io::Result<Self> {
+        let exited = rustix::process::pidfd_open(pid(&child)?, PidfdFlags::empty())?;
+        Ok(Self::Child(child, exited))
+    }
+
+    /// Returns how the program, which has ended, did so, and what it has used.
+    fn end(&mut self) -> io::Result<(ExitStatus, Option<Usage>)> {
+        match self {
+            Self::Child(child, _) => {
+                let (status, usage) = usage::wait(child)?;
+                Ok((status, Some(usage)))
+            }
+            Self::Confined(confined) => Ok(confined.end()),
+        }
+    }
+}
+
 impl Running {
     fn new(child: Child, output: PipeReader) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&output, true)?;
-        let exited = rustix::process::pidfd_open(pid(&child)?, PidfdFlags::empty())?;
-        Ok(Self { handle: Handle::Child(child, exited), output: Some(output), reads_after_exit: 0 })
+        Ok(Self { handle: Handle::of(child)?, output: Some(output), reads_after_exit: 0 })
     }
 
     /// Waits for the next thing that happens; output comes before the exit it was written before.
@@ -461,11 +542,7 @@ impl Running {
     ///
     /// When the pipe cannot be read or the program not be waited for.
     pub fn next(&mut self, wake: &OwnedFd, timeout: Option<Duration>) -> io::Result<Happening> {
-        let exited = match &self.handle {
-            Handle::Child(_, exited) => exited.as_fd(),
-            Handle::Confined(confined) => confined.ended(),
-        };
-        let mut fds = vec![exited, wake.as_fd()];
+        let mut fds = vec![self.ended(), wake.as_fd()];
         fds.extend(self.output.as_ref().map(AsFd::as_fd));
         let ready = wait_readable(&fds, timeout)?;
         drop(fds);
@@ -482,16 +559,8 @@ impl Running {
             }
         }
         if ready[0] {
-            return Ok(match &mut self.handle {
-                Handle::Child(child, _) => {
-                    let (status, usage) = usage::wait(child)?;
-                    Happening::Exited(status, Some(usage))
-                }
-                Handle::Confined(confined) => {
-                    let (status, usage) = confined.end();
-                    Happening::Exited(status, usage)
-                }
-            });
+            let (status, usage) = self.handle.end()?;
+            return Ok(Happening::Exited(status, usage));
         }
         Ok(Happening::Nothing)
     }
@@ -510,6 +579,24 @@ impl Running {
         }
         buffer.truncate(count);
         Ok(Some(buffer))
+    }
+
+    /// Becomes readable when the program has ended.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        match &self.handle {
+            Handle::Child(_, exited) => exited.as_fd(),
+            Handle::Confined(confined) => confined.ended(),
+        }
+    }
+
+    /// Waits for a program that was started on a terminal, and returns how it ended.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be waited for.
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
+        wait_readable(&[self.ended()], None)?;
+        self.handle.end().map(|(status, _)| status)
     }
 
     /// Returns the pipe of a program that ended, which its children may still write to.

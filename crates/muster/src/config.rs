@@ -59,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) images: Images,
     /// What makes containers.
     pub(crate) containers: ContainersConfig,
+    /// For people who look around in jobs that have failed.
+    pub(crate) shell: ShellConfig,
     /// How long things are kept.
     pub(crate) retention: RetentionConfig,
     /// Who is told when the verdict on a default branch changes.
@@ -158,6 +160,14 @@ pub(crate) struct SandboxConfig {
     pub(crate) tools: Vec<PathBuf>,
 }
 
+/// For people who look around in jobs that have failed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ShellConfig {
+    /// Minutes for which a job that has failed is kept as it is; 0 is not at all.
+    pub(crate) keep_minutes: u64,
+}
+
 /// How long things are kept. Runs and their verdicts always are.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -232,6 +242,7 @@ impl Default for Config {
             sandbox: SandboxConfig::default(),
             images: Images::default(),
             containers: ContainersConfig::default(),
+            shell: ShellConfig::default(),
             retention: RetentionConfig::default(),
             notices: NoticesConfig::default(),
             github: None,

@@ -18,6 +18,7 @@ mod notices;
 mod secrets;
 mod server;
 mod services;
+mod shell;
 mod store;
 mod task;
 mod token;

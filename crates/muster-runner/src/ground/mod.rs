@@ -22,10 +22,11 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, fchown}
 use std::path::{Component, Path, PathBuf};
 
 use muster_sys::files;
-use muster_sys::process::{ProcessError, Program, Running, own_program};
+use muster_sys::process::{Place, ProcessError, Program, Running, own_program};
 use muster_sys::sandbox::{
     self, Bind, Guest, InForce, Layers, Layout, Limits, Range, Root, Sandbox, SandboxError, Stay,
 };
+use muster_sys::terminal::Terminal;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -407,6 +408,25 @@ impl Ground {
             }
             Footing::Container { inmate, .. } => inmate.spawn(program),
         }
+    }
+
+    /// Starts a program of the job on a terminal.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub(crate) fn spawn_on(
+        &self,
+        terminal: &Terminal,
+        program: Program,
+    ) -> Result<Running, ProcessError> {
+        let place = match &self.footing {
+            Footing::Own | Footing::Gone => Place::Here,
+            Footing::Guest { guest, .. } => Place::As(guest),
+            Footing::Sandbox { sandbox, .. } | Footing::Image { sandbox, .. } => Place::In(sandbox),
+            Footing::Container { inmate, .. } => inmate.place(),
+        };
+        program.spawn_on(terminal, place)
     }
 
     /// Writes a new file among the job's temporary ones, and returns its path for the steps.

@@ -327,6 +327,7 @@ impl RunningJob<'_> {
             .arg(script.folder.join(program))
             .dir(&self.ground.places.workspace)
             .envs(variables);
+        self.set_stage(&program);
         let mut done = self.perform_program(place, program, &files, None, allows);
         let state = std::mem::take(&mut done.state);
         self.states.entry(script.key.clone()).or_default().extend(state);

@@ -353,6 +353,8 @@ impl<'a> RunningJob<'a> {
             refused: self.refused.clone(),
             failed_by: None,
             deferred: Some(Deferred::default()),
+            stage: None,
+            failed_at: None,
             _disk: None,
         }
     }
@@ -374,6 +376,7 @@ impl<'a> RunningJob<'a> {
             }
         }
         self.refused = self.refused.take().or(aside.refused);
+        self.failed_at = self.failed_at.take().or(aside.failed_at);
         self.failed_by = self.failed_by.take().or(aside.failed_by);
         self.out_of_memory = self.out_of_memory.take().or(aside.out_of_memory);
         let Some(Ended { outcome, conclusion, outputs }) = deferred.ended else {

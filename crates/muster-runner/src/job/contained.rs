@@ -29,10 +29,10 @@ pub(super) struct Wants {
 }
 
 /// What a job has of containers.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Held {
     /// None before any is wanted.
-    containers: Mutex<Option<Containers>>,
+    pub(super) containers: Mutex<Option<Containers>>,
     services: Mutex<Vec<Service>>,
     /// What stands beside a container of the job, once it is needed. Who uses it has it for himself meanwhile.
     beside: Mutex<Option<Arc<Ground>>>,
@@ -215,14 +215,20 @@ impl RunningJob<'_> {
         both.is_some_and(|(inmate, containers)| !containers.is_there(inmate))
     }
 
+    /// Says what the services of the job have said last.
+    pub(super) fn tell_services(&mut self, place: usize) {
+        for service in &*lock(&self.held.services) {
+            tell_service(&mut self.log, place, service);
+        }
+    }
+
     /// Removes the containers of the job, and says what their services said last where it did not go well.
     pub(super) fn leave_containers(&mut self, place: usize, is_well: bool) {
         *lock(&self.held.beside) = None;
-        for service in std::mem::take(&mut *lock(&self.held.services)) {
-            if !is_well {
-                tell_service(&mut self.log, place, &service);
-            }
+        if !is_well {
+            self.tell_services(place);
         }
+        lock(&self.held.services).clear();
         let containers = lock(&self.held.containers).take();
         if let Some(mut containers) = containers
             && let Err(why) = containers.close()

@@ -7,7 +7,7 @@ use muster_sys::{clock, tree};
 use muster_workflow::expr::JobStatus;
 use muster_workflow::workflow;
 
-use super::RunningJob;
+use super::{Finished, RunningJob};
 use crate::cancel::End;
 use crate::follow::Stop;
 use crate::spec::{JobConclusion, JobResult, Level};
@@ -17,7 +17,7 @@ const AFTER_CANCEL: Duration = Duration::from_secs(300);
 /// The most bytes that the outputs of a job may have, GitHub's bound.
 const MAX_OUTPUTS: usize = 1 << 20;
 /// What a job leaves behind has so long to die.
-const CLEAN_UP: Duration = Duration::from_secs(5);
+pub(super) const CLEAN_UP: Duration = Duration::from_secs(5);
 
 impl RunningJob<'_> {
     /// Hears that the job is to end, or that its time is over.
@@ -81,8 +81,8 @@ impl RunningJob<'_> {
         self.deadline = Some(clock::monotonic() + AFTER_CANCEL);
     }
 
-    /// Ends the job: its outputs, what is left of it, and the verdict.
-    pub(super) fn finish(mut self, definition: &workflow::Job) -> JobResult {
+    /// Ends the job: its outputs, the verdict, and what is left of it, unless it is kept as it is.
+    pub(super) fn finish(mut self, definition: &workflow::Job, may_be_kept: bool) -> Finished {
         let place = self.last_place;
         let mut outputs = Vec::new();
         let mut refused = None;
@@ -105,6 +105,24 @@ impl RunningJob<'_> {
             refused = Some(format!("its outputs have {bytes} bytes, more than {MAX_OUTPUTS}"));
             outputs.clear();
         }
+        let is_well = self.stopped.is_none() && self.contexts.status() == JobStatus::Success;
+        let (conclusion, reason) = match (self.stopped.take(), self.contexts.status(), refused) {
+            (Some((conclusion, why)), ..) => (conclusion, Some(why)),
+            (None, _, Some(why)) => (JobConclusion::Failure, Some(why)),
+            (None, JobStatus::Failure, None) => {
+                (JobConclusion::Failure, self.out_of_memory.take().or(self.refused.take()))
+            }
+            (None, ..) => (JobConclusion::Success, None),
+        };
+        let reason = reason.map(|reason| self.log.masked(&reason));
+        let result = JobResult { conclusion, reason, outputs };
+        let kept = if may_be_kept { self.keep(&result) } else { None };
+        if kept.is_some() {
+            // What goes on to run is heard no more.
+            self.tell_services(place);
+            self.drain_left_open();
+            return Finished { result, kept };
+        }
         // Nobody does a step any more.
         if let Some(ground) = Arc::get_mut(&mut self.ground) {
             ground.kill();
@@ -114,21 +132,11 @@ impl RunningJob<'_> {
             let why = format!("{left} processes of the job could not be killed");
             self.log.tell(place, Level::Error, &why);
         }
-        let is_well = self.stopped.is_none() && self.contexts.status() == JobStatus::Success;
         self.leave_containers(place, is_well);
         for left in std::mem::take(&mut self.left_open) {
             left.end(&mut self.log);
         }
         self.ground.clear();
-        let (conclusion, reason) = match (self.stopped, self.contexts.status(), refused) {
-            (Some((conclusion, why)), ..) => (conclusion, Some(why)),
-            (None, _, Some(why)) => (JobConclusion::Failure, Some(why)),
-            (None, JobStatus::Failure, None) => {
-                (JobConclusion::Failure, self.out_of_memory.or(self.refused))
-            }
-            (None, ..) => (JobConclusion::Success, None),
-        };
-        let reason = reason.map(|reason| self.log.masked(&reason));
-        JobResult { conclusion, reason, outputs }
+        Finished { result, kept }
     }
 }

@@ -7,6 +7,7 @@ mod docker;
 mod end;
 mod hashes;
 mod hooks;
+mod kept;
 mod left_open;
 mod script;
 
@@ -41,7 +42,10 @@ use self::action::{Use, earlier};
 use self::background::{Background, Deferred};
 pub use self::contained::PULLING;
 use self::contained::{Held, Wants};
+use self::end::CLEAN_UP;
 use self::hooks::Post;
+pub use self::kept::Kept;
+use self::kept::{FailedAt, Stage};
 use self::left_open::LeftOpen;
 
 /// The secret, or variable, that shows what is only for finding faults.
@@ -60,14 +64,8 @@ pub fn run(
     cancel: &Cancel,
     fetch: &mut (dyn Fetch + Send),
     listener: &mut (dyn Listener + Send),
-) -> Result<JobResult, io::Error> {
-    let error = |reason: String| {
-        Ok(JobResult {
-            conclusion: JobConclusion::Error,
-            reason: Some(reason),
-            outputs: Vec::new(),
-        })
-    };
+) -> Result<Finished, io::Error> {
+    let error = |reason: String| Ok(Finished::with(JobConclusion::Error, Some(reason)));
     let Ok(workflow) = read(&spec.workflow) else {
         return error(format!("{} cannot be read any more", spec.workflow_path));
     };
@@ -79,8 +77,7 @@ pub fn run(
         Err(reason) => {
             // Who has told it to stop while it was prepared is not told of what that has cut off.
             let Some(End::Asked(why)) = cancel.end() else { return error(reason) };
-            let (conclusion, reason) = (JobConclusion::Cancelled, Some(why));
-            return Ok(JobResult { conclusion, reason, outputs: Vec::new() });
+            return Ok(Finished::with(JobConclusion::Cancelled, Some(why)));
         }
     };
     let mut place = 1 + job.run_pres(&definition.steps);
@@ -97,10 +94,25 @@ pub fn run(
     });
     job.run_posts(place);
     let failed_by = job.failed_by.take();
-    let result = job.finish(definition);
+    let finished = job.finish(definition, failed_by.is_none());
     match failed_by {
         Some(error) => Err(error),
-        None => Ok(result),
+        None => Ok(finished),
+    }
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its verdict.
+    pub result: JobResult,
+    /// The job itself, where it is kept.
+    pub kept: Option<Kept>,
+}
+
+impl Finished {
+    fn with(conclusion: JobConclusion, reason: Option<String>) -> Self {
+        Self { result: JobResult { conclusion, reason, outputs: Vec::new() }, kept: None }
     }
 }
 
@@ -187,6 +199,9 @@ struct RunningJob<'a> {
     failed_by: Option<io::Error>,
     /// What a step in the background has said that the job hears of when it waits for it.
     deferred: Option<Deferred>,
+    /// Where the step that runs is at, and the one that has failed first, where the job is to be kept then.
+    stage: Option<Stage>,
+    failed_at: Option<FailedAt>,
     _disk: Option<DiskWatch>,
 }
 
@@ -270,6 +285,8 @@ impl<'a> RunningJob<'a> {
             refused: None,
             failed_by: None,
             deferred: None,
+            stage: None,
+            failed_at: None,
             _disk: Some(DiskWatch::start(spec.folder.clone(), spec.disk, cancel.clone())),
         };
         job.say(0, &format!("Runner: muster {} on `{}`", env!("CARGO_PKG_VERSION"), spec.runner));
@@ -315,6 +332,9 @@ impl<'a> RunningJob<'a> {
             return;
         }
         self.memory_kills = self.ground.memory_kills();
+        if self.depth == 0 {
+            self.stage = None;
+        }
         let holds = match &step.condition {
             None => Ok(self.contexts.status() == JobStatus::Success),
             Some(condition) => condition.holds(&view),
@@ -364,6 +384,9 @@ impl<'a> RunningJob<'a> {
         }
         if self.depth == 0 {
             self.last_place = place;
+            if conclusion == StepConclusion::Failure {
+                self.fail_at(&name);
+            }
             self.tell_end(place, name, outcome, conclusion);
         }
     }

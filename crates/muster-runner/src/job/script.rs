@@ -186,6 +186,7 @@ impl RunningJob<'_> {
         let allows = Allows::of(&variables);
         let program =
             Program::new(invocation.program).args(invocation.args).dir(&folder).envs(variables);
+        self.set_stage(&program);
         Ok((program, files, allows))
     }
 

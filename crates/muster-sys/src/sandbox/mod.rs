@@ -29,6 +29,7 @@ use self::cgroup::Cgroup;
 use crate::clock;
 use crate::init::{Confined, Init};
 use crate::process::kill_group;
+use crate::terminal::Terminal;
 
 /// A sandbox has so long to be up, and is looked at so often until then.
 const BEGINNING: Duration = Duration::from_secs(30);
@@ -255,9 +256,22 @@ impl Sandbox {
     ///
     /// The error that starting it gave inside; `NotADirectory` for its folder.
     pub(crate) fn spawn(&self, command: &Command) -> io::Result<(Confined, PipeReader)> {
-        self.init.start(command, self.user).inspect_err(|error| {
-            // A process of the job can stop the step before it begins, and with it the init. What does
-            // not answer is not asked any more.
+        self.answered(self.init.start(command, self.user))
+    }
+
+    /// Starts a program in it on a terminal.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::spawn`].
+    pub(crate) fn spawn_on(&self, terminal: &Terminal, command: &Command) -> io::Result<Confined> {
+        self.answered(self.init.start_on(terminal, command, self.user))
+    }
+
+    /// A process of the job can stop the step before it begins, and with it the init. What does not answer is not asked
+    /// any more.
+    fn answered<T>(&self, answer: io::Result<T>) -> io::Result<T> {
+        answer.inspect_err(|error| {
             if error.kind() == io::ErrorKind::TimedOut {
                 kill_group(&self.bubblewrap, Signal::KILL);
             }

@@ -1,7 +1,7 @@
 //! Talking to a server: the address and the token come from the environment, never from arguments.
 
 use anyhow::{Context as _, bail};
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 /// How many rows are asked for at once.
@@ -68,6 +68,23 @@ impl Client {
         Ok(Self { http, url, token: Some(token) })
     }
 
+    /// Sends a request that makes the connection another one.
+    pub(crate) async fn upgrade(
+        &self,
+        method: Method,
+        path: &str,
+        protocol: &str,
+    ) -> anyhow::Result<reqwest::Upgraded> {
+        let upgrade = |request: RequestBuilder| {
+            request.header("connection", "upgrade").header("upgrade", protocol)
+        };
+        let answer = self.send_with(method, path, upgrade).await?;
+        answer
+            .upgrade()
+            .await
+            .context("the server, or what stands before it, does not upgrade the connection")
+    }
+
     /// Sends a request; an answer other than 2xx is an error with the server's own words.
     pub(crate) async fn send(
         &self,
@@ -75,18 +92,28 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Response> {
+        let with_body = |request: RequestBuilder| match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.send_with(method, path, with_body).await
+    }
+
+    async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        more: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> anyhow::Result<Response> {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = request.send().await.with_context(|| {
+        let answer = more(request).send().await.with_context(|| {
             format!("no muster server answers at {} (MUSTER_URL or --url says where)", self.url)
         })?;
         let status = answer.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
         let message = answer.json::<Value>().await.ok();

@@ -20,6 +20,7 @@ mod runs;
 mod secrets;
 mod serve;
 mod service;
+mod shell;
 mod stdio;
 mod supervise;
 mod torture;
@@ -79,6 +80,10 @@ enum Command {
     Approve(runs::ApproveArguments),
     /// End the shadow of a repository: its jobs report under their own names.
     Adopt(runs::AdoptArguments),
+    /// Look around in a job that has failed, where its step was.
+    Shell(shell::Arguments),
+    /// List what people have done.
+    Audit(runs::AuditArguments),
     /// Say why a run or a commit stands where it stands.
     Why(runs::WhyArguments),
     /// Keep secrets for jobs on the server.
@@ -134,6 +139,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Outbox(arguments) => runs::outbox(&arguments),
         Command::Approve(arguments) => runs::approve(&arguments),
         Command::Adopt(arguments) => runs::adopt(&arguments),
+        Command::Shell(arguments) => shell::run(&arguments),
+        Command::Audit(arguments) => runs::audit(&arguments),
         Command::Why(arguments) => runs::why(&arguments),
         Command::Secrets(arguments) => secrets::secrets(&arguments),
         Command::Vars(arguments) => secrets::vars(&arguments),

@@ -71,6 +71,15 @@ pub(crate) struct DeliveriesArguments {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct AuditArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// How much to show, the newest first.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct OutboxArguments {
     #[command(flatten)]
     server: ServerArguments,
@@ -217,6 +226,20 @@ pub(crate) fn deliveries(arguments: &DeliveriesArguments) -> anyhow::Result<u8> 
             };
             let (event, outcome) = (word(delivery, "event"), word(delivery, "outcome"));
             print(format!("{} {event} {outcome}{times}{why}", delivery["id"]));
+        }
+        Ok(GREEN)
+    })
+}
+
+pub(crate) fn audit(arguments: &AuditArguments) -> anyhow::Result<u8> {
+    let client = Client::new(&arguments.server)?;
+    runtime()?.block_on(async {
+        for deed in client.newest("audit", arguments.limit).await? {
+            let at = deed["at"].as_i64().unwrap_or_default();
+            let line =
+                ["who", "action", "subject", "detail"].map(|part| word(&deed, part)).join(" ");
+            let when = chrono::DateTime::from_timestamp_millis(at).unwrap_or_default();
+            print(one_line(format!("{} {line}", when.format("%F %T")).trim_end()));
         }
         Ok(GREEN)
     })

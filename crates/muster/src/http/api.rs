@@ -20,6 +20,7 @@ use crate::git::{GitError, Mirror, Remote, ls_remote};
 use crate::logs;
 use crate::loops::Shared;
 use crate::store::Page;
+use crate::store::audit::Deed;
 use crate::store::jobs::{AnnotationRow, JobRow, StepRow};
 use crate::store::outbox::Untold;
 use crate::store::reports::Unsent;
@@ -98,6 +99,7 @@ pub(super) async fn add_repository(
     }
     let Some(location) = new.location else {
         let name = add_github_repository(&shared, &new.name).await?;
+        note(&shared, "repository.add", &name, "at GitHub").await?;
         return Ok((StatusCode::CREATED, Json(json!({ "name": name }))));
     };
     let known = ["/", "https://", "http://", "ssh://", "git://", "file://"];
@@ -137,6 +139,7 @@ pub(super) async fn add_repository(
     if let Some(key) = key {
         key.become_of(&shared.data.deploy_key(&id)).map_err(anyhow::Error::from)?;
     }
+    note(&shared, "repository.add", &new.name, "").await?;
     shared.wake.watch.notify_one();
     Ok((StatusCode::CREATED, Json(json!({ "name": new.name }))))
 }
@@ -176,6 +179,7 @@ pub(super) async fn adopt(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     if shared.store.adopt_repository(name.clone()).await? {
+        note(&shared, "repository.adopt", &name, "").await?;
         Ok(Json(json!({ "name": name })))
     } else {
         Err(Problem::not_found(format!("repository `{name}`")))
@@ -210,7 +214,9 @@ pub(super) async fn protect(
         }
         Protection::read(patterns.iter().map(String::as_str)).map_err(bad)?;
     }
+    let detail = patterns.as_ref().map_or("the default branch".to_owned(), |all| all.join(" "));
     if shared.store.protect(name.clone(), patterns).await? {
+        note(&shared, "repository.protect", &name, &detail).await?;
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Problem::not_found(format!("repository `{name}`")))
@@ -228,6 +234,7 @@ pub(super) async fn approve(
         let message = format!("nothing waits for an approval of {sha}");
         return Err(Problem::new(StatusCode::CONFLICT, message));
     }
+    note(&shared, "commit.approve", &sha, "").await?;
     shared.wake.plan.notify_one();
     shared.wake.deliver.notify_one();
     Ok(Json(json!({ "sha": sha, "events": events })))
@@ -240,6 +247,7 @@ pub(super) async fn remove_repository(
 ) -> Result<StatusCode, Problem> {
     let id = shared.store.remove_repository(name.clone()).await?;
     let id = id.ok_or_else(|| Problem::not_found(format!("repository `{name}`")))?;
+    note(&shared, "repository.remove", &name, "").await?;
     // Its jobs are told to end.
     shared.wake.drive.notify_one();
     let (mirror, key) = (shared.data.mirror(&id), shared.data.deploy_key(&id));
@@ -296,6 +304,35 @@ impl Asked {
         let limit = self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS);
         Page { limit, before: self.before.unwrap_or(i64::MAX) }
     }
+}
+
+/// Notes what the administrator has done.
+pub(super) async fn note(
+    shared: &Shared,
+    action: &'static str,
+    subject: &str,
+    detail: &str,
+) -> Result<(), Problem> {
+    Ok(shared.store.note(&Deed { action, subject, detail }).await?)
+}
+
+/// `GET /api/v1/audit`: what people have done, the newest first.
+pub(super) async fn audit(
+    State(shared): State<Arc<Shared>>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Value>, Problem> {
+    let deeds = shared.store.newest_deeds(asked.page()).await?;
+    let list = deeds.iter().map(|deed| {
+        json!({
+            "id": deed.number,
+            "at": deed.at,
+            "who": deed.who,
+            "action": deed.action,
+            "subject": deed.subject,
+            "detail": deed.detail,
+        })
+    });
+    Ok(Json(json!({ "audit": list.collect::<Vec<_>>() })))
 }
 
 /// `GET /api/v1/deliveries`: webhooks and what became of them, the newest last.
@@ -379,6 +416,7 @@ pub(super) async fn cancel(
     find(&shared, number).await?;
     let reason = Reason::new("cancelled", "cancelled by the administrator");
     shared.store.cancel_run(number, reason).await?;
+    note(&shared, "run.cancel", &format!("run {number}"), "").await?;
     shared.wake.drive.notify_one();
     Ok(Json(json!({ "run": number })))
 }
@@ -403,6 +441,8 @@ pub(super) async fn rerun(
     bring_back(&shared, &run).await?;
     let failed = rerun.map(|Json(rerun)| rerun).unwrap_or_default().failed;
     let attempt = shared.store.rerun(number, failed, clock::now_ms()).await?;
+    let what = if failed { "what was not green" } else { "" };
+    note(&shared, "run.rerun", &format!("run {number}"), what).await?;
     shared.wake.drive.notify_one();
     shared.wake.deliver.notify_one();
     Ok(Json(json!({ "run": number, "attempt": attempt })))

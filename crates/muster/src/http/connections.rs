@@ -77,7 +77,7 @@ where
             asks.notify_one();
             answer(router.clone(), address, request)
         });
-        let connection = http.serve_connection(TokioIo::new(stream), answer);
+        let connection = http.serve_connection(TokioIo::new(stream), answer).with_upgrades();
         let ending = ending.clone();
         drop(task::spawn(
             "connection",

@@ -13,6 +13,7 @@ mod hooks;
 mod live;
 mod pages;
 mod secrets;
+mod shell;
 mod tls;
 
 use std::sync::Arc;
@@ -72,6 +73,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/api/v1/variables",
             get(secrets::variables).put(secrets::set_variable).delete(secrets::remove_variable),
         )
+        .route("/api/v1/audit", get(api::audit))
+        .route("/api/v1/jobs/{number}/shell", post(shell::open))
         .layer(DefaultBodyLimit::max(secrets::MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::guard_from_readers));
     Router::new()

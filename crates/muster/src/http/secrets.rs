@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::api::note;
 use super::error::Problem;
 use crate::loops::Shared;
 use crate::secrets::{MAX_VALUE, kept_name_of};
@@ -97,6 +98,7 @@ pub(super) async fn remove_variable(
 
 async fn set(shared: &Shared, kind: Kind, new: New) -> Result<StatusCode, Problem> {
     let New { name, repository, environment, trust, value } = new;
+    let of = repository.clone();
     let place = place(shared, kind, Where { name, repository, environment, trust }).await?;
     let value = value.expose_secret();
     if value.len() > MAX_VALUE {
@@ -138,24 +140,48 @@ async fn set(shared: &Shared, kind: Kind, new: New) -> Result<StatusCode, Proble
             })?
         }
     };
+    let told = told(&place, &of);
     shared.store.keep_value(place, value, bytes, clock::now_ms()).await?;
+    let action = match kind {
+        Kind::Secret => "secret.set",
+        Kind::Variable => "variable.set",
+    };
+    note(shared, action, &told.0, &told.1).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn remove(shared: &Shared, kind: Kind, of: Where) -> Result<StatusCode, Problem> {
     let any_trust = of.trust.is_none();
+    let repository = of.repository.clone();
     let place = place(shared, kind, of).await?;
     let (name, trust) = (place.entry.name.clone(), place.entry.trust);
     let trust = (!any_trust).then_some(trust);
+    let told = told(&place, &repository);
     match shared.store.remove_value(place, trust).await?.as_slice() {
         [] => Err(Problem::not_found(format!("{} {name} there", kind.as_str()))),
-        [_] => Ok(StatusCode::NO_CONTENT),
+        [trust] => {
+            let action = match kind {
+                Kind::Secret => "secret.remove",
+                Kind::Variable => "variable.remove",
+            };
+            note(shared, action, &told.0, &format!("of trust {trust}")).await?;
+            Ok(StatusCode::NO_CONTENT)
+        }
         several => {
             let of = several.join(", ");
             let why = format!("{name} is there for {of}: say which is meant by its trust");
             Err(Problem::new(StatusCode::CONFLICT, why))
         }
     }
+}
+
+/// Returns what is noted of one that was set: its name, and where it belongs.
+fn told(place: &Place, repository: &Option<String>) -> (String, String) {
+    let Entry { name, environment, trust, .. } = &place.entry;
+    let of = repository.as_ref().map_or("all repositories", |name| name.as_str());
+    let environment = environment.as_ref().map(|name| format!(", environment {name}"));
+    let detail = format!("{of}, trust {}{}", trust.as_str(), environment.unwrap_or_default());
+    (name.clone(), detail)
 }
 
 async fn place(shared: &Shared, kind: Kind, of: Where) -> Result<Place, Problem> {

@@ -16,6 +16,7 @@ use muster_core::run::{Conclusion, Ground, JobState, Reason, Report, fairest, mo
 use muster_runner::spec::{JobConclusion, JobResult};
 use muster_sys::clock;
 use muster_workflow::{Workflows, read};
+use tokio::task::JoinHandle;
 
 use super::start::{self, Kept, Start};
 use super::supervisor::Supervisor;
@@ -23,6 +24,7 @@ use super::{Shared, Step};
 use crate::called;
 use crate::data::NO_ROOM;
 use crate::machine;
+use crate::shell;
 use crate::store::claims::Claim;
 use crate::store::jobs::{Moved, Taken};
 use crate::store::new_id;
@@ -33,6 +35,8 @@ pub(super) struct Drive {
     labels: Labels,
     runs: HashMap<String, Live>,
     supervisors: Vec<Supervisor>,
+    /// Of attempts that are over, and may be kept for people to look around in; the oldest first.
+    kept: Vec<Supervisor>,
     /// Processes of supervisors that were taken up again: they are only waited for.
     children: Vec<std::process::Child>,
     loaded: bool,
@@ -52,6 +56,7 @@ impl Drive {
             labels,
             runs: HashMap::new(),
             supervisors: Vec::new(),
+            kept: Vec::new(),
             children: Vec::new(),
             loaded: false,
         }
@@ -241,14 +246,13 @@ impl Drive {
             self.supervisors[place].taken = news.to;
             if over {
                 let supervisor = self.supervisors.swap_remove(place);
-                let clean_up = supervisor.clean_up(
-                    &self.shared.data,
-                    machine::engine(self.shared.config.containers.socket.as_ref()),
-                    news.lost,
-                );
+                if !news.lost && self.shared.config.shell.keep_minutes > 0 {
+                    self.kept.push(supervisor);
+                    continue;
+                }
                 // A large workspace takes its time, and nobody has to wait for that; what a lost attempt
                 // left running must be gone before the next one starts.
-                let done = self.shared.errands.spawn("clean-up", clean_up);
+                let done = self.clean_up(supervisor, news.lost);
                 if news.lost {
                     done.await?;
                 }
@@ -256,6 +260,33 @@ impl Drive {
                 place += 1;
             }
         }
+        Ok(())
+    }
+
+    fn clean_up(&self, supervisor: Supervisor, lost: bool) -> JoinHandle<()> {
+        let engine = machine::engine(self.shared.config.containers.socket.as_ref());
+        let clean_up = supervisor.clean_up(&self.shared.data, engine, lost);
+        self.shared.errands.spawn("clean-up", clean_up)
+    }
+
+    /// Cleans up after those that are kept no longer, and ends the oldest where there are more than jobs run at once.
+    fn look_after_kept(&mut self) -> anyhow::Result<()> {
+        let mut kept = Vec::new();
+        for supervisor in std::mem::take(&mut self.kept) {
+            if supervisor.is_there()? {
+                kept.push(supervisor);
+            } else {
+                drop(self.clean_up(supervisor, false));
+            }
+        }
+        let data = &self.shared.data;
+        // One that is about to end by itself is not kept.
+        let is_kept = |kept: &Supervisor| shell::is_open(&data.job(&kept.job_id, kept.attempt));
+        let there: Vec<usize> = (0..kept.len()).filter(|place| is_kept(&kept[*place])).collect();
+        for place in there.iter().take(there.len().saturating_sub(self.shared.config.jobs)) {
+            kept[*place].stop(data, "newer ones are kept");
+        }
+        self.kept = kept;
         Ok(())
     }
 
@@ -455,6 +486,7 @@ impl Step for Drive {
         }
         self.follow_orders().await?;
         self.take_news().await?;
+        self.look_after_kept()?;
         for run_id in self.runs.keys().cloned().collect::<Vec<_>>() {
             if let Err(error) = self.step_run(&run_id, Vec::new()).await {
                 self.forget(&run_id, &error);
@@ -468,7 +500,7 @@ impl Step for Drive {
         }
         self.start_queued().await?;
         // A supervisor that dies sends no nudge.
-        Ok(if self.supervisors.is_empty() {
+        Ok(if self.supervisors.is_empty() && self.kept.is_empty() {
             Duration::from_secs(10)
         } else {
             Duration::from_millis(500)

@@ -16,7 +16,7 @@ use tokio::sync::RwLockWriteGuard;
 
 use super::{Shared, Step};
 use crate::git::Mirror;
-use crate::logs;
+use crate::{logs, shell};
 
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -181,7 +181,7 @@ impl Retention {
             old.retain(|folder| !running.contains(&folder.name));
             let mut unknown = listed(&mirrors)?;
             unknown.retain(|mirror| !known.contains(&mirror.path));
-            old.retain(|folder| folder.age_ms > fresh);
+            old.retain(|folder| folder.age_ms > fresh && !shell::is_kept(&folder.path));
             old.iter().for_each(|folder| sandbox::forget(&folder.name));
             unknown.retain(|mirror| mirror.age_ms > fresh);
             for folder in old.into_iter().chain(unknown) {

@@ -192,6 +192,7 @@ impl Start {
             disk: machine::disk(&shared.config.sandbox),
             runner: machine::name(),
             idle_timeout_s: Some(shared.config.idle_timeout_s),
+            keep_s: Some(shared.config.shell.keep_minutes.saturating_mul(60)).filter(|s| *s > 0),
         };
         Ok(Self { job_id, continue_on_error, attempt, spec })
     }

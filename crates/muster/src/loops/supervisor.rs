@@ -54,17 +54,22 @@ impl Supervisor {
         Self { run_id, job_id, attempt, spool, taken: 0, told: None, is_orphan: false, child: None }
     }
 
+    /// Returns whether its process is there.
+    pub(super) fn is_there(&self) -> anyhow::Result<bool> {
+        match flock(&self.spool, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                flock(&self.spool, FlockOperation::Unlock)?;
+                Ok(false)
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Reads what is new in the spool, whole records only.
     pub(super) fn news(&mut self) -> anyhow::Result<News> {
         // Whether anybody writes must be known before the end is read, or the last words are missed.
-        let written_to = match flock(&self.spool, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {
-                flock(&self.spool, FlockOperation::Unlock)?;
-                false
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => true,
-            Err(error) => return Err(error.into()),
-        };
+        let written_to = self.is_there()?;
         let mut news = News { to: self.taken, ..News::default() };
         let mut limit = CHUNK;
         loop {

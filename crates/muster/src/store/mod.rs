@@ -4,6 +4,7 @@
 //! through the [door], so that what must happen together does, and SQLite has one writer.
 
 mod alone;
+pub(crate) mod audit;
 pub(crate) mod backlog;
 pub(crate) mod backup;
 pub(crate) mod claims;

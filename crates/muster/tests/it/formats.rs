@@ -52,8 +52,15 @@ fn the_page_of_formats_shows_what_is_answered(database: Database) {
     server.until("all is told", |server| server.muster(&["outbox"]).out.is_empty());
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let paths =
-        ["repositories", "runs", "runs/1", &format!("commits/{sha}"), "deliveries", "outbox"];
+    let paths = [
+        "repositories",
+        "runs",
+        "runs/1",
+        &format!("commits/{sha}"),
+        "deliveries",
+        "outbox",
+        "audit",
+    ];
     for path in paths {
         let answer = server.get(&format!("/api/v1/{path}"));
         let mut answer: Value = serde_json::from_str(&answer).unwrap();

@@ -39,5 +39,6 @@ mod serve;
 mod server;
 mod service;
 mod services;
+mod shell;
 mod torture;
 mod upgrade;

@@ -26,6 +26,19 @@ pub(crate) struct Server {
     child: Option<Child>,
 }
 
+/// Waits until `holds`.
+pub(crate) fn wait_until(what: &str, holds: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, holds);
+}
+
+fn wait_within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let start: Instant = clock::monotonic();
+    while !holds() {
+        assert!(start.elapsed() < patience, "{what}: not within {} s", patience.as_secs());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 impl Server {
     /// Starts a server that watches an empty repository.
     pub(crate) fn start(database: Database, config: &str) -> Self {
@@ -298,11 +311,7 @@ impl Server {
     }
 
     fn until_within(&self, patience: Duration, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        let start: Instant = clock::monotonic();
-        while !holds(self) {
-            assert!(start.elapsed() < patience, "{what}: not within {} s", patience.as_secs());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_within(patience, what, || holds(self));
     }
 
     /// Returns what is left on the machine of jobs that are over: processes, control groups, mounts, folders.

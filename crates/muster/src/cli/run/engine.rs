@@ -30,6 +30,7 @@ use super::screen::{News, Of, RunEnd, Screen};
 use super::services::LocalServices;
 use crate::config::{IsolationConfig, SandboxConfig};
 use crate::machine::{self, Host, Images};
+use crate::shell;
 
 /// How often a live view is drawn anew.
 const TICK: Duration = Duration::from_millis(100);
@@ -43,6 +44,8 @@ pub(super) struct Engine {
     pub(super) in_place: Option<PathBuf>,
     pub(super) labels: Labels,
     pub(super) images: Images,
+    /// For so many seconds a job that has failed is kept.
+    pub(super) keep_s: Option<u64>,
     pub(super) parallel: usize,
     pub(super) isolation: IsolationConfig,
     pub(super) sandbox: SandboxConfig,
@@ -102,6 +105,8 @@ struct Driver<'e> {
     services: LocalServices,
     /// The signal by which somebody has killed all, if somebody has.
     killed_by: Option<&'static str>,
+    /// The jobs that have failed and are kept, and who keeps each.
+    kept: Vec<(Place, u32)>,
 }
 
 impl Engine {
@@ -142,8 +147,13 @@ impl Engine {
             sender,
             services: LocalServices::new(&self.folder, &self.repository),
             killed_by: None,
+            kept: Vec::new(),
         };
         driver.drive(&receiver, screen)
+    }
+
+    fn folder_of(&self, place: Place) -> PathBuf {
+        self.folder.join(format!("{}-{}", place.run, place.job))
     }
 }
 
@@ -220,6 +230,14 @@ impl Driver<'_> {
                     screen.tell(News::Artifact { run: place, file: &file });
                 }
             }
+        }
+        for (place, _) in &self.kept {
+            let name = &self.planned[place.run].run.jobs[place.job].name;
+            let minutes = self.engine.keep_s.unwrap_or_default() / 60;
+            let folder = self.engine.folder.file_name().unwrap_or_default().to_string_lossy();
+            let quoted = shlex::try_quote(name).unwrap_or_else(|_| name.into());
+            let note = format!("{name} is kept for {minutes} min: muster shell {folder} {quoted}");
+            screen.tell(News::Note(&note));
         }
         Ok(tally)
     }
@@ -332,7 +350,7 @@ impl Driver<'_> {
         };
         entry.run.jobs[place.job].continue_on_error = continue_on_error;
         let job = &entry.run.jobs[place.job];
-        let folder = self.engine.folder.join(format!("{}-{}", place.run, place.job));
+        let folder = self.engine.folder_of(place);
         fs::create_dir(&folder).context("cannot make the job's folder")?;
         let context = |name: &str| contexts.get(name).map_or(serde_json::json!({}), Value::to_json);
         let spec = JobSpec {
@@ -370,6 +388,7 @@ impl Driver<'_> {
             disk: machine::disk(&self.engine.sandbox),
             runner: machine::name(),
             idle_timeout_s: None,
+            keep_s: self.engine.keep_s,
         };
         let needs_services = uses_actions || identity.is_some();
         let services = if needs_services {
@@ -456,11 +475,17 @@ impl Driver<'_> {
         let mut supervisor = self.running.remove(at);
         let took = clock::now_ms() - supervisor.started;
         self.took.insert(place, took);
-        // Its exit code says nothing that the result does not.
-        drop(supervisor.child.wait());
+        if self.engine.keep_s.is_some() && shell::is_kept(&self.engine.folder_of(place)) {
+            // It stays behind, and ends by itself.
+            self.kept.push((place, supervisor.child.id()));
+        } else {
+            // Its exit code says nothing that the result does not.
+            drop(supervisor.child.wait());
+        }
         let result = supervisor.result.unwrap_or_else(|| {
             // What it has left comes to us, beside the other supervisors.
-            let others: Vec<u32> = self.running.iter().map(|other| other.child.id()).collect();
+            let others = self.running.iter().map(|other| other.child.id());
+            let others: Vec<u32> = others.chain(self.kept.iter().map(|(_, id)| *id)).collect();
             tree::kill_descendants(&others, Duration::from_secs(5));
             sandbox::forget(&group(place));
             if let Err(why) = muster_runner::reap(machine::engine(None).as_deref(), &group(place)) {

@@ -10,6 +10,7 @@ mod screen;
 mod secrets;
 mod services;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use muster_sys::files;
 use muster_workflow::expr::{Contexts, Object, Value};
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, is_event, judge, unserved};
 use muster_workflow::{Files as _, Workflows, diagnostic, inputs, payload, read};
+use rustix::fs::{FlockOperation, flock};
 
 use self::engine::Engine;
 use self::find::WorkflowFile;
@@ -36,6 +38,7 @@ use crate::called::{gather, plan_all};
 use crate::config::{IsolationConfig, NativeConfig, SandboxConfig};
 use crate::git::{self, Actions, Head, WorkTree};
 use crate::machine::{self, Image, Images};
+use crate::shell;
 
 /// Images that were unpacked and that no run has used for so long go: 30 days, as on a server.
 const UNUSED_IMAGES: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -99,6 +102,9 @@ pub(crate) struct Arguments {
     /// Leave the artifacts of the run in this folder; without it they go with the run.
     #[arg(long, value_name = "FOLDER")]
     artifacts: Option<PathBuf>,
+    /// Keep jobs that fail for so many minutes, for `muster shell` to look around in.
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=24 * 60))]
+    keep: Option<u64>,
     /// Run in the work tree itself instead of in an empty workspace.
     #[arg(long)]
     in_place: bool,
@@ -171,7 +177,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         .prefix("muster-run-")
         .tempdir()
         .context("cannot make a folder for the run")?;
-    let scratch = Scratch(scratch.keep());
+    let scratch = Scratch::hold(scratch.keep())?;
     let head = tree.head();
     let mut source = snapshot(&tree, &head, scratch.path(), arguments.in_place)?;
     let happening = happening(&tree, head, &source, arguments)?;
@@ -197,6 +203,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         in_place: arguments.in_place.then(|| tree.top.clone()),
         labels: machine::labels(&[], &images),
         images,
+        keep_s: arguments.keep.map(|minutes| minutes * 60),
         parallel: machine::cores(),
         isolation: arguments.isolation,
         sandbox: SandboxConfig { network: !arguments.no_network, ..SandboxConfig::default() },
@@ -227,18 +234,32 @@ fn sha_of(top: &Path) -> String {
 }
 
 /// The folder of a run. What jobs have closed or nested in it goes with it.
-struct Scratch(PathBuf);
+struct Scratch {
+    folder: PathBuf,
+    /// Held for as long as the run goes on.
+    lock: File,
+}
 
 impl Scratch {
+    fn hold(folder: PathBuf) -> anyhow::Result<Self> {
+        let lock = shell::hold_run(&folder).context("cannot hold the folder of the run")?;
+        Ok(Self { folder, lock })
+    }
+
     fn path(&self) -> &Path {
-        &self.0
+        &self.folder
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = files::remove_tree(&self.0) {
-            complain(&anyhow::Error::new(error).context(format!("{} stays", self.0.display())));
+        // The last that keeps a job of it removes it then.
+        if flock(&self.lock, FlockOperation::Unlock).is_ok() && shell::kept_below(&self.folder) {
+            return;
+        }
+        if let Err(error) = files::remove_tree(&self.folder) {
+            let stays = format!("{} stays", self.folder.display());
+            complain(&anyhow::Error::new(error).context(stays));
         }
     }
 }

@@ -1,0 +1,166 @@
+//! Looking around in jobs that have failed.
+
+use insta::assert_snapshot;
+
+use crate::actions::path_with_node;
+use crate::database::{Database, on_both};
+use crate::engine::{IMAGE, engine};
+use crate::images::{small, there_can_be_roots};
+use crate::sandbox::there_can_be_one;
+use crate::scene::Scene;
+use crate::server::{Server, wait_until};
+
+on_both! {
+    a_failed_job_is_kept_for_who_has_the_token_and_what_they_do_is_noted,
+}
+
+/// What a person does in a job: shows where it is and what it has, and ends as it is told to.
+const LOOK: &str = "pwd; echo *; cat left; env | sort | grep -E '^(FROM|JOB|STEP|WORKFLOW|SECRET|OTHER|TERM)='; \
+     cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 1000' && echo what was started goes on; exit 5";
+
+/// Runs a job that fails, keeps it, and looks around in it; returns what was seen.
+fn seen(more: &[&str], variables: &[(&str, &str)], job: &str) -> String {
+    let scene = Scene::new();
+    scene.workflow(&format!(
+        r#"
+on: push
+env: {{WORKFLOW: yes}}
+jobs:
+  test:
+{job}
+    env: {{JOB: yes}}
+    steps:
+      - uses: actions/checkout@v4
+      - run: |
+          echo "FROM=earlier" >> $GITHUB_ENV; echo left > sub/left
+          sleep 1000 &
+      - working-directory: sub
+        env: {{STEP: yes, SECRET: "${{{{ secrets.ONE }}}}"}}
+        run: exit 3
+      - if: always()
+        env: {{OTHER: "${{{{ secrets.TWO }}}}"}}
+        run: echo later >> sub/left
+"#
+    ));
+    scene.file("sub/README", "");
+    scene.commit("first");
+    let secrets = ["--secret", "ONE=first secret", "--secret", "TWO=second secret"];
+    let path = path_with_node();
+    let variables = [variables, &[("PATH", &*path), ("TERM", "vt100")]].concat();
+    let args = [&["run", "--keep", "30"], &secrets[..], more].concat();
+    let done = scene.muster_with(&args, &variables);
+    assert_eq!(done.exit, Some(1), "{}{}", done.out, done.err);
+    let kept = done.out.lines().find(|line| line.contains(" is kept for 30 min: "));
+    let kept = kept.unwrap_or_else(|| panic!("{}{}", done.out, done.err));
+    let run = kept.split_whitespace().find(|word| word.starts_with("muster-run-")).unwrap();
+    let look = scene.muster_with(&["shell", run, "test", "--", "sh", "-c", LOOK], &variables);
+    let nobody = scene.muster_with(&["shell", run, "other"], &variables);
+    assert_eq!(nobody.err, format!("error: {run} keeps no job `other`: it keeps `test`\n"));
+    assert_eq!(scene.muster(&["shell", run, "test", "--end"]).exit, Some(0));
+    // The last that has to do with the run removes its folder.
+    let folder = std::env::temp_dir().join(run);
+    wait_until("the run's folder is gone", || !folder.exists());
+    look.story().replace('\r', "")
+}
+
+#[test]
+fn a_shell_is_where_the_step_was_that_failed() {
+    if !there_can_be_one() {
+        return;
+    }
+    let on = "    runs-on: ubuntu-latest";
+    let sandbox = seen(&["--isolation", "sandbox"], &[], on);
+    assert_snapshot!(sandbox, @"
+    /home/runner/work/repository/repository/sub
+    README left
+    left
+    later
+    FROM=earlier
+    JOB=yes
+    SECRET=first secret
+    STEP=yes
+    TERM=vt100
+    WORKFLOW=yes
+    what was started goes on
+    exit 5
+    ");
+    let own = seen(&["--isolation", "none"], &[], on);
+    // The folder is one of this machine; all else is the same.
+    let rest = |seen: &str| seen.split_once('\n').map(|(_, rest)| rest.to_owned());
+    assert_eq!(rest(&own), rest(&sandbox));
+}
+
+#[test]
+fn a_shell_is_in_the_container_or_image_of_the_job() {
+    if let Some(engine) = engine() {
+        let (name, host) = engine.variable();
+        let job = format!("    runs-on: ubuntu-latest\n    container: '{IMAGE}'");
+        assert_snapshot!(seen(&[], &[(name, &host)], &job), @"
+        /__w/repository/repository/sub
+        README left
+        left
+        later
+        FROM=earlier
+        JOB=yes
+        SECRET=first secret
+        STEP=yes
+        TERM=vt100
+        WORKFLOW=yes
+        what was started goes on
+        exit 5
+        ");
+        assert!(engine.left_by_runs().is_empty());
+    }
+    if there_can_be_roots() {
+        let image = format!("small={}", small().display());
+        assert_snapshot!(seen(&["--image", &image], &[], "    runs-on: small"), @"
+        /home/runner/work/repository/repository/sub
+        README left
+        left
+        later
+        FROM=earlier
+        JOB=yes
+        SECRET=first secret
+        STEP=yes
+        TERM=vt100
+        WORKFLOW=yes
+        what was started goes on
+        exit 5
+        ");
+    }
+}
+
+fn a_failed_job_is_kept_for_who_has_the_token_and_what_they_do_is_noted(database: Database) {
+    let server = Server::start(database, "jobs = 1\n[shell]\nkeep_minutes = 30\n");
+    server.workflow(
+        "on: push\njobs:\n  good: {runs-on: linux, steps: [{run: exit 0}]}\n  bad:\n    needs: good\n    runs-on: linux\n\
+         \x20   steps: [{run: 'touch here; exit 1'}]\n",
+    );
+    let sha = server.push("main", "first");
+    assert!(server.verdict(&sha).contains("muster failure"));
+    let look = |run: &str, job: &str, words: &[&str]| {
+        let done = server.muster(&[&["shell", run, job, "--"], words].concat());
+        (done.exit.unwrap(), done.out.replace('\r', "") + &done.err)
+    };
+    server.until("there is a way to it", |_| look("1", "bad", &["ls"]).0 == 0);
+    assert_eq!(look("1", "bad", &["sh", "-c", "ls; exit 7"]), (7, "here\n".to_owned()));
+    assert_snapshot!(look("1", "good", &["ls"]).1, @"error: job `good` of run 1: it is not kept: jobs are that have failed by themselves, for 30 min, the newest as many as run at once");
+    assert_snapshot!(look("1", "none", &["ls"]).1, @"error: run 1 has no job `none`: it has `good`, `bad`");
+    assert_snapshot!(server.scene.muster_with(&["shell", "1", "bad"], &[("MUSTER_URL", &server.url)]).err, @"error: the server wants the admin token: set MUSTER_TOKEN");
+    // As many are kept as run at once: the newest.
+    server.scene.file("changed", "");
+    let second = server.push("main", "second");
+    assert!(server.verdict(&second).contains("muster failure"));
+    server.until("the newer is kept", |_| look("2", "bad", &["ls"]).0 == 0);
+    server.until("the older is not", |_| look("1", "bad", &["ls"]).0 == 2);
+    assert_eq!(server.muster(&["shell", "2", "bad", "--end"]).exit, Some(0));
+    server.until("it is gone", |_| look("2", "bad", &["ls"]).0 == 2);
+    assert_eq!(server.muster_given("hush", &["secrets", "set", "KEY"]).exit, Some(0));
+    let audit = server.muster(&["audit"]).out;
+    let deeds: Vec<&str> =
+        audit.lines().filter_map(|line| line.split_once(" admin ")).map(|(_, what)| what).collect();
+    assert!(deeds.contains(&"shell.open job 2 of run 1 bad"), "{audit}");
+    assert!(deeds.contains(&"shell.close job 2 of run 1"), "{audit}");
+    assert!(deeds.contains(&"secret.set KEY all repositories, trust member"), "{audit}");
+    assert!(!audit.contains("hush"), "{audit}");
+}
