@@ -267,6 +267,9 @@ pub struct Cage {
     pub memory_bytes: u64,
     /// The most processes and threads at once.
     pub processes: u32,
+    /// Whether a step cannot look into the processes of others: for jobs with secrets of protected refs.
+    #[serde(default)]
+    pub walls: bool,
 }
 
 /// A folder with programs.

@@ -3,10 +3,11 @@
 //! Compiled on its own by `build.rs`, linked statically, so that it runs whatever the sandbox has for
 //! libraries. It is PID 1 of a PID namespace: when it ends, the kernel kills all that is left.
 //!
-//! `init CONTROL PROCESSES PORT WRITABLE…`: orders come over the socket with the number CONTROL, at most
+//! `init CONTROL PROCESSES PORT WALLS WRITABLE…`: orders come over the socket with the number CONTROL, at most
 //! PROCESSES processes may live, and files may be changed below the WRITABLE paths alone. The frames
 //! of an order are described where they are sent, in `src/init.rs`. Where PORT is not 0, a socket that listens
-//! there, in the sandbox's own network, is handed out with the first byte: who made the sandbox answers on it.
+//! there, in the sandbox's own network, is handed out with the first byte: who made the sandbox answers on it. Where
+//! WALLS is not 0, no step looks into the processes of another.
 //!
 //! `init --join SOCKET PORT PATH…`, in a container, whose engine bounds it: it goes to SOCKET for its orders, and
 //! says with its first word what is at each PATH, as the numbers of its device and of itself. Its own variables are
@@ -39,12 +40,14 @@ fn main() {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.next_if(|first| first == "--join").is_some() {
         return match join(arguments) {
-            Ok((control, doorway, seen)) => serve(&control, 0, doorway, &seen),
+            Ok((control, doorway, seen)) => serve(&control, 0, doorway, &seen, false),
             Err(_) => std::process::exit(1),
         };
     }
     let mut number = || arguments.next()?.to_str()?.parse::<u32>().ok();
-    let (Some(control), Some(processes), Some(port)) = (number(), number(), number()) else {
+    let (Some(control), Some(processes), Some(port), Some(walls)) =
+        (number(), number(), number(), number())
+    else {
         std::process::exit(64)
     };
     let control = prepare(control as c_int, processes.into());
@@ -52,7 +55,7 @@ fn main() {
     std::env::vars_os().for_each(|(name, _)| unsafe { std::env::remove_var(name) });
     let landlock = restrict(arguments.map(|path| path.into_vec()));
     let port = u16::try_from(port).ok().filter(|port| *port != 0);
-    serve(&control, landlock, port.and_then(listen), &[]);
+    serve(&control, landlock, port.and_then(listen), &[], walls != 0 && landlock > 0);
 }
 
 /// Listens on the loopback that the steps have.
@@ -79,11 +82,17 @@ fn join(
 }
 
 /// Follows orders until there are no more.
-fn serve(control: &UnixStream, landlock: u8, doorway: Option<TcpListener>, seen: &[u8]) {
+fn serve(
+    control: &UnixStream,
+    landlock: u8,
+    doorway: Option<TcpListener>,
+    seen: &[u8],
+    walls: bool,
+) {
     if greet(control, landlock, doorway).and_then(|()| (&*control).write_all(seen)).is_err() {
         std::process::exit(1);
     }
-    let steps = Arc::new(Steps::default());
+    let steps = Arc::new(Steps { walls, ..Steps::default() });
     let reaper = Arc::clone(&steps);
     std::thread::spawn(move || reap(&reaper));
     // The end of the orders is the end of the job.
@@ -167,6 +176,22 @@ fn restrict(writable: impl Iterator<Item = Vec<u8>>) -> u8 {
     if restricted == 0 { u8::try_from(version).unwrap_or(u8::MAX) } else { 0 }
 }
 
+/// Makes a domain for this process and those that it starts: Landlock lets nobody look into processes of another domain
+/// that is not within its own (<https://docs.kernel.org/userspace-api/landlock.html#ptrace-restrictions>).
+fn wall() -> io::Result<()> {
+    // There can be no domain that restricts nothing: nobody here may make devices anyway.
+    const MAKE_DEVICE: u64 = 1 << 11;
+    let attributes = [MAKE_DEVICE];
+    // SAFETY: `attributes` outlives the call, with its true size; the ruleset is a descriptor of ours.
+    let is_done = unsafe {
+        let ruleset = syscall(SYS_LANDLOCK_CREATE, attributes.as_ptr() as u64, 8_u64, 0_u64);
+        ruleset >= 0
+            && syscall(SYS_LANDLOCK_RESTRICT, ruleset as u64, 0_u64) == 0
+            && close(ruleset as c_int) == 0
+    };
+    if is_done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Says hello, and hands the socket out that leads out of the sandbox.
 fn greet(control: &UnixStream, landlock: u8, doorway: Option<TcpListener>) -> io::Result<()> {
     let Some(doorway) = doorway else { return (&*control).write_all(&[landlock]) };
@@ -188,6 +213,8 @@ fn greet(control: &UnixStream, landlock: u8, doorway: Option<TcpListener>) -> io
 struct Steps {
     running: Mutex<Running>,
     spawned: Condvar,
+    /// Whether each is in a domain of its own.
+    walls: bool,
 }
 
 #[derive(Default)]
@@ -314,6 +341,12 @@ fn start(
     let mut tell = |kind: i32, number: i32| {
         let _ = status.write_all(&[kind.to_ne_bytes(), number.to_ne_bytes()].concat());
     };
+    if steps.walls {
+        // SAFETY: system calls alone, between fork and exec.
+        unsafe {
+            command.pre_exec(wall);
+        }
+    }
     let reachable = CString::new(folder.as_bytes()).is_ok_and(|path| {
         // SAFETY: a NUL-ended path that outlives the call.
         unsafe { access(path.as_ptr(), X_OK) == 0 && Path::new(&folder).is_dir() }
@@ -430,6 +463,7 @@ const X_OK: c_int = 1;
 // This file is compiled without a crate of bindings: these are the C library's own.
 unsafe extern "C" {
     fn access(path: *const c_char, mode: c_int) -> c_int;
+    fn close(fd: c_int) -> c_int;
     fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
     fn kill(pid: c_int, signal: c_int) -> c_int;

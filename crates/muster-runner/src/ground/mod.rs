@@ -362,6 +362,7 @@ impl Ground {
             doorway: outside.map(|address| address.port()),
             user,
             limits: Limits { memory_bytes: cage.memory_bytes, processes: cage.processes },
+            walls: cage.walls,
         };
         let mut sandbox = Sandbox::start(&layout)?;
         if let (Some(listener), Some(address)) = (sandbox.take_doorway(), outside) {
@@ -714,7 +715,12 @@ fn describe(layers: Layers, cage: &Cage) -> String {
     };
     let bounds = bounds(layers.cgroup, cage.processes, cage.memory_bytes);
     let network = if cage.network { "network: this machine's" } else { "no network" };
-    format!("sandbox: namespaces, seccomp, {landlock}, {bounds}; {network}.")
+    let walls = match (cage.walls, layers.landlock) {
+        (false, _) => "",
+        (true, 0) => ", no walls between steps (that takes Landlock)",
+        (true, _) => ", walls between steps",
+    };
+    format!("sandbox: namespaces, seccomp, {landlock}{walls}, {bounds}; {network}.")
 }
 
 /// Says what bounds a job.

@@ -178,6 +178,7 @@ fn command(layout: &Layout, passed: &Passed) -> Command {
     command.arg(format!("/proc/self/fd/{}", passed.init.as_raw_fd()));
     command.args([number(&passed.control), layout.limits.processes.to_string()]);
     command.arg(layout.doorway.unwrap_or(0).to_string());
+    command.arg(u32::from(layout.walls).to_string());
     let writable = layout.binds.iter().filter(|bind| bind.writable);
     command.args(writable.map(|bind| &bind.to)).args(["/dev", "/proc"]);
     command

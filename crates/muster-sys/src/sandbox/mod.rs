@@ -57,6 +57,9 @@ pub struct Layout {
     pub user: Option<u32>,
     /// What its processes may use together.
     pub limits: Limits,
+    /// Whether what is started cannot look into what was started before, nor that into it: memory, variables, open
+    /// files. Landlock makes that, where it is.
+    pub walls: bool,
 }
 
 /// The root of a sandbox, as an image has it: all in it may be changed, and no change reaches the image.

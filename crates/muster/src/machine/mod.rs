@@ -127,6 +127,7 @@ pub(crate) fn isolation(
         network: member && sandbox.network,
         memory_bytes,
         processes,
+        walls: trust == Trust::Protected,
     };
     match wanted {
         IsolationConfig::None => Isolation::None { why: None, guest: guest() },
@@ -174,6 +175,7 @@ pub(crate) fn try_sandbox() -> Result<Layers, SandboxError> {
         doorway: None,
         user: muster_sys::sandbox::user_of_its_own()?,
         limits: Limits { memory_bytes: config.memory_mib << 20, processes: config.processes },
+        walls: false,
     };
     Ok(Sandbox::start(&layout)?.layers())
 }

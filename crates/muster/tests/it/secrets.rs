@@ -16,6 +16,7 @@ on_both! {
     strangers_get_nothing_that_is_not_meant_for_them,
     in_the_shadow_there_are_no_secrets,
     what_is_no_secret_is_refused_with_the_reason,
+    what_a_step_has_left_running_sees_no_secret_of_a_protected_ref,
 }
 
 /// Says the length of each secret, for the log shows none.
@@ -356,4 +357,48 @@ fn what_is_no_secret_is_refused_with_the_reason(database: Database) {
         "{}",
         server.muster(&["log", "1"]).out
     );
+}
+
+/// A step with a protected ref's secrets is not to be spied on by what an earlier one has started, such as the tests of a
+/// dependency.
+fn what_a_step_has_left_running_sees_no_secret_of_a_protected_ref(database: Database) {
+    if !crate::sandbox::there_can_be_one() {
+        return;
+    }
+    let server = Server::start(database, "isolation = \"sandbox\"\n");
+    for trust in ["member", "protected"] {
+        done(&server.muster_given(trust, &["secrets", "set", "KEY", "--trust", trust]));
+    }
+    server.scene.workflow(
+        r#"
+on: push
+jobs:
+  test:
+    runs-on: linux
+    steps:
+      - run: |
+          spy() {
+            while :; do
+              cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep ^KEY= >> spied || true
+              echo >> rounds
+            done
+          }
+          touch spied rounds; spy &
+      - env: {KEY: '${{ secrets.KEY }}'}
+        run: |
+          before=$(wc -l < rounds)
+          until [ $(wc -l < rounds) -gt $((before + 2)) ]; do :; done
+      - run: test -s spied && echo it was seen || echo nothing was seen
+"#,
+    );
+    for (branch, seen) in [("main", "nothing was seen"), ("topic", "it was seen")] {
+        server.scene.file("branch", branch);
+        let sha = server.push(branch, branch);
+        server.verdict(&sha);
+        let number = server.muster(&["runs", "--limit", "1"]).out;
+        let number = number.split(' ').next().unwrap();
+        let log = server.muster(&["log", number]).out;
+        assert!(log.ends_with(&format!("{seen}\n")), "{branch}: {log}");
+        assert_eq!(log.contains(", walls between steps, "), branch == "main", "{log}");
+    }
 }
