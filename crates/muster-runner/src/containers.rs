@@ -16,8 +16,10 @@ use muster_sys::process::{Happening, Place, ProcessError, Program, Running};
 use muster_workflow::container::{VolumeSource, Wanted};
 
 use crate::cancel::Cancel;
+use crate::egress::Network;
 use crate::engine::{Build, Engine, Health, Image, Inspected, Mounted, Order, Until, with_tag};
-use crate::spec::{Cage, Isolation, JobSpec, ServiceAccess};
+use crate::ground::Door;
+use crate::spec::{Cage, JobSpec};
 
 /// The init of a container has so long to come.
 const BEGINNING: Duration = Duration::from_secs(60);
@@ -40,8 +42,8 @@ pub(crate) struct Containers {
     folder: PathBuf,
     cage: Option<Cage>,
     is_guarded: bool,
-    /// The services for actions, which are reached from inside by a door of their own.
-    services: Option<ServiceAccess>,
+    /// Where the doors lead that are inside.
+    door: Option<Door>,
     ids: Vec<String>,
     volumes: BTreeSet<String>,
     images: Vec<String>,
@@ -119,7 +121,7 @@ impl Containers {
     /// # Errors
     ///
     /// A sentence, where there is none, or the job may have no containers.
-    pub(crate) fn open(spec: &JobSpec) -> Result<Self, String> {
+    pub(crate) fn open(spec: &JobSpec, door: Option<&Door>) -> Result<Self, String> {
         let engine = Engine::connect(&spec.engine)?;
         if spec.guarded && !engine.maps_users {
             return Err(format!(
@@ -128,15 +130,12 @@ impl Containers {
                 engine.description
             ));
         }
-        let cage = match &spec.isolation {
-            Isolation::None { .. } => None,
-            Isolation::Sandbox(cage) | Isolation::Auto { cage, .. } => Some(cage.clone()),
-        };
+        let cage = spec.cage().cloned();
         let mark = spec.engine.mark.clone();
         let network = Order::volume(&mark, "network");
         // What an attempt of the same name has left is nobody's.
         engine.reap(&|found| found == mark || is_of_a_run_that_is_gone(found))?;
-        let is_closed = cage.as_ref().is_some_and(|cage| !cage.network);
+        let is_closed = cage.as_ref().is_some_and(|cage| !cage.network.is_open());
         engine.make_network(&network, &mark, is_closed)?;
         Ok(Self {
             engine,
@@ -145,7 +144,7 @@ impl Containers {
             folder: spec.folder.join("containers"),
             cage,
             is_guarded: spec.guarded,
-            services: spec.private.services.clone(),
+            door: door.cloned(),
             ids: Vec::new(),
             volumes: BTreeSet::new(),
             images: Vec::new(),
@@ -205,7 +204,7 @@ impl Containers {
         bounds: Until<'_>,
         say: &mut dyn FnMut(&str),
     ) -> Result<Image, String> {
-        if self.cage.as_ref().is_some_and(|cage| !cage.network) {
+        if self.cage.as_ref().is_some_and(|cage| !cage.network.is_open()) {
             return Err("what builds an image reaches the network by the engine itself, and the job has none; use an \
                         image that was built before"
                 .to_owned());
@@ -224,13 +223,22 @@ impl Containers {
         self.engine.image(&tag)?.ok_or_else(|| "the engine does not have it now".to_owned())
     }
 
+    /// Returns where the doors lead that are inside.
+    pub(crate) fn door(&self) -> Option<&Door> {
+        self.door.as_ref()
+    }
+
     /// Returns what the engine is, and what bounds its containers.
     pub(crate) fn description(&self) -> String {
         let engine = &self.engine.description;
         match &self.cage {
             None => format!("{engine}; no bounds of muster's"),
             Some(cage) => {
-                let network = if cage.network { "network: a bridge" } else { "no network" };
+                let network = match &cage.network {
+                    Network::Open => "network: a bridge",
+                    Network::None => "no network",
+                    Network::Only(_) => "network: some hosts",
+                };
                 let (processes, mib) = (cage.processes, cage.memory_bytes >> 20);
                 format!(
                     "{engine}, few capabilities, {processes} processes and {mib} MiB for each; {network}"
@@ -261,8 +269,7 @@ impl Containers {
         let folder = self.folder.join(self.number.to_string());
         let unprepared = |error: io::Error| format!("cannot prepare {}: {error}", folder.display());
         let threshold = Threshold::open(&folder).map_err(unprepared)?;
-        let outside = self.services.as_ref().and_then(ServiceAccess::address);
-        let port = outside.map_or(0, |address| address.port());
+        let port = self.door.as_ref().map_or(0, Door::port);
         let mut mounts = plan.mounts;
         mounts.push(Mounted::fixed(&folder, THRESHOLD));
         for volume in &plan.wanted.volumes {
@@ -289,8 +296,8 @@ impl Containers {
         let arrived = threshold.wait(BEGINNING, plan.places.len());
         let Arrived { init, doorway, user, seen } =
             arrived.map_err(|error| format!("nothing begins in a container of {name}: {error}"))?;
-        if let (Some(listener), Some(address)) = (doorway, outside) {
-            let kept = crate::ground::keep_door(listener, address);
+        if let Some((listener, door)) = doorway.zip(self.door.clone()) {
+            let kept = door.keep(listener);
             kept.map_err(|error| format!("no way to the services for actions: {error}"))?;
         }
         let inspected = self.engine.inspect(&id)?;

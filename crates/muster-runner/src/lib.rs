@@ -10,6 +10,7 @@ mod checkout;
 mod containers;
 mod contexts;
 mod disk;
+pub mod egress;
 mod engine;
 mod files;
 mod follow;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::actions::check;
+use crate::egress::Network;
 
 /// Everything that is needed to run one job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -261,8 +262,8 @@ pub struct Cage {
     pub group: String,
     /// What it can work with.
     pub kit: Kit,
-    /// Whether it shares this machine's network.
-    pub network: bool,
+    /// What of the world it reaches.
+    pub network: Network,
     /// The most bytes of memory that its processes use together.
     pub memory_bytes: u64,
     /// The most processes and threads at once.
@@ -339,6 +340,14 @@ impl JobSpec {
             path: String::new(),
             git_ref: self.source.sha.clone(),
         })
+    }
+
+    /// Returns what stands between its steps and the machine, where anything does.
+    pub(crate) fn cage(&self) -> Option<&Cage> {
+        match &self.isolation {
+            Isolation::None { .. } => None,
+            Isolation::Sandbox(cage) | Isolation::Auto { cage, .. } => Some(cage),
+        }
     }
 
     /// Returns the repository and commit that the workflow's file is of.

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use muster_core::trust::Trust;
 use muster_runner::spec::{ActionSource, Native};
 use serde::Deserialize;
 
@@ -146,8 +147,8 @@ pub(crate) struct ContainersConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SandboxConfig {
-    /// Whether the jobs of members share this machine's network. Those of others never do.
-    pub(crate) network: bool,
+    /// What of the world jobs reach.
+    pub(crate) network: NetworkConfig,
     /// The most memory of one job, in MiB.
     pub(crate) memory_mib: u64,
     /// The most processes and threads of one job.
@@ -166,6 +167,90 @@ pub(crate) struct SandboxConfig {
 pub(crate) struct ShellConfig {
     /// Minutes for which a job that has failed is kept as it is; 0 is not at all.
     pub(crate) keep_minutes: u64,
+}
+
+/// What of the world jobs reach, by how far their code is trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub(crate) struct NetworkConfig {
+    /// Of the approved commits of those who may not push; never all.
+    pub(crate) approved: NetworkOf,
+    /// Of those who may push.
+    pub(crate) member: NetworkOf,
+    /// Of protected refs.
+    pub(crate) protected: NetworkOf,
+}
+
+/// What of the world the jobs of one trust reach.
+pub(crate) type NetworkOf = muster_runner::egress::Network;
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self { approved: NetworkOf::None, member: NetworkOf::Open, protected: NetworkOf::Open }
+    }
+}
+
+impl NetworkConfig {
+    /// Returns that of a run that is trusted so far.
+    pub(crate) fn of(&self, trust: Trust) -> &NetworkOf {
+        match trust {
+            Trust::Stranger => &NetworkOf::None,
+            Trust::Approved => &self.approved,
+            Trust::Member => &self.member,
+            Trust::Protected => &self.protected,
+        }
+    }
+
+    /// Returns one in which whoever may push reaches the same.
+    pub(crate) fn for_members(network: NetworkOf) -> Self {
+        Self { member: network.clone(), protected: network, ..Self::default() }
+    }
+}
+
+impl TryFrom<toml::Value> for NetworkConfig {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        let table = match value {
+            toml::Value::Boolean(true) => return Ok(Self::default()),
+            toml::Value::Boolean(false) => return Ok(Self::for_members(NetworkOf::None)),
+            toml::Value::Table(table) => table,
+            other => return network_of(&other).map(Self::for_members),
+        };
+        let mut config = Self::default();
+        for (trust, value) in table {
+            let network = network_of(&value)?;
+            match &*trust {
+                "approved" if network.is_open() => {
+                    return Err("`approved` is of those who may not push: name hosts, or \"none\""
+                        .to_owned());
+                }
+                "approved" => config.approved = network,
+                "member" => config.member = network,
+                "protected" => config.protected = network,
+                other => {
+                    return Err(format!(
+                        "`{other}` is no trust: `approved`, `member` or `protected`"
+                    ));
+                }
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// Reads "open", "none", or a list of hosts.
+fn network_of(value: &toml::Value) -> Result<NetworkOf, String> {
+    let wrong = || "a network is \"open\", \"none\", or a list of hosts".to_owned();
+    match value {
+        toml::Value::String(word) if word == "open" => Ok(NetworkOf::Open),
+        toml::Value::String(word) if word == "none" => Ok(NetworkOf::None),
+        toml::Value::Array(hosts) => {
+            let hosts = hosts.iter().map(|host| host.as_str().ok_or_else(wrong)?.parse());
+            Ok(NetworkOf::Only(hosts.collect::<Result<_, _>>()?))
+        }
+        _ => Err(wrong()),
+    }
 }
 
 /// How long things are kept. Runs and their verdicts always are.
@@ -215,7 +300,14 @@ impl Default for SandboxConfig {
     fn default() -> Self {
         let memory_mib = machine::memory_share_mib();
         let (processes, disk_mib, files) = (4096, 32 << 10, 4_000_000);
-        Self { network: true, memory_mib, processes, disk_mib, files, tools: Vec::new() }
+        Self {
+            network: NetworkConfig::default(),
+            memory_mib,
+            processes,
+            disk_mib,
+            files,
+            tools: Vec::new(),
+        }
     }
 }
 

@@ -200,7 +200,7 @@ impl Order<'_> {
             host.cap_drop = Some(vec!["ALL".to_owned()]);
             host.cap_add = Some(kept.map(|name| (*name).to_owned()).collect());
             // Names of the world are asked for outside of the network that leads nowhere.
-            if !cage.network && !is_podman {
+            if !cage.network.is_open() && !is_podman {
                 host.dns = Some(vec!["127.0.0.1".to_owned()]);
             }
         }

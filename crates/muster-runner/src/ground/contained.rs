@@ -12,10 +12,10 @@ use muster_sys::files;
 use muster_sys::sandbox::Bind;
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::{Footing, Ground, Map, Workspace, furnish, in_work, inside};
+use super::{Door, Footing, Ground, Map, Workspace, furnish, in_work, inside};
 use crate::containers::{Containers, Inmate, Plan};
 use crate::engine::{Image, Mounted};
-use crate::spec::{Isolation, JobSpec, Kit};
+use crate::spec::{JobSpec, Kit};
 use muster_workflow::container::Wanted;
 
 /// In a container: as GitHub's runner has it.
@@ -92,6 +92,7 @@ impl Ground {
         if !furnished.environment.iter().any(|(name, _)| name == "PATH") {
             furnished.environment.push(("PATH".to_owned(), USUAL_PATH.to_owned()));
         }
+        furnished.environment.extend(containers.door().into_iter().flat_map(Door::variables));
         let description = format!("a container of {} ({})", image.name, short(&image.id));
         let description = format!("{description} by {}.", containers.description());
         let user = Some(inmate.user).filter(|_| rustix::process::geteuid().is_root());
@@ -115,6 +116,7 @@ impl Ground {
             .map_err(|error| format!("cannot prepare {}: {error}", beside.folder.display()))?;
         Self::with(
             &beside,
+            None,
             &[Bind { from: self.work.clone(), to: CONTAINER.work.into(), writable: false }],
         )
     }
@@ -311,14 +313,9 @@ fn hand_over(folder: &Path, user: u32) -> io::Result<()> {
 /// Finds a Node.js of this machine, which is shown in the container as it is: where it needs libraries that the image
 /// lacks, it says so when it is asked for its version, and the image's is taken.
 pub(super) fn own_node(spec: &JobSpec) -> Option<PathBuf> {
-    let environment = match &spec.isolation {
-        Isolation::None { .. } => &spec.environment,
-        Isolation::Sandbox(cage) | Isolation::Auto { cage, .. } => &cage.kit.environment,
-    };
-    let tools = match &spec.isolation {
-        Isolation::None { .. } => &[][..],
-        Isolation::Sandbox(cage) | Isolation::Auto { cage, .. } => &cage.kit.tools,
-    };
+    let cage = spec.cage();
+    let environment = cage.map_or(&spec.environment, |cage| &cage.kit.environment);
+    let tools = cage.map_or(&[][..], |cage| &cage.kit.tools);
     let path = environment.iter().rev().find(|(name, _)| name == "PATH");
     let folders = std::env::split_paths(path.map(|(_, path)| path.as_str()).unwrap_or_default());
     let here = folders.map(|folder| {

@@ -9,7 +9,7 @@ use muster_sys::sandbox::{Range, Root};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::contained::{NODE, USUAL_PATH, own_node};
-use super::{Footing, Ground, SANDBOX, describe, furnish, inside};
+use super::{Door, Footing, Ground, SANDBOX, describe, furnish, inside};
 use crate::cancel::Cancel;
 use crate::images;
 use crate::log::Log;
@@ -27,6 +27,7 @@ impl Ground {
     pub(crate) fn imaged(
         spec: &JobSpec,
         machine: &MachineImage,
+        door: Option<&Door>,
         log: &mut Log<'_>,
         cancel: &Cancel,
     ) -> Result<Self, String> {
@@ -65,9 +66,9 @@ impl Ground {
         furnished.fixed.retain(|bind| bind.to != Path::new(SANDBOX.muster));
         let node = own_node(spec);
         furnished.fixed.extend(node.iter().map(|node| inside::read_only(node, NODE)));
-        let scratch = scratch(spec, users.first(), cage.network).map_err(unprepared)?;
+        let scratch = scratch(spec, users.first(), cage.network.is_open()).map_err(unprepared)?;
         let root = Root { image: image.folder.clone(), scratch };
-        let sandbox = Self::enclose(spec, cage, &furnished, user, Some(root));
+        let sandbox = Self::enclose(cage, door, &mut furnished, user, Some(root));
         let sandbox = sandbox.map_err(|error| error.to_string())?;
         let description = describe(sandbox.layers(), cage);
         let description = format!("an image, {} as {}; {description}", image.name, machine.label);

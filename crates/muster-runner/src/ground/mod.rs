@@ -11,7 +11,7 @@ mod imaged;
 mod inside;
 
 pub(crate) use self::contained::{WORKSPACE, places as places_in_a_container};
-pub(crate) use self::doorway::keep as keep_door;
+pub(crate) use self::doorway::Door;
 pub(crate) use self::inside::plain;
 
 use std::ffi::OsStr;
@@ -32,9 +32,8 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use crate::containers::Inmate;
-use crate::spec::{
-    Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, ServiceAccess, Source, Tool,
-};
+use crate::egress::Network;
+use crate::spec::{Cage, HOME, Isolation, JobSpec, Kit, LODGING, Lodging, Source, Tool};
 
 /// Shells of which another takes the place where they are missing.
 const SHELLS: [&str; 2] = ["bash", "python"];
@@ -189,18 +188,18 @@ impl Ground {
     /// # Errors
     ///
     /// What cannot be made, as a sentence.
-    pub(crate) fn prepare(spec: &JobSpec) -> Result<Self, String> {
-        Self::with(spec, &[])
+    pub(crate) fn prepare(spec: &JobSpec, door: Option<&Door>) -> Result<Self, String> {
+        Self::with(spec, door, &[])
     }
 
     /// As [`Self::prepare`], with something more of this machine inside where it is not all there.
-    fn with(spec: &JobSpec, more: &[Bind]) -> Result<Self, String> {
+    fn with(spec: &JobSpec, door: Option<&Door>, more: &[Bind]) -> Result<Self, String> {
         let ground = match &spec.isolation {
             Isolation::None { why, guest } => Self::open(spec, why.clone(), guest.as_ref(), more),
             Isolation::Sandbox(cage) => {
-                Self::caged(spec, cage, more).map_err(|error| error.to_string())
+                Self::caged(spec, cage, door, more).map_err(|error| error.to_string())
             }
-            Isolation::Auto { cage, guest } => match Self::caged(spec, cage, more) {
+            Isolation::Auto { cage, guest } => match Self::caged(spec, cage, door, more) {
                 Ok(ground) => Ok(ground),
                 // The author is trusted with this machine; that there is no sandbox is said.
                 Err(error) => Self::open(spec, Some(error.to_string()), guest.as_ref(), more),
@@ -315,7 +314,12 @@ impl Ground {
     }
 
     /// A sandbox: the steps see what they need and own what they may change.
-    fn caged(spec: &JobSpec, cage: &Cage, more: &[Bind]) -> Result<Self, SandboxError> {
+    fn caged(
+        spec: &JobSpec,
+        cage: &Cage,
+        door: Option<&Door>,
+        more: &[Bind],
+    ) -> Result<Self, SandboxError> {
         let user = sandbox::user_of_its_own()?;
         if spec.in_place.is_some() && user.is_some() {
             return Err(SandboxError::System(io::Error::other(
@@ -334,39 +338,38 @@ impl Ground {
         furnished.links.push(("/var/tmp".into(), "/tmp".into()));
         let (system, links) = inside::system()?;
         furnished.links.extend(links);
-        furnished.fixed.splice(0..0, inside::settings(&spec.folder, cage.network)?);
+        furnished.fixed.splice(0..0, inside::settings(&spec.folder, cage.network.is_open())?);
         furnished.fixed.splice(0..0, system);
-        let sandbox = Self::enclose(spec, cage, &furnished, user, None)?;
+        let sandbox = Self::enclose(cage, door, &mut furnished, user, None)?;
         let description = describe(sandbox.layers(), cage);
         let footing = Footing::Sandbox { sandbox, fixed: std::mem::take(&mut furnished.fixed) };
         Ok(Self::on(footing, &SANDBOX, spec, user, furnished, description))
     }
 
-    /// Makes the sandbox of a job, and keeps its way out where it has one.
+    /// Makes the sandbox of a job, and answers at its door where it has a network of its own.
     fn enclose(
-        spec: &JobSpec,
         cage: &Cage,
-        furnished: &Furnished,
+        door: Option<&Door>,
+        furnished: &mut Furnished,
         user: Option<u32>,
         root: Option<Root>,
     ) -> Result<Sandbox, SandboxError> {
-        // Of this machine it reaches the services for actions alone.
-        let services = spec.private.services.as_ref().filter(|_| !cage.network);
-        let outside = services.and_then(ServiceAccess::address);
+        let door = door.filter(|_| !cage.network.is_open());
         let layout = Layout {
             name: cage.group.clone(),
             root,
             binds: [furnished.own.as_slice(), &furnished.fixed].concat(),
             links: furnished.links.clone(),
-            network: cage.network,
-            doorway: outside.map(|address| address.port()),
+            network: cage.network.is_open(),
+            doorway: door.map(Door::port),
             user,
             limits: Limits { memory_bytes: cage.memory_bytes, processes: cage.processes },
             walls: cage.walls,
         };
         let mut sandbox = Sandbox::start(&layout)?;
-        if let (Some(listener), Some(address)) = (sandbox.take_doorway(), outside) {
-            doorway::keep(listener, address)?;
+        if let Some((listener, door)) = sandbox.take_doorway().zip(door) {
+            furnished.environment.extend(door.variables());
+            door.clone().keep(listener)?;
         }
         Ok(sandbox)
     }
@@ -714,7 +717,14 @@ fn describe(layers: Layers, cage: &Cage) -> String {
         version => format!("Landlock {version}"),
     };
     let bounds = bounds(layers.cgroup, cage.processes, cage.memory_bytes);
-    let network = if cage.network { "network: this machine's" } else { "no network" };
+    let network = match &cage.network {
+        Network::None => "no network".to_owned(),
+        Network::Open => "network: this machine's".to_owned(),
+        Network::Only(hosts) => {
+            let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+            format!("network: {}", hosts.join(", "))
+        }
+    };
     let walls = match (cage.walls, layers.landlock) {
         (false, _) => "",
         (true, 0) => ", no walls between steps (that takes Landlock)",

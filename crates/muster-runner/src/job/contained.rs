@@ -13,10 +13,10 @@ use crate::cancel::Cancel;
 use crate::containers::{Containers, Service};
 use crate::contexts::JobContexts;
 use crate::engine::{Image, Until};
-use crate::ground::Ground;
+use crate::ground::{Door, Ground};
 use crate::log::Log;
 use crate::marks::mark;
-use crate::spec::{Isolation, JobSpec, Level};
+use crate::spec::{JobSpec, Level};
 
 /// The line of a job's log that says what image it waits for begins so.
 pub const PULLING: &str = "Pulling ";
@@ -36,6 +36,8 @@ pub(super) struct Held {
     services: Mutex<Vec<Service>>,
     /// What stands beside a container of the job, once it is needed. Who uses it has it for himself meanwhile.
     beside: Mutex<Option<Arc<Ground>>>,
+    /// The door of its network, where it has one of its own.
+    pub(super) door: Option<Door>,
     /// The images of the actions that are containers, by what they are made of.
     pub(super) images: Mutex<HashMap<String, Image>>,
 }
@@ -86,23 +88,21 @@ impl Wants {
         log: &mut Log<'_>,
         cancel: &Cancel,
     ) -> Result<(Ground, Held, Option<[Object; 2]>), String> {
+        let door = Door::of(spec);
         let prepare = |log: &mut Log<'_>| match &spec.image {
-            None => Ground::prepare(spec),
-            Some(image) => Ground::imaged(spec, image, log, cancel),
+            None => Ground::prepare(spec, door.as_ref()),
+            Some(image) => Ground::imaged(spec, image, door.as_ref(), log, cancel),
         };
         if self.container.is_none() && self.services.is_empty() {
-            return Ok((prepare(log)?, Held::default(), None));
+            return Ok((prepare(log)?, Held { door, ..Held::default() }, None));
         }
-        let is_closed = match &spec.isolation {
-            Isolation::None { .. } => false,
-            Isolation::Sandbox(cage) | Isolation::Auto { cage, .. } => !cage.network,
-        };
+        let is_closed = spec.cage().is_some_and(|cage| !cage.network.is_open());
         if self.container.is_none() && is_closed {
             return Err("`services` are not reached from a sandbox without a network: give the job a `container`, or \
                         the sandbox a network (`[sandbox] network`)"
                 .to_owned());
         }
-        let mut containers = Containers::open(spec)?;
+        let mut containers = Containers::open(spec, door.as_ref())?;
         let mut pull = |containers: &Containers, wanted: &Wanted| -> Result<Image, String> {
             log.say(0, &format!("{PULLING}{}", wanted.image));
             let (image, warning) = containers.image(wanted, Until { cancel, deadline: None })?;
@@ -151,6 +151,7 @@ impl Wants {
         let held = Held {
             containers: Mutex::new(Some(containers)),
             services: Mutex::new(services),
+            door,
             ..Held::default()
         };
         Ok((ground, held, Some([own, all])))
@@ -204,7 +205,7 @@ impl RunningJob<'_> {
         let mut containers = lock(&self.held.containers);
         work(match &mut *containers {
             Some(containers) => containers,
-            none => none.insert(Containers::open(self.spec)?),
+            none => none.insert(Containers::open(self.spec, self.held.door.as_ref())?),
         })
     }
 

@@ -17,7 +17,7 @@ use super::{Done, RunningJob, deadline};
 use crate::containers::{Plan, command, program};
 use crate::engine::{Image, Until};
 use crate::files::CommandFiles;
-use crate::ground::WORKSPACE;
+use crate::ground::{Door, WORKSPACE};
 use crate::log::Allows;
 use crate::spec::Level;
 
@@ -249,8 +249,9 @@ impl RunningJob<'_> {
         };
         let kept = self.states.get(&container.key).cloned().unwrap_or_default().into_iter();
         let kept = kept.map(|(name, value)| (format!("STATE_{name}"), value));
-        let env: Vec<_> =
-            container.env.iter().cloned().chain(kept).chain(self.services()).collect();
+        let door = self.held.door.iter().flat_map(Door::variables);
+        let env = door.chain(container.env.iter().cloned()).chain(kept).chain(self.services());
+        let env: Vec<_> = env.collect();
         let variables = self.variables_of_container(&env, &files, &paths);
         let allows = Allows::of(&variables);
         let entrypoint = entrypoint.map(|entrypoint| vec![entrypoint.to_owned()]);

@@ -10,6 +10,7 @@ use muster_workflow::workflow;
 use super::{Finished, RunningJob};
 use crate::cancel::End;
 use crate::follow::Stop;
+use crate::ground::Door;
 use crate::spec::{JobConclusion, JobResult, Level};
 
 /// What runs although the job was told to stop has so long, GitHub's bound.
@@ -104,6 +105,9 @@ impl RunningJob<'_> {
         if bytes > MAX_OUTPUTS {
             refused = Some(format!("its outputs have {bytes} bytes, more than {MAX_OUTPUTS}"));
             outputs.clear();
+        }
+        if let Some(told) = self.held.door.as_ref().and_then(Door::told) {
+            self.log.say(place, &told);
         }
         let is_well = self.stopped.is_none() && self.contexts.status() == JobStatus::Success;
         let (conclusion, reason) = match (self.stopped.take(), self.contexts.status(), refused) {

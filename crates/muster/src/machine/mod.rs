@@ -124,7 +124,7 @@ pub(crate) fn isolation(
     let cage = || Cage {
         group: group.to_owned(),
         kit: kit(View::SANDBOX),
-        network: member && sandbox.network,
+        network: sandbox.network.of(trust).clone(),
         memory_bytes,
         processes,
         walls: trust == Trust::Protected,

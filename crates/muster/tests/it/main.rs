@@ -27,6 +27,7 @@ mod hostile;
 mod images;
 mod kept;
 mod language;
+mod network;
 mod pages;
 mod repositories;
 mod restart;

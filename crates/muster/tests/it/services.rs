@@ -100,7 +100,8 @@ fn githubs_own_clients_work_in_each_isolation() {
     scene.commit("first");
     let path = path_with_node();
     // Without a network, too: the services are all that such a job reaches.
-    for how in [&["none"][..], &["sandbox"], &["sandbox", "--no-network"]] {
+    let hosts = ["sandbox", "--allow-host", "name.invalid"];
+    for how in [&["none"][..], &["sandbox"], &["sandbox", "--no-network"], &hosts] {
         let cache = tempfile::tempdir().unwrap();
         let variables = [("XDG_CACHE_HOME", cache.path().to_str().unwrap()), ("PATH", &*path)];
         let args = [&["run", "--isolation"], how].concat();

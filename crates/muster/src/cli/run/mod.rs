@@ -20,6 +20,7 @@ use muster_core::change::{
 };
 use muster_core::id::Sha;
 use muster_core::run::Run;
+use muster_runner::egress::{Hosts, Network};
 use muster_runner::forget_unused;
 use muster_runner::spec::{ActionSource, Source};
 use muster_sys::files;
@@ -35,7 +36,7 @@ use super::lint::Repository;
 use super::plan::payload_in;
 use super::{CANNOT_RUN, GREEN, RED, complain};
 use crate::called::{gather, plan_all};
-use crate::config::{IsolationConfig, NativeConfig, SandboxConfig};
+use crate::config::{IsolationConfig, NativeConfig, NetworkConfig, SandboxConfig};
 use crate::git::{self, Actions, Head, WorkTree};
 use crate::machine::{self, Image, Images};
 use crate::shell;
@@ -51,6 +52,9 @@ pub(crate) struct Arguments {
     /// Give sandboxed jobs no network.
     #[arg(long)]
     no_network: bool,
+    /// Let sandboxed jobs reach these hosts alone: HOST, *.DOMAIN, either with :PORT.
+    #[arg(long, value_name = "HOST", conflicts_with = "no_network")]
+    allow_host: Vec<Hosts>,
     /// Run only this workflow file, whether or not the event starts it.
     #[arg(short = 'W', long, value_name = "FILE")]
     workflow: Option<PathBuf>,
@@ -206,7 +210,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         keep_s: arguments.keep.map(|minutes| minutes * 60),
         parallel: machine::cores(),
         isolation: arguments.isolation,
-        sandbox: SandboxConfig { network: !arguments.no_network, ..SandboxConfig::default() },
+        sandbox: SandboxConfig { network: network(arguments), ..SandboxConfig::default() },
         secrets,
         env: arguments.env.clone(),
         repository: sha_of(&tree.top),
@@ -225,6 +229,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         CANNOT_RUN
     } else {
         GREEN
+    })
+}
+
+/// Returns what of the world the jobs reach.
+fn network(arguments: &Arguments) -> NetworkConfig {
+    NetworkConfig::for_members(match &*arguments.allow_host {
+        [] if arguments.no_network => Network::None,
+        [] => Network::Open,
+        hosts => Network::Only(hosts.to_vec()),
     })
 }
 
