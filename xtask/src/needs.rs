@@ -14,7 +14,7 @@ struct Need {
     what_for: &'static str,
 }
 
-const NEEDS: [Need; 18] = [
+const NEEDS: [Need; 20] = [
     Need { program: "git", package: "git", what_for: "every test with a repository" },
     Need { program: "bash", package: "bash", what_for: "steps that name it" },
     Need { program: "bwrap", package: "bubblewrap", what_for: "jobs in a sandbox" },
@@ -31,6 +31,8 @@ const NEEDS: [Need; 18] = [
     Need { program: "strace", package: "strace", what_for: "faults at system calls" },
     Need { program: "faketime", package: "faketime", what_for: "a clock that is wrong" },
     Need { program: "dockerd", package: "docker.io", what_for: "jobs in containers" },
+    Need { program: "podman", package: "podman", what_for: "jobs in containers of Podman" },
+    Need { program: "runc", package: "runc", what_for: "what Podman starts" },
     Need { program: "docker-registry", package: "docker-registry", what_for: "images to pull" },
     Need { program: "busybox", package: "busybox-static", what_for: "what is in images" },
     Need { program: "skopeo", package: "skopeo", what_for: "layouts of images" },

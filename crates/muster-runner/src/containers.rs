@@ -9,22 +9,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use muster_sys::clock;
 use muster_sys::init::{Arrived, Init, Seen, Threshold};
 use muster_sys::process::{Happening, Place, ProcessError, Program, Running};
 use muster_workflow::container::{VolumeSource, Wanted};
 
 use crate::cancel::Cancel;
 use crate::egress::Network;
-use crate::engine::{Build, Engine, Health, Image, Inspected, Mounted, Order, Until, with_tag};
+use crate::engine::{Build, Engine, Image, Inspected, Mounted, Order, Until, with_tag};
 use crate::ground::Door;
+use crate::health::Check;
 use crate::spec::{Cage, JobSpec};
 
 /// The init of a container has so long to come.
 const BEGINNING: Duration = Duration::from_secs(60);
-/// How often a service is looked at that is not up yet.
-const LOOK: Duration = Duration::from_millis(50);
 /// How much of the end of what a service says is kept, in bytes.
 const KEPT: usize = 64 << 10;
 /// Where folders of the job are in containers.
@@ -72,7 +72,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) aliases: Vec<String>,
     /// Whether this machine is to have its ports.
     pub(crate) publishes: bool,
-    /// Whether the engine looks by itself how it is.
+    /// Whether it is one of the job's services.
     pub(crate) is_service: bool,
     /// Where its init looks before anything runs.
     pub(crate) places: &'a [&'a str],
@@ -84,6 +84,9 @@ pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) inmate: Inmate,
     told: Arc<Mutex<Told>>,
+    /// How it is looked at, where anybody says, and in which folder.
+    check: Option<(Check, String)>,
+    begun: Instant,
 }
 
 /// What is known of a service.
@@ -288,7 +291,6 @@ impl Containers {
             publishes: plan.publishes,
             cage: self.cage.as_ref(),
             is_guarded: self.is_guarded,
-            is_service: plan.is_service,
             mark: &self.mark,
         })?;
         self.ids.push(id.clone());
@@ -361,7 +363,9 @@ impl Containers {
         let told = Arc::new(Mutex::new(Told::default()));
         let listened = listen(running, Arc::clone(&told));
         listened.map_err(|error| format!("nobody can listen to {name}: {error}"))?;
-        Ok(Service { name: name.to_owned(), inmate, told })
+        let check = Check::of(wanted.options.health.as_ref(), image.health.as_ref());
+        let check = check.map(|check| (check, workdir.to_owned()));
+        Ok(Service { name: name.to_owned(), inmate, told, check, begun: clock::monotonic() })
     }
 
     /// Waits until a service is well, where its image or the workflow says how to look.
@@ -376,19 +380,16 @@ impl Containers {
                 return Err(format!("service `{name}` has ended ({status})"));
             }
             let now = self.engine.inspect(&service.inmate.id);
-            let now = now.map_err(|why| format!("service `{name}` has ended: {why}"))?;
-            match now.health {
-                None | Some(Health::Well) => return Ok(()),
-                Some(Health::Unwell) => {
-                    let last = now.last_look.trim();
-                    return Err(format!("service `{name}` is not well: {last}"));
-                }
-                Some(Health::Starting) => {}
-            }
+            now.map_err(|why| format!("service `{name}` has ended: {why}"))?;
+            let Some((check, workdir)) = &service.check else { return Ok(()) };
+            let Err(why) = check.look(&service.inmate, workdir, cancel) else { return Ok(()) };
             if cancel.end().is_some() {
                 return Err("the job was told to stop".to_owned());
             }
-            std::thread::sleep(LOOK);
+            if check.gives_up(service.begun) {
+                return Err(format!("service `{name}` is not well: {}", why.trim()));
+            }
+            std::thread::sleep(check.rest);
         }
     }
 

@@ -16,6 +16,7 @@ mod files;
 mod follow;
 mod ground;
 mod hash_files;
+mod health;
 mod images;
 mod job;
 mod log;

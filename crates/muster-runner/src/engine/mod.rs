@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, HealthStatusEnum, NetworkCreateRequest, PortMap};
+use bollard::models::{ContainerCreateBody, HealthConfig, NetworkCreateRequest, PortMap};
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, RemoveContainerOptions, RemoveVolumeOptions,
 };
@@ -94,6 +94,8 @@ pub(crate) struct Image {
     pub(crate) volumes: Vec<String>,
     /// The variables of its programs.
     pub(crate) env: Vec<(String, String)>,
+    /// How it says that its services are looked at.
+    pub(crate) health: Option<HealthConfig>,
 }
 
 /// What is known of a container that runs.
@@ -103,18 +105,6 @@ pub(crate) struct Inspected {
     pub(crate) env: Vec<(String, String)>,
     /// Where this machine has its ports: `PORT/PROTOCOL`, and the port here.
     pub(crate) ports: Vec<(String, String)>,
-    /// How it is, where that is looked at.
-    pub(crate) health: Option<Health>,
-    /// What the last look said.
-    pub(crate) last_look: String,
-}
-
-/// How a container is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Health {
-    Starting,
-    Well,
-    Unwell,
 }
 
 impl Engine {
@@ -202,6 +192,7 @@ impl Engine {
                     tags: image.repo_tags.unwrap_or_default(),
                     volumes: config.volumes.unwrap_or_default(),
                     env: variables(config.env.unwrap_or_default()),
+                    health: config.healthcheck,
                 }))
             }
             Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
@@ -270,19 +261,9 @@ impl Engine {
         let found = found.map_err(|error| said(&error))?;
         let config = found.config.unwrap_or_default();
         let ports = found.network_settings.and_then(|settings| settings.ports);
-        let health = found.state.and_then(|state| state.health);
-        let last = health.iter().flat_map(|health| health.log.iter().flatten()).last();
-        let last_look = last.and_then(|last| last.output.clone()).unwrap_or_default();
         Ok(Inspected {
             env: variables(config.env.unwrap_or_default()),
             ports: published(ports.unwrap_or_default()),
-            health: match health.and_then(|health| health.status) {
-                Some(HealthStatusEnum::STARTING) => Some(Health::Starting),
-                Some(HealthStatusEnum::HEALTHY) => Some(Health::Well),
-                Some(HealthStatusEnum::UNHEALTHY) => Some(Health::Unwell),
-                _ => None,
-            },
-            last_look,
         })
     }
 
@@ -331,10 +312,14 @@ impl Engine {
             loop {
                 let removed = self.docker.remove_container(id, Some(entirely())).await;
                 // One that is on its way by itself is waited for: its network can go only after it.
-                let is_going = matches!(
-                    removed,
-                    Err(Error::DockerResponseServerError { status_code: 409, .. })
-                );
+                let is_going = match &removed {
+                    Err(Error::DockerResponseServerError { status_code: 409, .. }) => true,
+                    // So Podman says that it has just ended.
+                    Err(Error::DockerResponseServerError { status_code: 500, message }) => {
+                        message.contains("state improper")
+                    }
+                    _ => false,
+                };
                 if !is_going || tokio::time::Instant::now() > deadline {
                     return gone(removed);
                 }

@@ -7,7 +7,8 @@ use bollard::models::{
     ContainerCreateBody, DeviceMapping, EndpointSettings, HealthConfig, HostConfig, Mount,
     MountType, MountVolumeOptions, NetworkingConfig, PortBinding, ResourcesUlimits,
 };
-use muster_workflow::container::{Health, VolumeSource, Wanted};
+use muster_workflow::container::{VolumeSource, Wanted};
+use rustix::process::{Resource, getrlimit};
 
 use super::{Image, label};
 use crate::spec::Cage;
@@ -16,6 +17,11 @@ use crate::spec::Cage;
 /// network below its own sockets, and other roots.
 const CAPABILITIES: [&str; 8] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
+
+/// The limits of processes in Podman's containers, where nobody says others: as ours, and so many at most. More than a
+/// service of Podman has itself it cannot give.
+const PODMANS: [(&str, Resource, u64); 2] =
+    [("nofile", Resource::Nofile, 1 << 20), ("nproc", Resource::Nproc, 1 << 15)];
 
 /// What of `/proc` and `/sys` nothing in a container of a caged job reads: what engines hide by themselves, and what else tells
 /// of the kernel and its memory, or of the machine's disks.
@@ -84,8 +90,6 @@ pub(crate) struct Order<'a> {
     pub(crate) cage: Option<&'a Cage>,
     /// Whether nothing in it may gain rights.
     pub(crate) is_guarded: bool,
-    /// Whether the engine looks by itself how it is. In others nothing runs but what the init starts.
-    pub(crate) is_service: bool,
     /// What it bears, to be found by.
     pub(crate) mark: &'a str,
 }
@@ -119,7 +123,7 @@ impl Order<'_> {
         let endpoint = EndpointSettings { aliases: Some(aliases), ..EndpointSettings::default() };
         let network = HashMap::from([(self.network.to_owned(), endpoint)]);
         let host = self.host(is_podman);
-        let Order { image, wanted, init, is_service, .. } = self;
+        let Order { image, wanted, init, .. } = self;
         let none = || HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() };
         ContainerCreateBody {
             // By what it is: its name may be another's by now.
@@ -130,10 +134,8 @@ impl Order<'_> {
             env: Some(env),
             entrypoint: Some(init),
             cmd: Some(Vec::new()),
-            healthcheck: match is_service {
-                true => wanted.options.health.as_ref().map(health),
-                false => Some(none()),
-            },
+            // It is looked at by its init; an engine would look before it is known what is mounted.
+            healthcheck: Some(none()),
             exposed_ports: Some(ports),
             labels: Some(labels),
             host_config: Some(host),
@@ -164,17 +166,7 @@ impl Order<'_> {
             #[expect(clippy::cast_possible_truncation, reason = "a number of processors")]
             nano_cpus: options.cpus.map(|cpus| (cpus * 1e9) as i64),
             tmpfs: Some(options.tmpfs.iter().cloned().collect()),
-            ulimits: Some(
-                options
-                    .ulimits
-                    .iter()
-                    .map(|bound| ResourcesUlimits {
-                        name: Some(bound.name.clone()),
-                        soft: Some(bound.soft),
-                        hard: Some(bound.hard),
-                    })
-                    .collect(),
-            ),
+            ulimits: Some(self.ulimits(is_podman)),
             devices: Some(options.devices.iter().map(|device| device_mapping(device)).collect()),
             ..HostConfig::default()
         };
@@ -208,6 +200,27 @@ impl Order<'_> {
             host.security_opt.get_or_insert_default().push("no-new-privileges".to_owned());
         }
         host
+    }
+
+    fn ulimits(&self, is_podman: bool) -> Vec<ResourcesUlimits> {
+        let options = self.wanted.options.ulimits.iter().map(|bound| ResourcesUlimits {
+            name: Some(bound.name.clone()),
+            soft: Some(bound.soft),
+            hard: Some(bound.hard),
+        });
+        let mut bounds: Vec<_> = options.collect();
+        if is_podman {
+            // Its own are more than some machines have, and nothing starts there then.
+            for (name, resource, most) in PODMANS {
+                let most = getrlimit(resource).maximum.map_or(most, |ours| ours.min(most));
+                let most = i64::try_from(most).ok();
+                if bounds.iter().all(|bound| bound.name.as_deref() != Some(name)) {
+                    let name = Some(name.to_owned());
+                    bounds.push(ResourcesUlimits { name, soft: most, hard: most });
+                }
+            }
+        }
+        bounds
     }
 
     fn mounts(&self, mark: &str) -> Vec<Mount> {
@@ -253,22 +266,6 @@ impl Order<'_> {
     }
 }
 
-fn health(health: &Health) -> HealthConfig {
-    let test = match &health.command {
-        _ if health.is_off => Some(vec!["NONE".to_owned()]),
-        Some(command) => Some(vec!["CMD-SHELL".to_owned(), command.clone()]),
-        None => None,
-    };
-    HealthConfig {
-        test,
-        interval: health.interval,
-        timeout: health.timeout,
-        retries: health.retries,
-        start_period: health.start_period,
-        ..HealthConfig::default()
-    }
-}
-
 fn device_mapping(device: &str) -> DeviceMapping {
     let mut parts = device.split(':');
     let outside = parts.next().unwrap_or_default();
@@ -276,35 +273,5 @@ fn device_mapping(device: &str) -> DeviceMapping {
         path_on_host: Some(outside.to_owned()),
         path_in_container: Some(parts.next().unwrap_or(outside).to_owned()),
         cgroup_permissions: Some(parts.next().unwrap_or("rwm").to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What an engine looks at by itself would run before it is known what is mounted.
-    #[test]
-    fn an_image_looks_after_itself_in_services_alone() {
-        let (image, wanted) = (Image::default(), Wanted::default());
-        let check = |is_service| {
-            let order = Order {
-                image: &image,
-                wanted: &wanted,
-                init: Vec::new(),
-                env: &[],
-                mounts: &[],
-                network: "",
-                aliases: Vec::new(),
-                publishes: false,
-                cage: None,
-                is_guarded: false,
-                is_service,
-                mark: "",
-            };
-            order.body(false).healthcheck.and_then(|check| check.test)
-        };
-        assert_eq!(check(true), None);
-        assert_eq!(check(false), Some(vec!["NONE".to_owned()]));
     }
 }

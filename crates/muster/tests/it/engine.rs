@@ -33,13 +33,47 @@ pub(crate) struct Engine {
     pub(crate) base: String,
 }
 
-/// Returns the engine; `None`, which is said, where there can be none. Where `CI` is set there must be one.
+/// Returns Docker; `None`, which is said, where there can be none. Where `CI` is set there must be one.
 pub(crate) fn engine() -> Option<&'static Engine> {
     static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
-    let engine = ENGINE.get_or_init(|| match rustix::process::geteuid().is_root() {
-        true => Engine::start(),
+    there(ENGINE.get_or_init(|| started(Engine::docker_of_its_own)))
+}
+
+/// Returns Podman, as [`engine`] returns Docker.
+pub(crate) fn podman() -> Option<&'static Engine> {
+    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
+    there(ENGINE.get_or_init(|| started(Engine::podman_of_its_own)))
+}
+
+/// Makes of each story a test with Docker and one with Podman.
+macro_rules! on_engines {
+    ($($story:ident),* $(,)?) => {
+        mod docker {
+            $(#[test]
+            fn $story() {
+                let Some(engine) = crate::engine::engine() else { return };
+                insta::allow_duplicates! { super::$story(engine); }
+            })*
+        }
+        mod podman {
+            $(#[test]
+            fn $story() {
+                let Some(engine) = crate::engine::podman() else { return };
+                insta::allow_duplicates! { super::$story(engine); }
+            })*
+        }
+    };
+}
+pub(crate) use on_engines;
+
+fn started(start: fn([u16; 2]) -> Kept) -> Result<Engine, String> {
+    match rustix::process::geteuid().is_root() {
+        true => Engine::start(start),
         false => Err("an engine of the tests' own needs root".to_owned()),
-    });
+    }
+}
+
+fn there(engine: &'static Result<Engine, String>) -> Option<&'static Engine> {
     match engine {
         Ok(engine) => Some(engine),
         Err(why) => {
@@ -54,7 +88,8 @@ pub(crate) fn engine() -> Option<&'static Engine> {
 }
 
 impl Engine {
-    fn start() -> Result<Self, String> {
+    /// Docker, in a folder of its own.
+    fn docker_of_its_own(_registries: [u16; 2]) -> Kept {
         let folder = Kept::folder();
         let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let host = format!("unix://{}", at("docker.sock"));
@@ -69,9 +104,39 @@ impl Engine {
         ];
         let command = command.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
         let command: Vec<String> = command.filter(|word| !word.is_empty()).collect();
-        let docker = Kept::start(folder, "TERM", &command);
+        Kept::start(folder, "TERM", &command)
+    }
+
+    /// Podman, in a folder of its own, with a service that speaks Docker's API.
+    fn podman_of_its_own(registries: [u16; 2]) -> Kept {
+        let folder = Kept::folder();
+        let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let config = "[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n";
+        fs::write(at("containers.conf"), config).unwrap();
+        let insecure = registries.map(|port| {
+            format!("[[registry]]\nlocation = \"127.0.0.1:{port}\"\ninsecure = true\n")
+        });
+        fs::write(at("registries.conf"), insecure.concat()).unwrap();
+        let mut command = vec!["env".to_owned()];
+        for (name, file) in [
+            ("CONTAINERS_CONF", "containers.conf"),
+            ("CONTAINERS_REGISTRIES_CONF", "registries.conf"),
+        ] {
+            command.push(format!("{name}={}", at(file)));
+        }
+        let options = [("--root", at("root")), ("--runroot", at("run")), ("--tmpdir", at("tmp"))];
+        command.push("podman".to_owned());
+        command.extend(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+        command.extend(["system", "service", "--time", "0"].map(str::to_owned));
+        command.push(format!("unix://{}", at("docker.sock")));
+        Kept::start(folder, "TERM", &command)
+    }
+
+    /// Starts an engine, which is told the ports of the registries beside it.
+    fn start(start: fn([u16; 2]) -> Kept) -> Result<Self, String> {
         let (registry, port) = self::registry(true);
         let (open, open_port) = self::registry(false);
+        let docker = start([port, open_port]);
         let remote = format!("127.0.0.1:{port}/small:1");
         let base = format!("127.0.0.1:{open_port}/small:1");
         let engine = Self { docker, _registry: registry, _open: open, remote, base };
@@ -79,7 +144,7 @@ impl Engine {
         while !engine.try_docker(&["info"]).status.success() {
             if start.elapsed() > BEGINNING {
                 let log = fs::read_to_string(engine.docker.folder.join("log"));
-                return Err(format!("Docker does not start here:\n{}", log.unwrap_or_default()));
+                return Err(format!("no engine starts here:\n{}", log.unwrap_or_default()));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -94,16 +159,19 @@ impl Engine {
         let tar = self.docker.folder.join("image.tar");
         run(Program::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg("."));
         let tar = tar.to_string_lossy().into_owned();
-        let changes = ["-c", "ENV PATH=/bin FROM_IMAGE=yes"];
+        let changes = ["-c", "ENV PATH=/bin", "-c", "ENV FROM_IMAGE=yes"];
         self.docker(&[&["import"], &changes[..], &[tar.as_str(), IMAGE]].concat());
-        let registry = self.remote.split('/').next().unwrap();
-        self.docker(&["login", "--username", USER, "--password", PASSWORD, registry]);
-        self.docker(&["tag", IMAGE, &self.remote]);
-        self.docker(&["push", "--quiet", &self.remote]);
-        self.docker(&["tag", IMAGE, &self.base]);
-        self.docker(&["push", "--quiet", &self.base]);
-        // From now on they are only there.
-        self.docker(&["rmi", &self.remote, &self.base]);
+        let saved = self.docker.folder.join("saved.tar");
+        self.docker(&["save", "--output", &saved.to_string_lossy(), IMAGE]);
+        for (to, more) in [
+            (&self.remote, &["--dest-creds", &format!("{USER}:{PASSWORD}")][..]),
+            (&self.base, &[]),
+        ] {
+            let copy = ["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"];
+            let from = format!("docker-archive:{}", saved.display());
+            let copy = Program::new("skopeo").args(copy).args(more).arg(from);
+            run(copy.arg(format!("docker://{to}")).env("HOME", &self.docker.folder));
+        }
     }
 
     /// Returns the variable by which muster finds it.

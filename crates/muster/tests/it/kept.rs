@@ -14,6 +14,8 @@ folder=$1; signal=$2; shift 2
 cat
 kill -"$signal" "$server"
 wait "$server"
+# What it has mounted there and left.
+cut -d' ' -f5 /proc/self/mountinfo | grep "^$folder/" | sort -r | while read -r mount; do umount -l "$mount"; done
 rm -rf -- "$folder"
 "#;
 
