@@ -240,10 +240,15 @@ fn obey(control: &UnixStream, steps: &Steps) -> io::Result<()> {
         how @ (START | START_ON_TERMINAL) => {
             let mut order = vec![0; number as usize];
             (&*control).read_exact(&mut order)?;
-            let (Some(status), Some(output)) = (fds.pop(), fds.pop()) else {
+            let status = fds.pop();
+            let mut fds = fds.into_iter();
+            let (Some(status), Some(output)) = (status, fds.next()) else {
                 return Err(io::Error::other("an order without its pipes"));
             };
-            let to = if how == START { Outlet::Pipe(output) } else { Outlet::Terminal(output) };
+            let to = match how {
+                START => Outlet::Pipe(output, fds.next()),
+                _ => Outlet::Terminal(output),
+            };
             start(step, &order, to, File::from(status), steps)
         }
         SIGNAL => {
@@ -292,7 +297,8 @@ fn receive(control: &UnixStream) -> io::Result<([u8; 9], Vec<OwnedFd>)> {
 
 /// Where a step writes to.
 enum Outlet {
-    Pipe(OwnedFd),
+    /// It may read from another.
+    Pipe(OwnedFd, Option<OwnedFd>),
     /// It reads from it, too, and leads a session whose terminal it is.
     Terminal(OwnedFd),
 }
@@ -322,8 +328,8 @@ fn start(
         }
     }
     match to {
-        Outlet::Pipe(output) => {
-            command.process_group(0).stdin(Stdio::null());
+        Outlet::Pipe(output, input) => {
+            command.process_group(0).stdin(input.map_or_else(Stdio::null, Stdio::from));
             command.stderr(output.try_clone()?).stdout(output);
         }
         Outlet::Terminal(terminal) => {

@@ -8,6 +8,7 @@
 //!   words, the variables. The status pipe answers twice: `KIND ERRNO` when the step started (or why
 //!   it did not), and its wait status when it ended, with what it has used: microseconds of processors, bytes of memory,
 //!   bytes read and written.
+//!   With a third pipe, between the two, it reads from that.
 //! * `3 STEP LENGTH`: as `1`, but the step gets a terminal in the place of the first pipe, and reads from it, too.
 //! * `2 STEP SIGNAL`: send a signal to the process group of a step.
 //!
@@ -15,7 +16,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::io::{self, IoSlice, IoSliceMut, PipeReader, Read as _, Write as _};
+use std::io::{self, IoSlice, IoSliceMut, PipeReader, PipeWriter, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -114,12 +115,29 @@ impl Init {
     ) -> io::Result<(Confined, PipeReader)> {
         let (output, output_end) = io::pipe()?;
         if let Some(user) = user {
-            // For who opens it again, as `/dev/stderr`.
-            let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
-            rustix::fs::fchown(&output_end, Some(user), Some(group))?;
+            give([output_end.as_fd()], user)?;
         }
-        let confined = self.order(START, command, output_end.as_fd())?;
+        let confined = self.order(START, command, output_end.as_fd(), None)?;
         Ok((confined, output))
+    }
+
+    /// Has it start a program that is talked with: as [`Self::start`], and it reads from another pipe.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub(crate) fn start_talking(
+        &self,
+        command: &Command,
+        user: Option<u32>,
+    ) -> io::Result<(Confined, PipeReader, PipeWriter)> {
+        let (output, output_end) = io::pipe()?;
+        let (input_end, input) = io::pipe()?;
+        if let Some(user) = user {
+            give([output_end.as_fd(), input_end.as_fd()], user)?;
+        }
+        let confined = self.order(START, command, output_end.as_fd(), Some(input_end.as_fd()))?;
+        Ok((confined, output, input))
     }
 
     /// Has it start a program on a terminal, whose other side is `user`'s then, where that is not us.
@@ -136,18 +154,28 @@ impl Init {
         if let Some(user) = user {
             terminal.give(user)?;
         }
-        self.order(START_ON_TERMINAL, command, terminal.theirs())
+        self.order(START_ON_TERMINAL, command, terminal.theirs(), None)
     }
 
-    /// Has it start a program, in one of the ways, with what it writes to; returns it once it has started.
-    fn order(&self, how: u8, command: &Command, to: BorrowedFd<'_>) -> io::Result<Confined> {
+    /// Has it start a program, in one of the ways, with what it writes to, and what it reads from where that is something;
+    /// returns it once it has started.
+    fn order(
+        &self,
+        how: u8,
+        command: &Command,
+        to: BorrowedFd<'_>,
+        from: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Confined> {
         let (status, status_end) = io::pipe()?;
         let order = describe(command)?;
         let length = u32::try_from(order.len()).map_err(io::Error::other)?;
         let mut control = lock(&self.control);
         control.step += 1;
         let step = control.step;
-        send(&control.stream, [to, status_end.as_fd()], how, step, length)?;
+        match from {
+            None => send(&control.stream, [to, status_end.as_fd()], how, step, length)?,
+            Some(from) => send(&control.stream, [to, from, status_end.as_fd()], how, step, length)?,
+        }
         (&control.stream).write_all(&order)?;
         drop((control, status_end));
         let mut confined = Confined { control: Arc::clone(&self.control), step, status };
@@ -296,6 +324,15 @@ impl Confined {
     }
 }
 
+/// Makes a user the owner of ends of pipes, for who opens them again, as `/dev/stderr`.
+pub(crate) fn give<const N: usize>(ends: [BorrowedFd<'_>; N], user: u32) -> io::Result<()> {
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
+    for end in ends {
+        rustix::fs::fchown(end, Some(user), Some(group))?;
+    }
+    Ok(())
+}
+
 /// Waits until something can be read; returns false when it takes too long.
 fn wait_for(pipe: &PipeReader) -> io::Result<bool> {
     let start = clock::monotonic();
@@ -325,7 +362,7 @@ fn send<const N: usize>(
     let mut head = vec![kind];
     head.extend_from_slice(&step.to_ne_bytes());
     head.extend_from_slice(&number.to_ne_bytes());
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if N > 0 {
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));

@@ -2,17 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Gid, Pid, PidfdFlags, Resource, Rlimit, Signal, Uid};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 
 use crate::clock;
-use crate::init::{Confined, Init};
+use crate::init::{self, Confined, Init};
 use crate::sandbox::{Guest, Sandbox};
 use crate::terminal::{self, Terminal};
 use crate::usage::{self, Usage};
@@ -246,10 +246,7 @@ impl Program {
     /// When it cannot be started.
     pub fn spawn_as(mut self, guest: &Guest) -> Result<Running, ProcessError> {
         let (reader, writer) = io::pipe().map_err(|error| self.lost(error))?;
-        // For who opens it again, as `/dev/stderr`.
-        let (user, group) = (Uid::from_raw(guest.user()), Gid::from_raw(guest.user()));
-        rustix::fs::fchown(&writer, Some(user), Some(group))
-            .map_err(|error| self.lost(error.into()))?;
+        init::give([writer.as_fd()], guest.user()).map_err(|error| self.lost(error))?;
         let second = writer.try_clone().map_err(|error| self.lost(error))?;
         self.command.stdin(Stdio::null()).stdout(writer).stderr(second);
         let started = guest.start(self.command);
@@ -309,6 +306,48 @@ impl Program {
             Ok(handle) => Ok(Running { handle, output: None, reads_after_exit: 0 }),
             Err(error) => Err(ProcessError::Start { program: self.name, error }),
         }
+    }
+
+    /// Starts the program at a place, to be talked with: what it writes, on both outputs, and what it reads are pipes.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started there.
+    pub fn spawn_talking(
+        self,
+        place: Place<'_>,
+    ) -> Result<(Running, PipeReader, PipeWriter), ProcessError> {
+        let started = match place {
+            Place::In(sandbox) => sandbox.spawn_talking(&self.command),
+            Place::By(init, user) => init.start_talking(&self.command, user),
+            Place::Here | Place::As(_) => return self.talk(place),
+        };
+        match started {
+            Ok((confined, output, input)) => {
+                let handle = Handle::Confined(confined);
+                Ok((Running { handle, output: None, reads_after_exit: 0 }, output, input))
+            }
+            Err(error) => Err(ProcessError::Start { program: self.name, error }),
+        }
+    }
+
+    fn talk(mut self, place: Place<'_>) -> Result<(Running, PipeReader, PipeWriter), ProcessError> {
+        let name = self.name.clone();
+        let talk = || -> io::Result<_> {
+            let (output, output_end) = io::pipe()?;
+            let (input_end, input) = io::pipe()?;
+            if let Place::As(guest) = place {
+                init::give([output_end.as_fd(), input_end.as_fd()], guest.user())?;
+            }
+            self.command.stdin(input_end).stderr(output_end.try_clone()?).stdout(output_end);
+            let child = match place {
+                Place::As(guest) => guest.start(self.command)?,
+                _ => self.command.spawn()?,
+            };
+            let handle = Handle::of(child)?;
+            Ok((Running { handle, output: None, reads_after_exit: 0 }, output, input))
+        };
+        talk().map_err(|error| ProcessError::Start { program: name, error })
     }
 
     /// Puts the program on a terminal.

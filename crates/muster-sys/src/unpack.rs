@@ -2,7 +2,8 @@
 //!
 //! Paths and links in it mean what they mean in that root: none leads out of it, whoever made the archive.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +19,8 @@ use tar::{Archive, Entry, EntryType};
 const MAX_BYTES: u64 = 64 << 30;
 const MAX_ENTRIES: usize = 4_000_000;
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::PATH);
+/// As a folder is opened that is read, and that is no link.
+const OPENED: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// What the entries of an archive mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,7 @@ pub fn unpack(archive: impl Read, root: &Path, entries: Entries) -> io::Result<(
     let root = rustix::fs::open(root, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
     let mut archive = Archive::new(archive);
     let mut parent = Parent { root: root.as_fd(), path: PathBuf::new(), folder: None };
+    let mut made = HashSet::new();
     let mut bytes = 0_u64;
     for (count, entry) in archive.entries()?.enumerate() {
         // What is no archive shows at once, and what is said of that is of no use to anybody.
@@ -52,9 +56,15 @@ pub fn unpack(archive: impl Read, root: &Path, entries: Entries) -> io::Result<(
             return Err(io::Error::other("there is more in it than may be"));
         }
         let path = plain(&entry.path()?)?;
-        put(&mut entry, &path, &mut parent, entries).map_err(|error| {
+        put(&mut entry, &path, &mut parent, (entries, &made)).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         })?;
+        if entries == Entries::Layer {
+            // What is above is of the layer, too: below it some is.
+            let new = path.ancestors().take_while(|above| !made.contains(*above));
+            let new: Vec<PathBuf> = new.map(Path::to_owned).collect();
+            made.extend(new);
+        }
     }
     Ok(())
 }
@@ -128,7 +138,7 @@ fn put(
     entry: &mut Entry<'_, impl Read>,
     path: &Path,
     parent: &mut Parent<'_>,
-    entries: Entries,
+    (entries, made): (Entries, &HashSet<PathBuf>),
 ) -> io::Result<()> {
     let header = entry.header();
     let (kind, mode) = (header.entry_type(), Mode::from_raw_mode(header.mode()? & 0o7777));
@@ -146,9 +156,15 @@ fn put(
         && let Some(hidden) = name.as_bytes().strip_prefix(b".wh.")
     {
         let folder = parent.open(above)?;
+        // What the layer itself has there stays, wherever in it that stands.
         match OsStr::from_bytes(hidden) {
-            all if all == ".wh..opq" => empty(folder)?,
-            name => remove(folder, name)?,
+            all if all == ".wh..opq" => spare(folder, above, made)?,
+            name if !made.contains(&above.join(name)) => remove(folder, name)?,
+            name => match rustix::fs::openat(folder, name, OPENED, Mode::empty()) {
+                Ok(inner) => spare(inner.as_fd(), &above.join(name), made)?,
+                Err(Errno::NOTDIR | Errno::LOOP) => {}
+                Err(error) => return Err(error.into()),
+            },
         }
         parent.forget();
         return Ok(());
@@ -211,25 +227,46 @@ fn remove(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    let flags = FOLDER.difference(OFlags::PATH) | OFlags::NOFOLLOW;
-    let inner = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let inner = rustix::fs::openat(folder, name, OPENED, Mode::empty())?;
     empty(inner.as_fd())?;
     Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Removes all that is in a folder.
-fn empty(folder: BorrowedFd<'_>) -> io::Result<()> {
-    for entry in Dir::read_from(rustix::fs::openat(
-        folder,
-        ".",
-        FOLDER.difference(OFlags::PATH),
-        Mode::empty(),
-    )?)? {
+/// Removes what is in a folder, which has this path, but for what the layer has made.
+fn spare(folder: BorrowedFd<'_>, path: &Path, made: &HashSet<PathBuf>) -> io::Result<()> {
+    for name in names(folder)? {
+        let path = path.join(&name);
+        if !made.contains(&path) {
+            remove(folder, &name)?;
+            continue;
+        }
+        match rustix::fs::openat(folder, &name, OPENED, Mode::empty()) {
+            Ok(inner) => spare(inner.as_fd(), &path, made)?,
+            Err(Errno::NOTDIR | Errno::LOOP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Returns what a folder has.
+fn names(folder: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+    let entries = Dir::read_from(rustix::fs::openat(folder, ".", OPENED, Mode::empty())?)?;
+    let mut names = Vec::new();
+    for entry in entries {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name != "." && name != ".." {
-            remove(folder, name)?;
+            names.push(name.to_owned());
         }
+    }
+    Ok(names)
+}
+
+/// Removes all that is in a folder.
+fn empty(folder: BorrowedFd<'_>) -> io::Result<()> {
+    for name in names(folder)? {
+        remove(folder, &name)?;
     }
     Ok(())
 }
@@ -301,15 +338,20 @@ mod tests {
             // Through a link that means the root's own `/usr/lib`.
             (Regular, "lib/new", "new"),
             (Link, "usr/lib/same", "lib/kept"),
+            (Regular, "all/first", "of this layer"),
+            (Regular, "all/deep/.wh.two", ""),
             (Regular, "all/.wh..wh..opq", ""),
             (Regular, "all/three", "3"),
+            (Regular, "all/.wh.three", ""),
         ]);
         unpack(&*lower, &root, Entries::Layer).unwrap();
         unpack(&*upper, &root, Entries::Layer).unwrap();
         assert!(!root.join("usr/lib/old").exists());
         assert_eq!(told(&root, "usr/lib/new"), "new");
         assert_eq!(told(&root, "usr/lib/same"), "kept");
-        assert!(!root.join("all/one").exists() && !root.join("all/deep").exists());
+        assert!(!root.join("all/one").exists() && !root.join("all/deep/two").exists());
+        // What is said to be gone is what the layers below have.
+        assert_eq!(told(&root, "all/first"), "of this layer");
         assert_eq!(told(&root, "all/three"), "3");
     }
 

@@ -114,11 +114,10 @@ impl Ground {
         let beside = JobSpec { private: Default::default(), ..beside };
         fs::create_dir_all(&beside.folder)
             .map_err(|error| format!("cannot prepare {}: {error}", beside.folder.display()))?;
-        Self::with(
-            &beside,
-            None,
-            &[Bind { from: self.work.clone(), to: CONTAINER.work.into(), writable: false }],
-        )
+        // Who is root of an image owns what its steps have made, and is nobody else of this machine.
+        let user = self.user.filter(|_| matches!(self.footing, Footing::Image { .. }));
+        let work = Bind { from: self.work.clone(), to: CONTAINER.work.into(), writable: false };
+        Self::with(&beside, None, &[work], user)
     }
 
     /// Returns where the workspace of a job with a root of its own is for who is beside it.

@@ -150,8 +150,8 @@ enum Footing {
     /// In a sandbox whose root is of an image.
     Image {
         sandbox: Sandbox,
-        /// Where the image is.
-        image: PathBuf,
+        /// The image, and what the job has changed.
+        root: Root,
         /// This machine's Node.js, as the steps see it.
         node: Option<PathBuf>,
         /// Who they are outside, and the image: others may be that, and it may go away, once the sandbox is gone.
@@ -189,17 +189,23 @@ impl Ground {
     ///
     /// What cannot be made, as a sentence.
     pub(crate) fn prepare(spec: &JobSpec, door: Option<&Door>) -> Result<Self, String> {
-        Self::with(spec, door, &[])
+        Self::with(spec, door, &[], None)
     }
 
-    /// As [`Self::prepare`], with something more of this machine inside where it is not all there.
-    fn with(spec: &JobSpec, door: Option<&Door>, more: &[Bind]) -> Result<Self, String> {
+    /// As [`Self::prepare`], with something more of this machine inside where it is not all there, and in a sandbox as
+    /// this user where it is to be one.
+    fn with(
+        spec: &JobSpec,
+        door: Option<&Door>,
+        more: &[Bind],
+        user: Option<u32>,
+    ) -> Result<Self, String> {
         let ground = match &spec.isolation {
             Isolation::None { why, guest } => Self::open(spec, why.clone(), guest.as_ref(), more),
             Isolation::Sandbox(cage) => {
-                Self::caged(spec, cage, door, more).map_err(|error| error.to_string())
+                Self::caged(spec, cage, door, more, user).map_err(|error| error.to_string())
             }
-            Isolation::Auto { cage, guest } => match Self::caged(spec, cage, door, more) {
+            Isolation::Auto { cage, guest } => match Self::caged(spec, cage, door, more, user) {
                 Ok(ground) => Ok(ground),
                 // The author is trusted with this machine; that there is no sandbox is said.
                 Err(error) => Self::open(spec, Some(error.to_string()), guest.as_ref(), more),
@@ -319,8 +325,9 @@ impl Ground {
         cage: &Cage,
         door: Option<&Door>,
         more: &[Bind],
+        user: Option<u32>,
     ) -> Result<Self, SandboxError> {
-        let user = sandbox::user_of_its_own()?;
+        let user = user.map_or_else(sandbox::user_of_its_own, |user| Ok(Some(user)))?;
         if spec.in_place.is_some() && user.is_some() {
             return Err(SandboxError::System(io::Error::other(
                 "under root a sandboxed job is another user, who may not change the work tree; leave \
@@ -574,7 +581,7 @@ impl Ground {
     /// Returns whether a file is among what no step changes, or what an image has.
     fn has_file(&self, path: &Path) -> bool {
         match &self.footing {
-            Footing::Image { image, .. } => imaged::has_file(image, path),
+            Footing::Image { root, .. } => imaged::has_file(root, path),
             _ => self.outside(path).is_some_and(|outside| outside.is_file()),
         }
     }

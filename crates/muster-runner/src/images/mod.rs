@@ -6,7 +6,7 @@
 mod layout;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use muster_sys::unpack::{Entries, unpack};
 use muster_sys::{clock, files};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -29,6 +30,8 @@ const ROOT: &str = "root";
 const KNOWN: &str = "image.json";
 /// Locks end so.
 const LOCK: &str = ".lock";
+/// How often somebody who waits for another to unpack looks again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// What every root has, one of these.
 const OF_A_ROOT: [&str; 2] = ["usr", "bin"];
 
@@ -88,7 +91,7 @@ fn of_path(path: &Path, kept: &Path, log: &mut Log<'_>, cancel: &Cancel) -> Resu
     }
     if of.is_dir() {
         let layout = Layout::read(path)?;
-        return keep(kept, &layout.id(), path.display().to_string(), |root| {
+        return keep(kept, &layout.id(), path.display().to_string(), (log, cancel), |root, log| {
             log.say(0, &format!("Unpacking {}", path.display()));
             layout.unpack(root, |blob| Ok(watched(blob, cancel)))?;
             Ok(layout.env())
@@ -101,7 +104,7 @@ fn of_path(path: &Path, kept: &Path, log: &mut Log<'_>, cancel: &Cancel) -> Resu
     {
         hash.update(number.to_le_bytes());
     }
-    keep(kept, &hex(&hash.finalize()), path.display().to_string(), |root| {
+    keep(kept, &hex(&hash.finalize()), path.display().to_string(), (log, cancel), |root, log| {
         log.say(0, &format!("Unpacking {}", path.display()));
         let open = || File::open(path).and_then(|file| plain(watched(file, cancel)));
         unpack(open().map_err(text)?, root, Entries::All).map_err(text)?;
@@ -144,13 +147,13 @@ fn of_engine(
         (None, Ok(())) => return Err("the engine does not have it now".to_owned()),
     };
     let id = image.id.rsplit(':').next().unwrap_or_default().to_owned();
-    keep(kept, &id, format!("docker://{name}"), |root| {
+    keep(kept, &id, format!("docker://{name}"), (log, cancel), |root, log| {
         log.say(0, &format!("Unpacking {name} ({})", image.id));
         let archive = root.with_file_name("archive");
         let file = File::create_new(&archive).map_err(text)?;
         engine.export(&image, &access.mark, file, bounds)?;
         let file = File::open(&archive).map_err(text)?;
-        unpack(BufReader::new(file), root, Entries::All).map_err(text)?;
+        unpack(BufReader::new(watched(file, cancel)), root, Entries::All).map_err(text)?;
         fs::remove_file(&archive).map_err(text)?;
         Ok(image.env.clone())
     })
@@ -162,7 +165,8 @@ fn keep(
     kept: &Path,
     id: &str,
     from: String,
-    make: impl FnOnce(&Path) -> Result<Vec<(String, String)>, String>,
+    (log, cancel): (&mut Log<'_>, &Cancel),
+    make: impl FnOnce(&Path, &mut Log<'_>) -> Result<Vec<(String, String)>, String>,
 ) -> Result<Found, String> {
     fs::create_dir_all(kept).map_err(text)?;
     // Others of this machine have no business in there: the owners of its files are some of them.
@@ -171,18 +175,18 @@ fn keep(
     let known =
         || -> Option<Known> { serde_json::from_slice(&fs::read(folder.join(KNOWN)).ok()?).ok() };
     let lock = lock(kept, id).map_err(text)?;
-    flock(&lock, FlockOperation::LockShared).map_err(|error| error.to_string())?;
+    hold(&lock, FlockOperation::NonBlockingLockShared, log, cancel)?;
     if known().is_none() {
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| error.to_string())?;
+        hold(&lock, FlockOperation::NonBlockingLockExclusive, log, cancel)?;
         // Another may have been first.
         if known().is_none() {
-            let made = make_at(&folder, from, make);
+            let made = make_at(&folder, from, |root| make(root, log));
             if made.is_err() {
                 drop(files::remove_tree(&folder));
             }
             made?;
         }
-        flock(&lock, FlockOperation::LockShared).map_err(|error| error.to_string())?;
+        hold(&lock, FlockOperation::NonBlockingLockShared, log, cancel)?;
     }
     let known = known().ok_or("somebody has just removed it")?;
     // How long it was not used is told by this.
@@ -203,7 +207,43 @@ fn make_at(
     fs::create_dir_all(&root).map_err(text)?;
     let env = make(&root)?;
     let known = serde_json::to_vec(&Known { env, from }).map_err(|error| error.to_string())?;
-    fs::write(folder.join(KNOWN), known).map_err(text)
+    let known_file = folder.join(KNOWN);
+    let new = known_file.with_extension("new");
+    // What is there after a power cut is there as a whole.
+    let settle = || -> io::Result<()> {
+        rustix::fs::syncfs(File::open(folder)?)?;
+        let mut file = File::create(&new)?;
+        file.write_all(&known)?;
+        file.sync_all()?;
+        fs::rename(&new, &known_file)?;
+        File::open(folder)?.sync_all()
+    };
+    settle().map_err(text)
+}
+
+/// Takes a lock, and waits for it until the job is told to stop.
+fn hold(
+    lock: &File,
+    how: FlockOperation,
+    log: &mut Log<'_>,
+    cancel: &Cancel,
+) -> Result<(), String> {
+    let mut waits = false;
+    loop {
+        match flock(lock, how) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if cancel.end().is_some() => {
+                return Err("the job was told to stop".to_owned());
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                if !std::mem::replace(&mut waits, true) {
+                    log.say(0, "Waiting for another job, which unpacks it");
+                }
+                std::thread::sleep(AGAIN);
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
 }
 
 /// Opens the lock of an image that is kept.

@@ -124,7 +124,7 @@ impl RunningJob<'_> {
         if kept.is_some() {
             // What goes on to run is heard no more.
             self.tell_services(place);
-            self.drain_left_open();
+            self.end_left_open();
             return Finished { result, kept };
         }
         // Nobody does a step any more.
@@ -137,9 +137,7 @@ impl RunningJob<'_> {
             self.log.tell(place, Level::Error, &why);
         }
         self.leave_containers(place, is_well);
-        for left in std::mem::take(&mut self.left_open) {
-            left.end(&mut self.log);
-        }
+        self.end_left_open();
         self.ground.clear();
         Finished { result, kept }
     }

@@ -1,6 +1,7 @@
 //! What ended steps have left running, and still writes.
 
 use std::io::{PipeReader, Read as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,24 +17,30 @@ pub(super) struct LeftOpen {
     step: usize,
     lines: Lines,
     written: Arc<Mutex<Vec<u8>>>,
+    /// Whether nobody listens any more: what comes is read, and gone.
+    is_over: Arc<AtomicBool>,
 }
 
 impl LeftOpen {
     /// Reads on what a step has begun to write.
     pub(super) fn read(step: usize, lines: Lines, mut pipe: PipeReader) -> Self {
         let written = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&written);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (shared, unheard) = (Arc::clone(&written), Arc::clone(&is_over));
         std::thread::spawn(move || {
             let mut buffer = [0; 16 * 1024];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                let is_heard = || !unheard.load(Ordering::Relaxed);
                 // Far ahead of who logs it, it has to wait after all.
-                while lock(&shared).len() > MAX_AHEAD {
+                while is_heard() && lock(&shared).len() > MAX_AHEAD {
                     std::thread::sleep(TICK);
                 }
-                lock(&shared).extend_from_slice(&buffer[..count]);
+                if is_heard() {
+                    lock(&shared).extend_from_slice(&buffer[..count]);
+                }
             }
         });
-        Self { step, lines, written }
+        Self { step, lines, written, is_over }
     }
 
     /// Logs what was written since the last time.
@@ -44,8 +51,9 @@ impl LeftOpen {
         }
     }
 
-    /// Logs what is left: nothing more comes.
+    /// Logs what is left: nothing more comes, or is heard.
     pub(super) fn end(mut self, log: &mut Log<'_>) {
+        self.is_over.store(true, Ordering::Relaxed);
         self.tell(log);
         log.end_left_over(self.step, &mut self.lines);
     }

@@ -621,6 +621,13 @@ impl<'a> RunningJob<'a> {
         }
     }
 
+    /// Logs the end of what children of ended steps have written.
+    fn end_left_open(&mut self) {
+        for left in std::mem::take(&mut self.left_open) {
+            left.end(&mut self.log);
+        }
+    }
+
     /// Tells to which environment the job deploys; where that can be seen, once it is over.
     fn tell_environment(&mut self, is_over: bool) -> Result<(), EvalError> {
         let Some(name) = self.spec.deploys_to.clone() else { return Ok(()) };

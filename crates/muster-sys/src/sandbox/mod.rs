@@ -16,7 +16,7 @@ pub use guest::{Guest, PLACE, Stay};
 pub use seccomp::profile;
 pub use users::{OF_A_ROOT, Range, user_of_its_own};
 
-use std::io::{self, PipeReader, Read as _};
+use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -269,6 +269,18 @@ impl Sandbox {
     /// As [`Self::spawn`].
     pub(crate) fn spawn_on(&self, terminal: &Terminal, command: &Command) -> io::Result<Confined> {
         self.answered(self.init.start_on(terminal, command, self.user))
+    }
+
+    /// Starts a program in it that is talked with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::spawn`].
+    pub(crate) fn spawn_talking(
+        &self,
+        command: &Command,
+    ) -> io::Result<(Confined, PipeReader, PipeWriter)> {
+        self.answered(self.init.start_talking(command, self.user))
     }
 
     /// A process of the job can stop the step before it begins, and with it the init. What does not answer is not asked

@@ -1,7 +1,7 @@
 //! Users for jobs: who the processes of one are outside of its sandbox.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -103,29 +103,45 @@ pub(super) fn namespace(first: u32, processes: u32) -> io::Result<OwnedFd> {
             -1 => return Err(io::Error::last_os_error()),
             0 => {
                 let pipes = [tell.as_raw_fd(), wait.as_raw_fd(), go.as_raw_fd()];
-                libc::_exit(i32::from(!begin(first, processes, pipes)))
+                if !begin(first, processes, pipes) {
+                    let why = (*libc::__errno_location()).to_ne_bytes();
+                    libc::write(pipes[0], why.as_ptr().cast(), why.len());
+                }
+                libc::_exit(0)
             }
             child => child,
         }
     };
     drop((tell, wait));
     let made = (|| {
-        let mut word = [0];
-        told.read_exact(&mut word).map_err(|_| io::Error::other("no namespace for users here"))?;
+        hear(&mut told)?;
         for map in ["uid_map", "gid_map"] {
             fs::write(format!("/proc/{child}/{map}"), format!("0 {first} {OF_A_ROOT}\n"))?;
         }
         let path = format!("/proc/{child}/ns/user");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let namespace = rustix::fs::open(path, flags, Mode::empty())?;
-        (&go).write_all(&word)?;
-        told.read_exact(&mut word).map_err(|_| io::Error::other("it could not be closed"))?;
+        (&go).write_all(&[1])?;
+        hear(&mut told)?;
         Ok(namespace)
     })();
     drop(go);
     // Somebody else may have waited for it.
     let _ = rustix::process::waitpid(Pid::from_raw(child), WaitOptions::empty());
     made
+}
+
+/// Hears that something is done, or why it is not.
+fn hear(told: &mut PipeReader) -> io::Result<()> {
+    let mut said = [0; 4];
+    let number = match told.read(&mut said)? {
+        1 => return Ok(()),
+        4 => i32::from_ne_bytes(said),
+        _ => 0,
+    };
+    let why = io::Error::from_raw_os_error(number);
+    let text = "no namespace of users (/proc/sys/user/max_user_namespaces may be 0)";
+    Err(io::Error::new(why.kind(), format!("{text}: {why}")))
 }
 
 /// In the child: begins the namespace, says so, waits until its users are known, and lets nobody begin one in it.

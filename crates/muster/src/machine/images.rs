@@ -68,7 +68,11 @@ impl Images {
     /// image; none is this machine. `kept` is where images are unpacked.
     pub(crate) fn of(&self, labels: &[String], kept: PathBuf) -> Option<MachineImage> {
         let found = labels.iter().find_map(|label| {
-            self.0.iter().find(|(served, _)| means(served, label)).map(|(_, image)| (label, image))
+            let meant = self.0.iter().filter(|(served, _)| means(served, label));
+            // Of a label itself and of beginnings of it the longest is what is meant.
+            let (_, image) =
+                meant.max_by_key(|(served, _)| (!served.ends_with('*'), served.len()))?;
+            Some((label, image))
         });
         match found? {
             (_, Image::Host) => None,

@@ -161,8 +161,14 @@ jobs:
         run: |
           A=1 sudo -nE B=2 sh -c 'echo $A $B'
           sudo -u nobody sh -c 'id -un; grep CapEff /proc/self/status; touch /usr/bin/x' || echo closed to nobody
-          sudo -i pwd; sudo --chdir=/usr pwd; sudo -k; sudo -zz || echo $?
+          sudo -i pwd; sudo --chdir=/usr pwd; sudo -k; sudo -zz || echo $?; sudo -u || echo $?
+          sudo -niu greeter pwd 2>&1 || true; sudo -Hu nobody sh -c 'echo $HOME'; sudo -u '#12345' -g nogroup id -u
+          sudo -g nogroup id -gn; sudo -u nowhere true || echo $?
       - uses: ./action
+      - name: Closed to others
+        run: |
+          umask 077; echo x > action/closed; bash -c 'umask 077; git status --short'
+          sudo -u nobody ls /opt/muster/repository/objects >/dev/null && sudo -u nobody ls -d /__e/node/bin
       - run: echo "${{{{ hashFiles('action/*') != '' }}}}"
       - name: What root may not
         shell: bash
@@ -206,14 +212,26 @@ jobs:
     │ CapEff:	0000000000000000
     │ touch: cannot touch '/usr/bin/x': Permission denied
     │ closed to nobody
-    │ /home/runner
+    │ /root
     │ /usr
     │ sudo: -zz is not known to what stands for sudo in a job of muster
+    │ 1
+    │ sudo: -u is of something: say what
+    │ 1
+    │ /usr/local/bin/sudo: 82: cd: can't cd to /home/greeter
+    │ /nonexistent
+    │ 12345
+    │ nogroup
+    │ sudo: unknown user nowhere
     │ 1
     ✓ As others [time]
     ▸ Run ./action
     │ Node.js of this machine, in /home/runner/work/repository/repository
     ✓ Run ./action [time]
+    ▸ Closed to others
+    │ ?? action/closed
+    │ /__e/node/bin
+    ✓ Closed to others [time]
     ▸ Run echo "true"
     │ true
     ✓ Run echo "true" [time]
@@ -233,6 +251,62 @@ jobs:
     assert!(done.out.contains(" as debian-12; sandbox: namespaces, seccomp, "), "{}", done.out);
     // Nothing of it has reached the image.
     assert!(debian.join("etc/debian_version").exists() && !debian.join("usr/bin/greet").exists());
+}
+
+/// Images of some systems have links where others have folders; what they lead to is theirs, and never this machine's.
+#[test]
+fn links_of_an_image_lead_where_they_lead_in_it() {
+    if !there_can_be_roots() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.workflow(
+        "on: push\njobs:\n  a:\n    runs-on: linked\n    steps:\n      - run: |\n          cat /etc/motd; tool; echo $PWD; sudo id -u\n\
+         \x20         ls -d /private/etc/hosts /var/home/runner /private/local/bin/sudo\n",
+    );
+    scene.commit("first");
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    run(Program::new("cp").arg("-a").arg(small()).arg(&image));
+    let link = |to: &str, at: &str| std::os::unix::fs::symlink(to, image.join(at)).unwrap();
+    for made in ["private", "var/home", "usr", "private/local/bin"] {
+        fs::create_dir_all(image.join(made)).unwrap();
+    }
+    fs::rename(image.join("etc"), image.join("private/etc")).unwrap();
+    link("private/etc", "etc");
+    link("/private/local", "usr/local");
+    fs::write(image.join("private/local/bin/tool"), "#!/bin/sh\necho a tool of the image\n")
+        .unwrap();
+    fs::set_permissions(image.join("private/local/bin/tool"), fs::Permissions::from_mode(0o755))
+        .unwrap();
+    link("var/home", "home");
+    let image_of = |image: &Path| format!("linked={}", image.display());
+    let done = scene.muster(&["run", "--image", &image_of(&image)]);
+    assert_snapshot!(said(&done), @"
+    a small root
+    a tool of the image
+    /var/home/runner/work/repository/repository
+    0
+    /private/etc/hosts
+    /private/local/bin/sudo
+    /var/home/runner
+    ");
+    // As bubblewrap sees the machine while it makes a root.
+    fs::remove_file(image.join("home")).unwrap();
+    link("/oldroot/tmp", "home");
+    let done = scene.muster(&["run", "--image", &image_of(&image)]);
+    assert!(done.out.contains("its /home is a link that leads to no folder"), "{}", done.out);
+    assert!(!Path::new("/tmp/runner").exists());
+    fs::remove_file(image.join("home")).unwrap();
+    link("/tmp", "proc");
+    let done = scene.muster(&["run", "--image", &image_of(&image)]);
+    assert!(done.out.contains("its /proc is no folder"), "{}", done.out);
+}
+
+/// Returns what the steps have written.
+fn said(done: &Done) -> String {
+    let lines = done.out.lines().filter_map(|line| line.strip_prefix("│ "));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -179,6 +179,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     };
     let scratch = tempfile::Builder::new()
         .prefix("muster-run-")
+        // What jobs make in it is nobody else's, whatever its mode is.
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
         .tempdir()
         .context("cannot make a folder for the run")?;
     let scratch = Scratch::hold(scratch.keep())?;
