@@ -32,7 +32,7 @@ pub use checkout::{CheckedOut, CheckoutError, CheckoutOrder, Inputs, checkout};
 pub use engine::reap;
 pub use hash_files::{HashError, HashOrder, hash_files};
 pub use images::forget_unused;
-pub use job::{Finished, ISOLATION, Kept, PULLING, run};
+pub use job::{Finished, ISOLATION, Kept, On, PULLING, Started, run};
 
 use spec::StepEvent;
 

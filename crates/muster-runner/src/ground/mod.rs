@@ -16,7 +16,7 @@ pub(crate) use self::inside::plain;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
 use std::path::{Component, Path, PathBuf};
@@ -431,13 +431,28 @@ impl Ground {
         terminal: &Terminal,
         program: Program,
     ) -> Result<Running, ProcessError> {
-        let place = match &self.footing {
+        program.spawn_on(terminal, self.place())
+    }
+
+    /// Starts a program of the job that is talked with; returns what it writes, and what it reads, too.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub(crate) fn spawn_talking(
+        &self,
+        program: Program,
+    ) -> Result<(Running, PipeReader, PipeWriter), ProcessError> {
+        program.spawn_talking(self.place())
+    }
+
+    fn place(&self) -> Place<'_> {
+        match &self.footing {
             Footing::Own | Footing::Gone => Place::Here,
             Footing::Guest { guest, .. } => Place::As(guest),
             Footing::Sandbox { sandbox, .. } | Footing::Image { sandbox, .. } => Place::In(sandbox),
             Footing::Container { inmate, .. } => inmate.place(),
-        };
-        program.spawn_on(terminal, place)
+        }
     }
 
     /// Writes a new file among the job's temporary ones, and returns its path for the steps.

@@ -1,6 +1,7 @@
 //! A job that has failed and is kept as it is, for people to look around in it.
 
 use std::ffi::OsString;
+use std::io::{PipeReader, PipeWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +36,26 @@ impl Stage {
 pub(super) struct FailedAt {
     name: String,
     stage: Option<Stage>,
+}
+
+/// What a program is started on.
+#[derive(Debug, Clone, Copy)]
+pub enum On<'t> {
+    /// A terminal.
+    Terminal(&'t Terminal),
+    /// Pipes of its own.
+    Pipes,
+}
+
+/// A program that was started in a job that is kept.
+#[derive(Debug)]
+pub struct Started {
+    /// The program.
+    pub running: Running,
+    /// What it writes, and what it reads, where that is no terminal.
+    pub pipes: Option<(PipeReader, PipeWriter)>,
+    /// What is to be said of where it is.
+    pub note: Option<String>,
 }
 
 /// A job that has failed: its sandbox or container, its workspace, and what its first failed step was given. What steps
@@ -115,46 +136,62 @@ impl Kept {
         self.cancel.request("it need be kept no longer");
     }
 
-    /// Starts a program on a terminal, where the step was at that failed, as its programs were started; without words a
-    /// shell. `term` is what kind of terminal it is.
+    /// Starts a program where the step was at that failed, as its programs were started; without words a shell. On a
+    /// terminal it is of the kind `term`.
     ///
     /// # Errors
     ///
     /// When it cannot be started, as when the job's sandbox is gone.
-    pub fn start(
-        &self,
-        terminal: &Terminal,
-        words: &[String],
-        term: &str,
-    ) -> Result<Running, ProcessError> {
-        let own = Path::new("");
-        let folder = self.stage.folder.as_deref().filter(|folder| *folder != own);
-        let folders = folder.into_iter().chain([self.workspace.as_path(), Path::new("/")]);
-        let mut done = Err(None);
-        for folder in folders {
-            // A later step may have removed it.
-            match self.ground.spawn_on(terminal, self.program(words, term).dir(folder)) {
-                Err(ProcessError::Start { program, error }) if is_no_folder(&error) => {
-                    done = Err(Some(ProcessError::Start { program, error }));
-                }
-                other => return other,
+    pub fn start(&self, on: On<'_>, words: &[String], term: &str) -> Result<Started, ProcessError> {
+        let folder = self.stage.folder.as_deref().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(&self.workspace);
+        // A later step may have removed it.
+        let others = [self.workspace.as_path(), Path::new("/")];
+        let mut started = self.start_in(folder, on, words, term);
+        for other in others {
+            match started {
+                Err(ProcessError::Start { error, .. })
+                    if error.kind() == std::io::ErrorKind::NotADirectory => {}
+                done => return done,
             }
+            started = self.start_in(other, on, words, term).map(|started| {
+                let gone =
+                    Some(format!("{} is gone; this is {}", folder.display(), other.display()));
+                Started { note: gone, ..started }
+            });
         }
-        done.map_err(|error| {
-            error.unwrap_or_else(|| ProcessError::Start {
-                program: "shell".to_owned(),
-                error: std::io::ErrorKind::NotADirectory.into(),
-            })
-        })
+        started
     }
 
-    fn program(&self, words: &[String], term: &str) -> Program {
+    fn start_in(
+        &self,
+        folder: &Path,
+        on: On<'_>,
+        words: &[String],
+        term: &str,
+    ) -> Result<Started, ProcessError> {
+        let is_terminal = matches!(on, On::Terminal(_));
+        let program = self.program(words, term, is_terminal).dir(folder);
+        match on {
+            On::Terminal(terminal) => {
+                let running = self.ground.spawn_on(terminal, program)?;
+                Ok(Started { running, pipes: None, note: None })
+            }
+            On::Pipes => {
+                let (running, output, input) = self.ground.spawn_talking(program)?;
+                Ok(Started { running, pipes: Some((output, input)), note: None })
+            }
+        }
+    }
+
+    fn program(&self, words: &[String], term: &str, is_terminal: bool) -> Program {
         let path = self.stage.variables.iter().rev().find(|(name, _)| name == "PATH");
         let path = path.map(|(_, path)| path.to_string_lossy()).unwrap_or_default();
         let program = match words {
             [] => {
                 let shell = self.ground.find("bash", &path);
-                Program::bare(shell.unwrap_or_else(|| "sh".into())).arg("-i")
+                let shell = Program::bare(shell.unwrap_or_else(|| "sh".into()));
+                if is_terminal { shell.arg("-i") } else { shell }
             }
             [name, arguments @ ..] => {
                 let found = self.ground.find(name, &path);
@@ -177,8 +214,4 @@ impl Kept {
         drop(containers.map(|mut containers| containers.close()));
         self.ground.clear();
     }
-}
-
-fn is_no_folder(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::NotADirectory | std::io::ErrorKind::NotFound)
 }

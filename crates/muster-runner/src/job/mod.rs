@@ -44,8 +44,8 @@ pub use self::contained::PULLING;
 use self::contained::{Held, Wants};
 use self::end::CLEAN_UP;
 use self::hooks::Post;
-pub use self::kept::Kept;
 use self::kept::{FailedAt, Stage};
+pub use self::kept::{Kept, On, Started};
 use self::left_open::LeftOpen;
 
 /// The secret, or variable, that shows what is only for finding faults.

@@ -197,7 +197,27 @@ impl Drive {
             supervisor.taken = taken;
             self.supervisors.push(supervisor);
         }
+        self.attach_kept()?;
         self.loaded = true;
+        Ok(())
+    }
+
+    /// Takes up the attempts that are over and kept, which an earlier server has left.
+    fn attach_kept(&mut self) -> anyhow::Result<()> {
+        for entry in std::fs::read_dir(self.shared.data.jobs())? {
+            let folder = entry?.path();
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let attempt = name.rsplit_once('.').and_then(|(job, n)| Some((job, n.parse().ok()?)));
+            let Some((job, attempt)) = attempt.filter(|_| shell::is_open(&folder)) else {
+                continue;
+            };
+            let known = |of: &Supervisor| of.job_id == job && of.attempt == attempt;
+            if !self.supervisors.iter().chain(&self.kept).any(known) {
+                let spool = start::open_log(&self.shared.data.log(job, attempt))?;
+                let supervisor = Supervisor::new(String::new(), job.to_owned(), attempt, spool);
+                self.kept.push(supervisor);
+            }
+        }
         Ok(())
     }
 
@@ -275,9 +295,12 @@ impl Drive {
         for supervisor in std::mem::take(&mut self.kept) {
             if supervisor.is_there()? {
                 kept.push(supervisor);
-            } else {
-                drop(self.clean_up(supervisor, false));
+                continue;
             }
+            // One that has ended by itself has taken its door away.
+            let folder = self.shared.data.job(&supervisor.job_id, supervisor.attempt);
+            let was_killed = shell::is_open(&folder);
+            drop(self.clean_up(supervisor, was_killed));
         }
         let data = &self.shared.data;
         // One that is about to end by itself is not kept.

@@ -97,7 +97,12 @@ impl Retention {
         let running = running(&self.shared).await?;
         for log in logs {
             let attempt = log.name.strip_suffix(".log");
-            if log.is_file && attempt.is_some_and(|attempt| !running.contains(attempt)) {
+            // The lock of one that is kept is on the log as it is.
+            let is_over = |attempt: &str| {
+                !running.contains(attempt)
+                    && !shell::is_open(&self.shared.data.jobs().join(attempt))
+            };
+            if log.is_file && attempt.is_some_and(is_over) {
                 let path = log.path.clone();
                 let sealed = tokio::task::spawn_blocking(move || logs::seal(&path)).await?;
                 if let Err(error) = sealed {

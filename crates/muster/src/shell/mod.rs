@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 /// What a connection becomes that frames go over.
 pub(crate) const PROTOCOL: &str = "muster-shell";
 /// A frame has no more bytes than this.
-const MAX_FRAME: usize = 64 << 10;
+const MAX_FRAME: usize = 256 << 10;
 /// Before the bytes of a frame stand so many others.
 const HEAD: usize = 5;
 /// The socket, in the folder of a job.
@@ -36,6 +36,8 @@ enum Frame {
     Resize(Size),
     /// What is wanted; the first that who looks says.
     Open(Wanted),
+    /// That nothing more is typed.
+    Eof,
     /// That the job need be kept no longer; instead of that.
     End,
     /// How the program ended: its exit code, or 128 and its signal.
@@ -49,6 +51,8 @@ enum Frame {
 pub(crate) struct Wanted {
     /// The program and its arguments; nothing is a shell.
     pub(crate) words: Vec<String>,
+    /// Whether it is on a terminal; else what goes and comes are bytes.
+    pub(crate) terminal: bool,
     /// What kind of terminal it is.
     pub(crate) term: String,
     /// How many characters there are in a line.
@@ -69,6 +73,7 @@ impl Frame {
             Self::Exit(code) => (3, vec![*code]),
             Self::Refused(why) => (4, why.clone().into_bytes()),
             Self::End => (5, Vec::new()),
+            Self::Eof => (6, Vec::new()),
         };
         let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
         [&[kind][..], &length.to_be_bytes(), &content].concat()
@@ -97,6 +102,7 @@ impl Frame {
             (3, &[code]) => Self::Exit(code),
             (4, why) => Self::Refused(String::from_utf8_lossy(why).into_owned()),
             (5, []) => Self::End,
+            (6, []) => Self::Eof,
             _ => return Err(garbled()),
         };
         read.drain(..HEAD + length);
@@ -162,8 +168,13 @@ mod tests {
     #[test]
     fn frames_come_as_they_went() {
         let size = Size { columns: 80, rows: 24 };
-        let wanted =
-            Wanted { words: vec!["ls".into()], term: "xterm".into(), columns: 80, rows: 24 };
+        let wanted = Wanted {
+            words: vec!["ls".into()],
+            terminal: true,
+            term: "xterm".into(),
+            columns: 80,
+            rows: 24,
+        };
         let frames = [
             Frame::Data(b"typed".to_vec()),
             Frame::Resize(size),
@@ -171,6 +182,7 @@ mod tests {
             Frame::Exit(130),
             Frame::Refused("it is gone".into()),
             Frame::End,
+            Frame::Eof,
         ];
         let mut read: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
         let rest = read.split_off(read.len() - 1);

@@ -1,6 +1,9 @@
 //! Looking around in jobs that have failed.
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
+use muster_sys::process::Program;
 
 use crate::actions::path_with_node;
 use crate::database::{Database, on_both};
@@ -13,6 +16,9 @@ use crate::server::{Server, wait_until};
 on_both! {
     a_failed_job_is_kept_for_who_has_the_token_and_what_they_do_is_noted,
 }
+
+/// Nothing here takes so long.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a person does in a job: shows where it is and what it has, and ends as it is told to.
 const LOOK: &str = "pwd; echo *; cat left; env | sort | grep -E '^(FROM|JOB|STEP|WORKFLOW|SECRET|OTHER|TERM)='; \
@@ -90,6 +96,44 @@ fn a_shell_is_where_the_step_was_that_failed() {
     assert_eq!(rest(&own), rest(&sandbox));
 }
 
+/// What goes through it are bytes where there is no terminal, however many; and nothing that runs holds it up.
+#[test]
+fn bytes_go_and_come_as_they_are_and_nothing_holds_it_up() {
+    if !there_can_be_one() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.workflow(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n\
+         \x20     - run: (printf 'a line\\nno end'; echo >> go; exec sleep 1000) & until [ -e go ]; do :; done\n\
+         \x20     - run: exit 1\n",
+    );
+    scene.commit("first");
+    let done = scene.muster(&["run", "--isolation", "sandbox", "--keep", "30"]);
+    // What was written last is there although what wrote it goes on.
+    assert!(done.out.contains("│ a line\n") && done.out.contains("│ no end\n"), "{}", done.out);
+    let run = done.out.split_whitespace().find(|word| word.starts_with("muster-run-")).unwrap();
+    let ask = |words: &[&str], input: &[u8]| {
+        let program = Program::new(env!("CARGO_BIN_EXE_muster"));
+        let program = program.args(["shell", run, "a", "--"]).args(words).input(input);
+        let output = program.dir(scene.path()).output(LIMIT, 64 << 20).unwrap();
+        (output.status.code().unwrap(), output.stdout)
+    };
+    let many: Vec<u8> = (0..4_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+    let (code, back) = ask(&["cat"], &many);
+    assert!(code == 0 && back == many, "{code}, {} of {} bytes", back.len(), many.len());
+    assert_eq!(ask(&["cat"], b"no end"), (0, b"no end".to_vec()));
+    assert_eq!(ask(&["nothing-of-this-name"], b"").0, 127);
+    assert_eq!(ask(&["sh", "-c", "kill -9 $$"], b"").0, 137);
+    assert_eq!(ask(&["sh", "-c", "exec >&- 2>&-; exit 4"], b"").0, 4);
+    // What it leaves running writes for ever.
+    let (code, much) = ask(&["sh", "-c", "setsid yes & exit 7"], b"");
+    assert!(code == 7 && much.len() < 64 << 20, "{code}, {}", much.len());
+    assert_eq!(scene.muster(&["shell", run, "a", "--end"]).exit, Some(0));
+    let folder = std::env::temp_dir().join(run);
+    wait_until("the run's folder is gone", || !folder.exists());
+}
+
 #[test]
 fn a_shell_is_in_the_container_or_image_of_the_job() {
     if let Some(engine) = engine() {
@@ -131,7 +175,7 @@ fn a_shell_is_in_the_container_or_image_of_the_job() {
 }
 
 fn a_failed_job_is_kept_for_who_has_the_token_and_what_they_do_is_noted(database: Database) {
-    let server = Server::start(database, "jobs = 1\n[shell]\nkeep_minutes = 30\n");
+    let mut server = Server::start(database, "jobs = 1\n[shell]\nkeep_minutes = 30\n");
     server.workflow(
         "on: push\njobs:\n  good: {runs-on: linux, steps: [{run: exit 0}]}\n  bad:\n    needs: good\n    runs-on: linux\n\
          \x20   steps: [{run: 'touch here; exit 1'}]\n",
@@ -153,6 +197,13 @@ fn a_failed_job_is_kept_for_who_has_the_token_and_what_they_do_is_noted(database
     assert!(server.verdict(&second).contains("muster failure"));
     server.until("the newer is kept", |_| look("2", "bad", &["ls"]).0 == 0);
     server.until("the older is not", |_| look("1", "bad", &["ls"]).0 == 2);
+    // A server that is started anew finds it.
+    server.kill_and_serve();
+    let look = |run: &str, job: &str, words: &[&str]| {
+        let done = server.muster(&[&["shell", run, job, "--"], words].concat());
+        (done.exit.unwrap(), done.out.replace('\r', "") + &done.err)
+    };
+    assert_eq!(look("2", "bad", &["ls"]), (0, "here\n".to_owned()));
     assert_eq!(server.muster(&["shell", "2", "bad", "--end"]).exit, Some(0));
     server.until("it is gone", |_| look("2", "bad", &["ls"]).0 == 2);
     assert_eq!(server.muster_given("hush", &["secrets", "set", "KEY"]).exit, Some(0));

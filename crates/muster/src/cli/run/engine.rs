@@ -232,6 +232,9 @@ impl Driver<'_> {
             }
         }
         for (place, _) in &self.kept {
+            if !shell::is_kept(&self.engine.folder_of(*place)) {
+                continue;
+            }
             let name = &self.planned[place.run].run.jobs[place.job].name;
             let minutes = self.engine.keep_s.unwrap_or_default() / 60;
             let folder = self.engine.folder.file_name().unwrap_or_default().to_string_lossy();
