@@ -14,7 +14,7 @@ struct Need {
     what_for: &'static str,
 }
 
-const NEEDS: [Need; 20] = [
+const NEEDS: [Need; 21] = [
     Need { program: "git", package: "git", what_for: "every test with a repository" },
     Need { program: "bash", package: "bash", what_for: "steps that name it" },
     Need { program: "bwrap", package: "bubblewrap", what_for: "jobs in a sandbox" },
@@ -39,6 +39,7 @@ const NEEDS: [Need; 20] = [
     Need { program: "debootstrap", package: "debootstrap", what_for: "an image with apt" },
     Need { program: "dpkg-deb", package: "dpkg", what_for: "a package to install" },
     Need { program: "python3", package: "python3", what_for: "steps with `shell: python`" },
+    Need { program: "pip3", package: "python3-pip", what_for: "a server that speaks like S3" },
 ];
 
 /// A Node.js that is no part of the system, for this machine.
@@ -78,6 +79,23 @@ pub(crate) fn install_data() -> anyhow::Result<()> {
     let install = ["install", "--no-save", "--ignore-scripts", "--prefix", &prefix];
     run("npm", &[&install, NPM_PACKAGES.as_slice()].concat(), &[])?;
     std::fs::write(&done, wanted)?;
+    Ok(())
+}
+
+/// What of the Python package index tests start.
+const PYPI_PACKAGES: &str = "moto[s3,server]==5.2.5";
+
+/// Installs it into the target folder, once.
+pub(crate) fn install_python() -> anyhow::Result<()> {
+    let folder = crate::top().join("target/pypi");
+    let done = folder.join("installed");
+    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == PYPI_PACKAGES) {
+        return Ok(());
+    }
+    let target = folder.to_string_lossy();
+    let quiet = [("PIP_DISABLE_PIP_VERSION_CHECK", "1"), ("PIP_ROOT_USER_ACTION", "ignore")];
+    run("pip3", &["install", "--quiet", "--upgrade", "--target", &target, PYPI_PACKAGES], &quiet)?;
+    std::fs::write(&done, PYPI_PACKAGES)?;
     Ok(())
 }
 

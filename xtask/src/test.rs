@@ -23,6 +23,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         // The tests that read the data say that it is absent, and fail where `CI` is set.
         crate::say(&format!("data for some tests could not be installed: {error:#}"));
     }
+    if let Err(error) = needs::install_python() {
+        crate::say(&format!("the storage for some tests could not be installed: {error:#}"));
+    }
     if let Err(error) = needs::install_image() {
         crate::say(&format!("the image for some tests could not be made: {error:#}"));
     }

@@ -15,6 +15,7 @@ use crate::forge::GitHubConfig;
 use crate::http::{Network, TlsConfig};
 use crate::machine::{self, Images};
 use crate::notices::NoticesConfig;
+use crate::services::StorageConfig;
 
 /// The configuration of a server; what the file does not say is as in [`Config::default`].
 #[derive(Debug, Clone, Deserialize)]
@@ -62,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) containers: ContainersConfig,
     /// For people who look around in jobs that have failed.
     pub(crate) shell: ShellConfig,
+    /// Where artifacts and caches are kept; without it in the data folder.
+    pub(crate) storage: Option<StorageConfig>,
     /// How long things are kept.
     pub(crate) retention: RetentionConfig,
     /// Who is told when the verdict on a default branch changes.
@@ -335,6 +338,7 @@ impl Default for Config {
             images: Images::default(),
             containers: ContainersConfig::default(),
             shell: ShellConfig::default(),
+            storage: None,
             retention: RetentionConfig::default(),
             notices: NoticesConfig::default(),
             github: None,
@@ -396,6 +400,9 @@ impl Config {
             }
             if let Some(file) = &mut config.secrets_key_file {
                 *file = folder.join(&file);
+            }
+            if let Some(storage) = &mut config.storage {
+                storage.resolve(folder);
             }
             if let Some(tls) = &mut config.tls {
                 tls.certificate = folder.join(&tls.certificate);

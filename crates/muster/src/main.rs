@@ -7,6 +7,7 @@ mod called;
 mod cli;
 mod config;
 mod data;
+mod env_file;
 mod forge;
 mod git;
 mod http;

@@ -1,6 +1,7 @@
 //! A server: store, loops and HTTP together.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::http::{IN_FLIGHT_KIB, TlsListener};
 use crate::loops::{Loops, Shared, Wake};
 use crate::notices::Channels;
 use crate::secrets::Vault;
-use crate::services::{Key, Keys, Places, Services};
+use crate::services::{Keep, Key, Keys, Places, Services, StorageConfig};
 use crate::store::Store;
 use crate::task::Errands;
 use crate::{git, http, machine, services, task};
@@ -54,15 +55,23 @@ fn open_services(
     config: &Config,
     listener: &TcpListener,
     store: &Store,
-) -> std::io::Result<Arc<Services>> {
-    let places =
-        Places { artifacts: &data.artifacts(), caches: &data.caches(), uploads: &data.uploads() };
+) -> anyhow::Result<Arc<Services>> {
+    let bucket = config.storage.as_ref().map(StorageConfig::open).transpose()?;
+    let keep = |folder: PathBuf, place| match &bucket {
+        Some(bucket) => Ok(Keep::at(bucket, place)),
+        None => Keep::open(&folder),
+    };
+    let places = Places {
+        artifacts: keep(data.artifacts(), "artifacts")?,
+        caches: keep(data.caches(), "caches")?,
+        uploads: &data.uploads(),
+    };
     let keys = Keys {
         tokens: Key::kept(&data.services_key())?,
         identity: data.identity_key(),
         issuer: Some(config.public_url.clone()).filter(|url| !url.is_empty()),
     };
-    Services::open(&places, (&config.retention).into(), keys, listener, Some(store.clone()))
+    Ok(Services::open(places, (&config.retention).into(), keys, listener, Some(store.clone()))?)
 }
 
 impl Server {

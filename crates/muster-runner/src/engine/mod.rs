@@ -420,6 +420,14 @@ fn said(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Error::DockerStreamError { error } => error.trim().to_owned(),
+        other @ (Error::HyperLegacyError { .. }
+        | Error::HyperResponseError { .. }
+        | Error::IOError { .. }
+        | Error::RequestTimeoutError) => {
+            let why = std::error::Error::source(other)
+                .map_or_else(|| other.to_string(), |why| why.to_string());
+            format!("the container engine does not answer any more ({why})")
+        }
         other => format!("the container engine: {other}"),
     }
 }

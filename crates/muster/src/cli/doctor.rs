@@ -75,6 +75,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
                 repository(&mut findings, &opened, name, &config.public_url).await;
             }
         }
+        if let Some(storage) = &config.storage {
+            let tried = storage.try_out().await.map(|()| storage.url.clone());
+            findings.of("storage", tried);
+        }
         findings.of("server", server(arguments).await);
         findings.of("outbox", outbox(arguments).await);
         secrets(&mut findings, arguments, &config).await;

@@ -6,7 +6,6 @@ mod client;
 mod conformance;
 mod demo;
 mod doctor;
-mod env_file;
 mod eval;
 mod filter;
 mod hash_files;

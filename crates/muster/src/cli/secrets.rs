@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ServerArguments};
 use super::stdio::read_file;
-use super::{GREEN, env_file, print, runtime};
+use super::{GREEN, print, runtime};
+use crate::env_file::{self, MOST_BYTES};
 use crate::secrets::{MAX_VALUE, kept_name_of};
 
 #[derive(Debug, clap::Args)]
@@ -226,7 +227,7 @@ fn whom(row: &Value) -> String {
 /// Reads a file of pairs; nothing of it is sent where any is wrong.
 fn of_env_file(file: &Path, are_secret: bool) -> anyhow::Result<Vec<(String, String)>> {
     let mut values = Vec::new();
-    env_file::read(file, |name, value| {
+    env_file::read(file, read_file(file, MOST_BYTES)?, |name, value| {
         kept_name_of(name)?;
         if are_secret && value.is_empty() {
             return Err(format!("{} is empty", one_line(name)));

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use futures_util::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Place;
+use object_store::prefix::PrefixStore;
 use object_store::{
     Error, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
     PutPayload, WriteMultipart,
@@ -27,10 +28,10 @@ const FRESH_MS: i64 = 3_600_000;
 
 /// An object store.
 #[derive(Debug, Clone)]
-pub(super) struct Keep {
+pub(crate) struct Keep {
     store: Arc<dyn ObjectStore>,
-    /// Where it is.
-    folder: PathBuf,
+    /// Where it is, where that is a folder of this machine.
+    folder: Option<PathBuf>,
 }
 
 /// Removes what a crash has left, before `until`, of objects that were being written: the store lists no such file. What is
@@ -51,12 +52,18 @@ fn remove_staged(folder: &Path, until: SystemTime) -> io::Result<()> {
 
 impl Keep {
     /// Opens the one in a folder, which is made.
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(io::Error::other)?;
         // What was answered is there after a power cut.
         let store = Arc::new(store.with_fsync(true).with_automatic_cleanup(true));
-        Ok(Self { store, folder: folder.to_owned() })
+        Ok(Self { store, folder: Some(folder.to_owned()) })
+    }
+
+    /// Opens the one at a place of another store.
+    pub(crate) fn at(store: &Arc<dyn ObjectStore>, place: &str) -> Self {
+        let store = PrefixStore::new(Arc::clone(store), Place::from(place));
+        Self { store: Arc::new(store), folder: None }
     }
 
     /// Brings a file of so many bytes into the store: no more than was counted, whatever somebody still writes to it.
@@ -163,8 +170,9 @@ impl Keep {
     ) -> anyhow::Result<()> {
         let until = now_ms - FRESH_MS;
         let moment = UNIX_EPOCH + Duration::from_millis(u64::try_from(until).unwrap_or(0));
-        let folder = self.folder.clone();
-        tokio::task::spawn_blocking(move || remove_staged(&folder, moment)).await??;
+        if let Some(folder) = self.folder.clone() {
+            tokio::task::spawn_blocking(move || remove_staged(&folder, moment)).await??;
+        }
         let listed: Vec<_> = self.store.list(None).try_collect().await?;
         for object in listed {
             let is_old = object.last_modified.timestamp_millis() < until;

@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod blobs;
+mod bucket;
 mod caches;
 mod error;
 mod identity;
@@ -44,8 +45,9 @@ pub(crate) use artifacts::Artifact;
 pub(crate) use identity::Issuer;
 pub(crate) use token::Key;
 
+pub(crate) use self::bucket::StorageConfig;
 use self::error::Refusal;
-use self::keep::Keep;
+pub(crate) use self::keep::Keep;
 use self::ledger::{Allowance, Ledger, UnderWay};
 use self::uploads::Uploads;
 use crate::config::RetentionConfig;
@@ -112,8 +114,8 @@ impl Bearer {
 /// Where the services keep what they are given.
 #[derive(Debug)]
 pub(crate) struct Places<'p> {
-    pub(crate) artifacts: &'p Path,
-    pub(crate) caches: &'p Path,
+    pub(crate) artifacts: Keep,
+    pub(crate) caches: Keep,
     /// What is not complete yet.
     pub(crate) uploads: &'p Path,
 }
@@ -205,7 +207,7 @@ impl Services {
     ///
     /// When a folder of theirs cannot be made or used.
     pub(crate) fn open(
-        places: &Places<'_>,
+        places: Places<'_>,
         bounds: Bounds,
         keys: Keys,
         listener: &TcpListener,
@@ -215,8 +217,8 @@ impl Services {
         let issuer = Issuer::new(keys.issuer.as_deref().unwrap_or(&url), keys.identity);
         let ledger = Ledger::new(places.uploads.to_owned());
         Ok(Arc::new(Self {
-            artifacts: Keep::open(places.artifacts)?,
-            caches: Keep::open(places.caches)?,
+            artifacts: places.artifacts,
+            caches: places.caches,
             uploads: Uploads::open(places.uploads.to_owned(), Arc::clone(&ledger))?,
             ledger,
             bounds,

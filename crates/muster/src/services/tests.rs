@@ -23,10 +23,11 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let (artifacts, caches, uploads) = (at("artifacts"), at("caches"), at("uploads"));
-        let places = Places { artifacts: &artifacts, caches: &caches, uploads: &uploads };
+        let [artifacts, caches] = [artifacts, caches].map(|folder| Keep::open(&folder).unwrap());
+        let places = Places { artifacts, caches, uploads: &uploads };
         let listener = bind(&at("port")).await.unwrap();
         let keys = Keys { tokens: Key::fresh(), identity: at("identity-key"), issuer: None };
-        let services = Services::open(&places, bounds, keys, &listener, None).unwrap();
+        let services = Services::open(places, bounds, keys, &listener, None).unwrap();
         let serve = axum::serve(listener, services.router());
         drop(crate::task::spawn("services", async move { serve.await }));
         Self { folder, services, http: http_client().build().unwrap() }

@@ -1,15 +1,18 @@
 //! Jobs in containers, services beside them, and actions that are containers, by a real engine and a real registry.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
 
 use insta::assert_snapshot;
+use muster_sys::process::Program;
 
 use crate::actions::path_with_node;
 use crate::database::{Database, on_both};
 use crate::engine::{Engine, IMAGE, PASSWORD, USER, engine, on_engines};
 use crate::github::Story;
 use crate::scene::{Done, Scene};
-use crate::server::{Server, kill, supervisors};
+use crate::server::{Server, kill, processes, supervisors, wait_until};
 use crate::services::{clients, said, with_clients};
 
 on_engines! {
@@ -583,6 +586,67 @@ jobs:
       a  failure  [time]
     exit 1
     ");
+}
+
+/// Steps are started by the init, so that they go on; what needs the engine says that it is gone, and nothing stays.
+#[test]
+fn an_engine_that_dies_fails_what_needs_it_and_leaves_nothing() {
+    if engine().is_none() {
+        return;
+    }
+    let engine = Engine::to_be_killed();
+    let scene = Scene::new();
+    scene.workflow(&format!(
+        "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    container: {IMAGE}\n    steps:\n\
+         \x20     - run: echo begun; until [ -e /tmp/on ]; do sleep 1; touch /tmp/on; done; sleep 1000 &\n\
+         \x20     - run: echo goes on\n      - uses: docker://{IMAGE}\n      - if: always()\n        run: echo the end\n"
+    ));
+    scene.commit("first");
+    let program =
+        Program::new(env!("CARGO_BIN_EXE_muster")).args(["run", "--isolation", "sandbox"]);
+    let (name, host) = engine.variable();
+    let log = fs::File::create(scene.path().join(".git/errors")).unwrap();
+    let talk = program.dir(scene.path()).env(name, host).env("HOME", scene.path()).errors_to(log);
+    let mut talk = talk.converse().unwrap();
+    let mut out = String::new();
+    for line in BufReader::new(talk.output).lines() {
+        let line = line.unwrap();
+        if line == "│ begun" {
+            engine.kill();
+        }
+        writeln!(out, "{line}").unwrap();
+    }
+    let exit = talk.child.wait().unwrap().code();
+    let told = Done { exit, out, err: String::new() };
+    let socket = engine.socket().to_string_lossy().into_owned();
+    assert_snapshot!(story(&engine, &told).replace(&socket, "[socket]"), @"
+    .github/workflows/ci.yml
+    ▸ Run echo begun; until [ -e [path] ]; do sleep 1; touch [path] done; sleep 1000 &
+    │ begun
+    ✓ Run echo begun; until [ -e [path] ]; do sleep 1; touch [path] done; sleep 1000 & [time]
+    ▸ Run echo goes on
+    │ goes on
+    ✓ Run echo goes on [time]
+    ▸ Run docker://localhost/muster-test:1
+    │ Error: cannot pull localhost/muster-test:1: … the container engine does not answer any more (client error (Connect))
+    ✗ Run docker://localhost/muster-test:1 [time]
+    ▸ Run echo the end
+    │ the end
+    ✓ Run echo the end [time]
+    │ Warning: containers were left behind: the container engine does not answer any more (client error (Connect))
+    .github/workflows/ci.yml: failure
+      a  failure  [time]
+      error  a: cannot pull localhost/muster-test:1: … the container engine does not answer any more (client error (Connect))
+      warning  a: containers were left behind: the container engine does not answer any more (client error (Connect))
+    exit 1
+    ");
+    let left =
+        || processes().into_iter().filter(|(_, line)| line.contains("/opt/muster/init --join"));
+    let of_it = |(pid, _): &(String, String)| {
+        let root = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        root.contains(&*engine.socket().parent().unwrap().to_string_lossy())
+    };
+    wait_until("nothing of it runs", || !left().any(|process| of_it(&process)));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use muster_sys::clock;
 use muster_sys::process::{Output, Program};
 
 use crate::kept::Kept;
+use crate::server::kill;
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Docker is up within this time, or not at all.
@@ -88,6 +89,19 @@ fn there(engine: &'static Result<Engine, String>) -> Option<&'static Engine> {
 }
 
 impl Engine {
+    /// Returns a Docker that is nobody else's, to be killed.
+    pub(crate) fn to_be_killed() -> Self {
+        started(Self::docker_of_its_own).unwrap()
+    }
+
+    /// Kills it, and what it has started to look after containers.
+    pub(crate) fn kill(&self) {
+        for file in ["pid", "exec/containerd/containerd.pid"] {
+            let pid = fs::read_to_string(self.docker.folder.join(file)).unwrap();
+            kill(pid.trim());
+        }
+    }
+
     /// Docker, in a folder of its own.
     fn docker_of_its_own(_registries: [u16; 2]) -> Kept {
         let folder = Kept::folder();

@@ -41,5 +41,6 @@ mod server;
 mod service;
 mod services;
 mod shell;
+mod storage;
 mod torture;
 mod upgrade;

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use muster_runner::spec::Secrets;
 
-use super::super::env_file;
+use super::super::read_file;
+use crate::env_file;
 use crate::secrets::name_of;
 
 /// The most bytes of all secrets together.
@@ -25,7 +26,7 @@ pub(super) fn gather(named: &[String], file: Option<&Path>) -> anyhow::Result<Se
         Ok(())
     };
     if let Some(path) = file {
-        env_file::read(path, &mut add)?;
+        env_file::read(path, read_file(path, env_file::MOST_BYTES)?, &mut add)?;
     }
     for named in named {
         match named.split_once('=') {

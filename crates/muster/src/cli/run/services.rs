@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use super::engine::Place;
 use crate::config::RetentionConfig;
 use crate::machine;
-use crate::services::{Bearer, Key, Keys, Places, Services};
+use crate::services::{Bearer, Keep, Key, Keys, Places, Services};
 
 /// The services, once they are needed.
 pub(super) struct LocalServices {
@@ -75,12 +75,13 @@ impl LocalServices {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (uploads, artifacts) = (self.folder.join("uploads"), self.folder.join("artifacts"));
         let caches = machine::callers_cache("caches");
-        let places = Places { artifacts: &artifacts, caches: &caches, uploads: &uploads };
+        let (artifacts, caches) = (Keep::open(&artifacts)?, Keep::open(&caches)?);
+        let places = Places { artifacts, caches, uploads: &uploads };
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let bounds = (&RetentionConfig::default()).into();
         let identity = self.folder.join("identity-key");
         let keys = Keys { tokens: Key::fresh(), identity, issuer: None };
-        let services = Services::open(&places, bounds, keys, &listener, None)?;
+        let services = Services::open(places, bounds, keys, &listener, None)?;
         let serve = axum::serve(listener, services.router());
         drop(runtime.spawn(async move { serve.await }));
         Ok(Running { runtime, services })

@@ -4,21 +4,19 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use super::stdio::read_file;
-
 /// The most bytes of such a file.
-const MOST_BYTES: u64 = 1 << 20;
+pub(crate) const MOST_BYTES: u64 = 1 << 20;
 
-/// Reads a file, and gives each pair to `take`, which may refuse it.
+/// Reads what a file has, and gives each pair to `take`, which may refuse it.
 ///
 /// # Errors
 ///
-/// When the file cannot be read; all lines that are wrong, with their numbers.
-pub(super) fn read(
+/// When it is no text; all lines that are wrong, with their numbers.
+pub(crate) fn read(
     path: &Path,
+    text: Vec<u8>,
     mut take: impl FnMut(&str, String) -> Result<(), String>,
 ) -> anyhow::Result<()> {
-    let text = read_file(path, MOST_BYTES)?;
     let text = String::from_utf8(text).ok();
     let text = text.with_context(|| format!("{} is no text", path.display()))?;
     let mut wrong = Vec::new();
