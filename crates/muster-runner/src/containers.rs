@@ -20,7 +20,7 @@ use crate::cancel::Cancel;
 use crate::egress::Network;
 use crate::engine::{Build, Engine, Image, Inspected, Mounted, Order, Until, with_tag};
 use crate::ground::Door;
-use crate::health::Check;
+use crate::health::{Check, Looked, Next};
 use crate::spec::{Cage, JobSpec};
 
 /// The init of a container has so long to come.
@@ -374,6 +374,7 @@ impl Containers {
     ///
     /// A sentence, where it is not, or the job was told to stop.
     pub(crate) fn wait_for(&self, service: &Service, cancel: &Cancel) -> Result<(), String> {
+        let mut looked = Looked::default();
         loop {
             let name = &service.name;
             if let Some(status) = service.told().ended {
@@ -382,14 +383,20 @@ impl Containers {
             let now = self.engine.inspect(&service.inmate.id);
             now.map_err(|why| format!("service `{name}` has ended: {why}"))?;
             let Some((check, workdir)) = &service.check else { return Ok(()) };
-            let Err(why) = check.look(&service.inmate, workdir, cancel) else { return Ok(()) };
+            let start = clock::monotonic();
+            let seen = check.look(&service.inmate, workdir, cancel);
             if cancel.end().is_some() {
                 return Err("the job was told to stop".to_owned());
             }
-            if check.gives_up(service.begun) {
-                return Err(format!("service `{name}` is not well: {}", why.trim()));
+            let begun = service.begun.elapsed();
+            match check.next(&mut looked, seen.is_ok(), start.elapsed(), begun) {
+                Next::Well => return Ok(()),
+                Next::Wait(rest) => std::thread::sleep(rest),
+                Next::GiveUp => {
+                    let why = seen.err().unwrap_or_default();
+                    return Err(format!("service `{name}` is not well: {}", why.trim()));
+                }
             }
-            std::thread::sleep(check.rest);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Engines look by timers of their own: Docker not before an interval is over, which is half a minute where nobody says
 //! another, and Podman only where systemd is. What is looked at here is found well at once when it is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bollard::models::HealthConfig;
 use muster_sys::clock;
@@ -19,6 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const RETRIES: u32 = 3;
 /// While a service begins it is looked at so often at least.
 const LOOK: Duration = Duration::from_secs(1);
+/// A service that is well is looked at once more after so long: some begin, with files to make, as another that ends.
+const CONFIRM: Duration = Duration::from_secs(2);
 /// So much of what a look has said is kept, in bytes.
 const KEPT: usize = 4 << 10;
 
@@ -27,10 +29,32 @@ const KEPT: usize = 4 << 10;
 pub(crate) struct Check {
     words: Vec<String>,
     /// The time between two looks.
-    pub(crate) rest: Duration,
+    rest: Duration,
     timeout: Duration,
-    /// A service that is not well by then is not: as long as an engine would have looked.
-    pub(crate) within: Duration,
+    /// The time between two looks of an engine.
+    interval: Duration,
+    /// A service that is not well by then is not: as long as an engine would have looked, but for the looks themselves.
+    within: Duration,
+}
+
+/// How a service was found.
+#[derive(Debug, Default)]
+pub(crate) struct Looked {
+    /// How long all looks took together.
+    took: Duration,
+    /// Whether it was well when it was looked at last.
+    was_well: bool,
+}
+
+/// What is to be done about a service.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing: it is well.
+    Well,
+    /// It is to be looked at again, after so long.
+    Wait(Duration),
+    /// It is given up.
+    GiveUp,
 }
 
 impl Check {
@@ -61,7 +85,7 @@ impl Check {
         let retries = said(3).map_or(RETRIES, |retries| u32::try_from(retries).unwrap_or(u32::MAX));
         let begins = span(2, Duration::ZERO);
         let within = begins.saturating_add(interval.saturating_mul(retries)).max(interval);
-        Some(Self { words, rest: interval.min(LOOK), timeout, within })
+        Some(Self { words, rest: interval.min(LOOK), timeout, interval, within })
     }
 
     /// Looks once; returns what was said where it is not well.
@@ -77,6 +101,11 @@ impl Check {
         let mut said = Vec::new();
         loop {
             let left = self.timeout.saturating_sub(start.elapsed());
+            // Also of one that writes without end.
+            if left.is_zero() {
+                running.kill();
+                return Err(format!("no answer in {} s", self.timeout.as_secs()));
+            }
             match running.next(cancel.wake(), Some(left)).map_err(|error| error.to_string())? {
                 Happening::Output(bytes) => {
                     let room = KEPT.saturating_sub(said.len());
@@ -88,24 +117,59 @@ impl Check {
                     running.kill();
                     return Err("the job was told to stop".to_owned());
                 }
-                Happening::Nothing if start.elapsed() >= self.timeout => {
-                    running.kill();
-                    return Err(format!("no answer in {} s", self.timeout.as_secs()));
-                }
                 Happening::Nothing => {}
             }
         }
     }
 
-    /// Returns whether a service that was begun at this moment is given up, as it was not well so far.
-    pub(crate) fn gives_up(&self, begun: Instant) -> bool {
-        begun.elapsed() > self.within
+    /// Decides what follows from a look that took so long, at a service that was begun so long ago.
+    pub(crate) fn next(
+        &self,
+        looked: &mut Looked,
+        is_well: bool,
+        took: Duration,
+        begun: Duration,
+    ) -> Next {
+        looked.took += took;
+        let was_well = std::mem::replace(&mut looked.was_well, is_well);
+        // An engine looks after an interval for the first time, and believes what it sees.
+        if is_well && (was_well || begun >= self.interval) {
+            return Next::Well;
+        }
+        if is_well {
+            return Next::Wait(CONFIRM.min(self.interval));
+        }
+        if begun > self.within.saturating_add(looked.took) {
+            Next::GiveUp
+        } else {
+            Next::Wait(self.rest)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_well_for_a_moment_is_looked_at_again() {
+        let seconds = Duration::from_secs;
+        let usual = Health { command: Some("x".into()), ..Health::default() };
+        let check = Check::of(Some(&usual), None).unwrap();
+        let mut looked = Looked::default();
+        let mut next =
+            |is_well, took, begun| check.next(&mut looked, is_well, seconds(took), seconds(begun));
+        assert_eq!(next(false, 0, 1), Next::Wait(LOOK));
+        assert_eq!(next(true, 0, 2), Next::Wait(CONFIRM));
+        assert_eq!(next(false, 0, 4), Next::Wait(LOOK));
+        assert_eq!(next(true, 0, 5), Next::Wait(CONFIRM));
+        assert_eq!(next(true, 0, 7), Next::Well);
+        // The time of looks that hang is nobody's fault.
+        assert_eq!(next(false, 30, 91), Next::Wait(LOOK));
+        assert_eq!(next(false, 0, 121), Next::GiveUp);
+        let mut looked = Looked::default();
+        assert_eq!(check.next(&mut looked, true, seconds(0), seconds(31)), Next::Well);
+    }
 
     #[test]
     fn the_workflow_goes_before_the_image_and_both_before_what_is_usual() {

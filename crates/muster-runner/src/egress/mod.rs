@@ -5,7 +5,7 @@
 
 mod proxy;
 
-pub(crate) use self::proxy::{is_for_a_proxy, serve};
+pub(crate) use self::proxy::{PATIENCE, is_for_a_proxy, more, serve};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -193,6 +193,12 @@ impl Egress {
         found
     }
 
+    /// Returns whether a connection that was made is to the machine itself, by an address that does not show it, which only
+    /// who names that may reach.
+    fn is_own(host: &str, from: IpAddr, to: IpAddr) -> bool {
+        from == to && !is_own_name(host)
+    }
+
     fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {
         let asked = named(host, port);
         let by = self.allowed.iter().filter(|hosts| hosts.hold(host, port));
@@ -270,7 +276,9 @@ fn side(address: IpAddr) -> Side {
                 // An address of the older kind in the newer one's form, or translated.
                 [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => side_of_4(last()),
                 // Of clouds, in their own network.
-                [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Side::Link,
+                [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => {
+                    Side::Link
+                }
                 [first, ..] if first & 0xfe00 == 0xfc00 => Side::Private,
                 // The Internet so far; tunnels lead to addresses of the older kind.
                 [first, ..] if first & 0xe000 == 0x2000 && !matches!(first, 0x2002) => {
@@ -286,6 +294,8 @@ fn side(address: IpAddr) -> Side {
 fn side_of_4(address: Ipv4Addr) -> Side {
     match address.octets() {
         [127 | 0, ..] => Side::Own,
+        // What clouds tell their machines their secrets by, in places of their own.
+        [168, 63, 129, 16] | [100, 100, 100, 200] => Side::Link,
         [10, ..] | [192, 168, ..] => Side::Private,
         [172, second, ..] if second & 0xf0 == 16 => Side::Private,
         [100, second, ..] if second & 0xc0 == 64 => Side::Private,
@@ -332,6 +342,9 @@ mod tests {
         let private = ["10.1.2.3", "172.31.0.1", "192.168.0.1", "100.64.0.1", "fd12::1"];
         let own = ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"];
         let link = [
+            "168.63.129.16",
+            "100.100.100.200",
+            "fd20:ce::254",
             "169.254.169.254",
             "fe80::1",
             "fd00:ec2::254",

@@ -2,14 +2,21 @@
 //! whole address, one for each connection.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use muster_sys::clock;
 
 use super::{Egress, Refused, named, split};
 
 /// A head has no more bytes, and comes within this time.
 const MAX_HEAD: usize = 64 << 10;
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Of what somebody sends that is refused so much is read, for so long, for the refusal to arrive.
+const DRAINED: u64 = 1 << 20;
+const DRAINS: Duration = Duration::from_secs(2);
+/// The longest name of a host ([RFC 1035](https://www.rfc-editor.org/rfc/rfc1035), 2.3.4).
+const MAX_NAME: usize = 253;
 /// Each address of a host has so long to answer.
 const CONNECT: Duration = Duration::from_secs(10);
 /// What is between two parties of a connection only, and what is said of it anew.
@@ -54,18 +61,24 @@ pub(crate) fn serve(
     inside: &mut TcpStream,
     mut come: Vec<u8>,
     egress: &Egress,
+    until: Instant,
 ) -> io::Result<Option<(TcpStream, Vec<u8>)>> {
-    inside.set_read_timeout(Some(PATIENCE))?;
+    let mut looked = 0;
     let end = loop {
-        if let Some(at) = come.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at + 4;
+        let from = looked;
+        if let Some(at) = come[from..].windows(4).position(|four| four == b"\r\n\r\n") {
+            break from + at + 4;
         }
-        let mut bytes = [0; 4 << 10];
-        let count = inside.read(&mut bytes)?;
-        if count == 0 || come.len() > MAX_HEAD {
+        if come[from..].windows(2).any(|two| two == b"\n\n") {
+            return refuse(inside, "400 Bad Request", "its lines end by a line feed alone");
+        }
+        looked = come.len().saturating_sub(3);
+        if come.len() > MAX_HEAD {
+            return refuse(inside, "431 Request Header Fields Too Large", "its head is too long");
+        }
+        if more(inside, &mut come, until)? == 0 {
             return Ok(None);
         }
-        come.extend_from_slice(&bytes[..count]);
     };
     inside.set_read_timeout(None)?;
     let rest = come.split_off(end);
@@ -80,8 +93,12 @@ pub(crate) fn serve(
         }
         Err(why) => return refuse(inside, "403 Forbidden", &why.to_string()),
     };
-    let outside = match connect(&addresses) {
-        Ok(outside) => outside,
+    let outside = match connect(&addresses, &asked.host) {
+        Ok(Some(outside)) => outside,
+        Ok(None) => {
+            let why = Refused::Inward(named(&asked.host, asked.port));
+            return refuse(inside, "403 Forbidden", &why.to_string());
+        }
         Err(error) => {
             let why = format!("{} does not answer: {error}", named(&asked.host, asked.port));
             return refuse(inside, "502 Bad Gateway", &why);
@@ -97,11 +114,32 @@ pub(crate) fn serve(
     Ok(Some((outside, first)))
 }
 
-fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+/// Reads what has come by a moment; returns how much.
+pub(crate) fn more(
+    inside: &mut TcpStream,
+    come: &mut Vec<u8>,
+    until: Instant,
+) -> io::Result<usize> {
+    let left = until.saturating_duration_since(clock::monotonic());
+    if left.is_zero() {
+        return Ok(0);
+    }
+    inside.set_read_timeout(Some(left))?;
+    let mut bytes = [0; 4 << 10];
+    let count = inside.read(&mut bytes)?;
+    come.extend_from_slice(&bytes[..count]);
+    Ok(count)
+}
+
+/// Goes to a host; `None` where that is this machine after all.
+fn connect(addresses: &[SocketAddr], host: &str) -> io::Result<Option<TcpStream>> {
     let mut last = io::Error::other("it has no address");
     for address in addresses {
         match TcpStream::connect_timeout(address, CONNECT) {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                let (from, to) = (stream.local_addr()?.ip(), stream.peer_addr()?.ip());
+                return Ok(Some(stream).filter(|_| !Egress::is_own(host, from, to)));
+            }
             Err(error) => last = error,
         }
     }
@@ -115,6 +153,10 @@ fn refuse<T>(inside: &mut TcpStream, status: &str, why: &str) -> io::Result<Opti
         body.len()
     );
     inside.write_all((head + &body).as_bytes())?;
+    // What comes and is not read would take the answer away with it.
+    inside.shutdown(Shutdown::Write)?;
+    inside.set_read_timeout(Some(DRAINS))?;
+    drop(io::copy(&mut inside.take(DRAINED), &mut io::sink()));
     Ok(None)
 }
 
@@ -124,12 +166,25 @@ fn read(head: &[u8]) -> Result<Asked, &'static str> {
     let (line, fields) = head.split_once("\r\n").ok_or("the request has no line")?;
     let words: Vec<&str> = line.split(' ').collect();
     let [method, target, version] = *words else { return Err("the request's line is garbled") };
-    if !version.starts_with("HTTP/1.") {
+    if !matches!(version, "HTTP/1.0" | "HTTP/1.1") {
         return Err("the request is of no version that is known");
     }
+    let is_field = |field: &&str| !field.starts_with([' ', '\t']) && !field.contains(['\n', '\r']);
+    let fields: Vec<&str> = fields.split("\r\n").filter(|field| !field.is_empty()).collect();
+    if !fields.iter().all(is_field) {
+        return Err("a field of the request is garbled");
+    }
+    let is_host = |host: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
+        !host.is_empty() && host.len() <= MAX_NAME && host.bytes().all(plain)
+    };
+    let no_host = "what is asked for is no name of a host";
     if method == "CONNECT" {
         let (host, port) = split(target).ok_or("what CONNECT names is no host and port")?;
         let port = port.ok_or("what CONNECT names has no port")?;
+        if !is_host(&host) {
+            return Err(no_host);
+        }
         return Ok(Asked { host, port, head: None });
     }
     let rest = target.get(7..).filter(|_| target[..7].eq_ignore_ascii_case("http://"));
@@ -138,14 +193,25 @@ fn read(head: &[u8]) -> Result<Asked, &'static str> {
     let (authority, path) = rest.split_at(at);
     let authority = authority.rsplit('@').next().unwrap_or(authority);
     let (host, port) = split(authority).ok_or("the address has no host")?;
-    if host.is_empty() {
-        return Err("the address has no host");
+    if !is_host(&host) {
+        return Err(no_host);
     }
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let mut ours = format!("{method} {slash}{path} HTTP/1.1\r\nhost: {authority}\r\n");
-    for field in fields.split("\r\n").filter(|field| !field.is_empty()) {
+    let parts = |field: &'_ str| {
+        field.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.to_owned()))
+    };
+    let own = fields.iter().filter_map(|field| parts(field));
+    let own = own.filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+    let own: Vec<String> = own
+        .flat_map(|(_, names)| {
+            names.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut ours = format!("{method} {slash}{path} {version}\r\nhost: {authority}\r\n");
+    for field in fields {
         let name = field.split(':').next().unwrap_or_default().trim();
-        if !HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop)) {
+        let between = HOP_BY_HOP.iter().copied().chain(own.iter().map(String::as_str));
+        if !between.into_iter().any(|hop| name.eq_ignore_ascii_case(hop)) {
             ours.push_str(field);
             ours.push_str("\r\n");
         }
@@ -180,6 +246,10 @@ mod tests {
             b"GET ftp://a/ HTTP/1.1\r\n\r\n",
             b"GET http:// HTTP/1.1\r\n\r\n",
             b"GET http://a/\r\n\r\n",
+            b"GET http://a/ HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+            b"GET http://a/ HTTP/1.1\r\nA: b\nC: d\r\n\r\n",
+            b"CONNECT evil\n\x1b[31m:1 HTTP/1.1\r\n\r\n",
+            b"CONNECT a%2eb:1 HTTP/1.1\r\n\r\n",
         ] {
             assert!(read(wrong).is_err(), "{}", String::from_utf8_lossy(wrong));
         }

@@ -1,21 +1,25 @@
 //! The door of a network in which there is nothing else: what listens inside is answered from outside, where each connection
 //! is carried on to the services for actions, or to a host that the job may reach, and to nothing else.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 use std::time::Duration;
 
+use muster_sys::clock;
+
 use crate::egress::{self, Egress};
 use crate::spec::{JobSpec, ServiceAccess};
 
 /// How many connections a job has at once to the services, and where it reaches hosts, too.
 const MOST: usize = 32;
-const MOST_WITH_HOSTS: usize = 256;
+const MOST_WITH_HOSTS: usize = 128;
 /// How long the services have to answer the first.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After an error of the system it is tried again after so long.
+const AGAIN: Duration = Duration::from_millis(100);
 /// The port inside where there are no services, whose own it is else.
 const PORT: u16 = 4568;
 
@@ -59,21 +63,26 @@ impl Door {
         let most = if self.egress.is_some() { MOST_WITH_HOSTS } else { MOST };
         let open = Arc::new(AtomicUsize::new(0));
         let accept = move || {
-            while let Ok((inside, _)) = listener.accept() {
-                let open = Arc::clone(&open);
-                if open.fetch_add(1, Ordering::Relaxed) >= most {
-                    // Closed at once: its client tries again.
-                    open.fetch_sub(1, Ordering::Relaxed);
-                    continue;
-                }
+            loop {
+                let inside = match listener.accept() {
+                    Ok((inside, _)) => inside,
+                    // What listens is gone with the network that it was in.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
+                    Err(_) => {
+                        std::thread::sleep(AGAIN);
+                        continue;
+                    }
+                };
+                // Closed at once where there are too many: its client tries again.
+                let Some(place) = Place::take(&open, most) else { continue };
                 let door = self.clone();
                 let carry = move || {
                     // Who is cut off on one side is on the other, too; there is nobody to tell.
                     drop(door.carry(inside));
-                    open.fetch_sub(1, Ordering::Relaxed);
+                    drop(place);
                 };
                 if Builder::new().name("doorway".into()).spawn(carry).is_err() {
-                    break;
+                    std::thread::sleep(AGAIN);
                 }
             }
         };
@@ -87,7 +96,9 @@ impl Door {
             stream.set_nodelay(true)?;
         }
         outside.write_all(&first)?;
-        let (from, to) = (inside.try_clone()?, outside.try_clone()?);
+        // A descriptor for each side: a job may have many connections.
+        let (inside, outside) = (Arc::new(inside), Arc::new(outside));
+        let (from, to) = (Arc::clone(&inside), Arc::clone(&outside));
         let there = Builder::new().name("doorway".into()).spawn(move || pour(&from, &to))?;
         pour(&outside, &inside);
         drop(there.join());
@@ -98,23 +109,39 @@ impl Door {
     fn open(&self, inside: &mut TcpStream) -> io::Result<Option<(TcpStream, Vec<u8>)>> {
         let mut come = Vec::new();
         if let Some(egress) = &self.egress {
+            let until = clock::monotonic() + egress::PATIENCE;
             let is_for_a_proxy = loop {
                 if let Some(known) = egress::is_for_a_proxy(&come) {
                     break known;
                 }
-                let mut bytes = [0; 4 << 10];
-                let count = inside.read(&mut bytes)?;
-                if count == 0 {
+                if egress::more(inside, &mut come, until)? == 0 {
                     break false;
                 }
-                come.extend_from_slice(&bytes[..count]);
             };
             if is_for_a_proxy {
-                return egress::serve(inside, come, egress);
+                return egress::serve(inside, come, egress, until);
             }
+            inside.set_read_timeout(None)?;
         }
         let Some(services) = self.services else { return Ok(None) };
         Ok(Some((TcpStream::connect_timeout(&services, PATIENCE)?, come)))
+    }
+}
+
+/// A place among those that there are for connections, until it is dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        // Dropped it is given back, also where there was none.
+        let place = Self(Arc::clone(open));
+        (open.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -36,11 +36,26 @@ impl Client {
 
     /// Returns the newest rows of the list at `/api/v1/LIST`, the newest first, page by page.
     pub(crate) async fn newest(&self, list: &str, limit: usize) -> anyhow::Result<Vec<Value>> {
+        self.newest_of(list, limit, &[]).await
+    }
+
+    /// As [`Self::newest`], of those rows alone that have these values.
+    pub(crate) async fn newest_of(
+        &self,
+        list: &str,
+        limit: usize,
+        of: &[(&str, Option<&str>)],
+    ) -> anyhow::Result<Vec<Value>> {
+        let mut filter = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in of.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+            filter.append_pair(name, value);
+        }
+        let filter = filter.finish();
         let mut rows: Vec<Value> = Vec::new();
         let mut before = i64::MAX;
         while rows.len() < limit {
             let wanted = (limit - rows.len()).min(PAGE);
-            let path = format!("/api/v1/{list}?limit={wanted}&before={before}");
+            let path = format!("/api/v1/{list}?limit={wanted}&before={before}&{filter}");
             let mut answer = self.get(&path).await?;
             let Value::Array(mut page) = answer[list].take() else {
                 bail!("the server's answer has no list of {list}");

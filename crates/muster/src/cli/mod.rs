@@ -4,6 +4,7 @@ mod backup;
 mod checkout;
 mod client;
 mod conformance;
+mod deliveries;
 mod demo;
 mod doctor;
 mod eval;
@@ -71,8 +72,8 @@ enum Command {
     Cancel(runs::CancelArguments),
     /// Run a finished run again.
     Rerun(runs::RerunArguments),
-    /// List webhooks and what became of them.
-    Deliveries(runs::DeliveriesArguments),
+    /// List webhooks and what became of them, show one, or have it judged once more.
+    Deliveries(deliveries::Arguments),
     /// List verdicts and notices that have still to be told, or are given up.
     Outbox(runs::OutboxArguments),
     /// Let a stranger's commit run, which waits for it.
@@ -134,7 +135,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Log(arguments) => runs::log(&arguments),
         Command::Cancel(arguments) => runs::cancel(&arguments),
         Command::Rerun(arguments) => runs::rerun(&arguments),
-        Command::Deliveries(arguments) => runs::deliveries(&arguments),
+        Command::Deliveries(arguments) => deliveries::run(&arguments),
         Command::Outbox(arguments) => runs::outbox(&arguments),
         Command::Approve(arguments) => runs::approve(&arguments),
         Command::Adopt(arguments) => runs::adopt(&arguments),

@@ -62,15 +62,6 @@ pub(crate) struct ApproveArguments {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct DeliveriesArguments {
-    #[command(flatten)]
-    server: ServerArguments,
-    /// How many to show, the newest last.
-    #[arg(long, default_value_t = 100)]
-    limit: usize,
-}
-
-#[derive(Debug, clap::Args)]
 pub(crate) struct AuditArguments {
     #[command(flatten)]
     server: ServerArguments,
@@ -208,25 +199,6 @@ pub(crate) fn rerun(arguments: &RerunArguments) -> anyhow::Result<u8> {
         let body = json!({ "failed": arguments.failed });
         let answer = client.post(&format!("/api/v1/runs/{}/rerun", arguments.run), &body).await?;
         print(format!("run {}: attempt {} starts", arguments.run, answer["attempt"]));
-        Ok(GREEN)
-    })
-}
-
-pub(crate) fn deliveries(arguments: &DeliveriesArguments) -> anyhow::Result<u8> {
-    let client = Client::new(&arguments.server)?;
-    runtime()?.block_on(async {
-        for delivery in client.newest("deliveries", arguments.limit).await?.iter().rev() {
-            let times = match delivery["times"].as_i64() {
-                Some(times) if times > 1 => format!(" ({times} times)"),
-                _ => String::new(),
-            };
-            let why = match word(delivery, "reason") {
-                "" => String::new(),
-                why => format!(": {why}"),
-            };
-            let (event, outcome) = (word(delivery, "event"), word(delivery, "outcome"));
-            print(format!("{} {event} {outcome}{times}{why}", delivery["id"]));
-        }
         Ok(GREEN)
     })
 }

@@ -15,12 +15,12 @@ use muster_sys::{clock, files};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::audit::note;
 use super::error::Problem;
 use crate::git::{GitError, Mirror, Remote, ls_remote};
 use crate::logs;
 use crate::loops::Shared;
 use crate::store::Page;
-use crate::store::audit::Deed;
 use crate::store::jobs::{AnnotationRow, JobRow, StepRow};
 use crate::store::outbox::Untold;
 use crate::store::reports::Unsent;
@@ -295,69 +295,15 @@ pub(super) async fn outbox(State(shared): State<Arc<Shared>>) -> Result<Json<Val
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
-    limit: Option<i64>,
-    before: Option<i64>,
+    pub(super) limit: Option<i64>,
+    pub(super) before: Option<i64>,
 }
 
 impl Asked {
-    fn page(&self) -> Page {
+    pub(super) fn page(&self) -> Page {
         let limit = self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS);
         Page { limit, before: self.before.unwrap_or(i64::MAX) }
     }
-}
-
-/// Notes what the administrator has done.
-pub(super) async fn note(
-    shared: &Shared,
-    action: &'static str,
-    subject: &str,
-    detail: &str,
-) -> Result<(), Problem> {
-    Ok(shared.store.note(&Deed { action, subject, detail }).await?)
-}
-
-/// `GET /api/v1/audit`: what people have done, the newest first.
-pub(super) async fn audit(
-    State(shared): State<Arc<Shared>>,
-    Query(asked): Query<Asked>,
-) -> Result<Json<Value>, Problem> {
-    let deeds = shared.store.newest_deeds(asked.page()).await?;
-    let list = deeds.iter().map(|deed| {
-        json!({
-            "id": deed.number,
-            "at": deed.at,
-            "who": deed.who,
-            "action": deed.action,
-            "subject": deed.subject,
-            "detail": deed.detail,
-        })
-    });
-    Ok(Json(json!({ "audit": list.collect::<Vec<_>>() })))
-}
-
-/// `GET /api/v1/deliveries`: webhooks and what became of them, the newest last.
-pub(super) async fn deliveries(
-    State(shared): State<Arc<Shared>>,
-    Query(asked): Query<Asked>,
-) -> Result<Json<Value>, Problem> {
-    let deliveries = shared.store.newest_deliveries(asked.page()).await?;
-    let list: Vec<Value> = deliveries
-        .iter()
-        .rev()
-        .map(|delivery| {
-            json!({
-                "id": delivery.number,
-                "guid": delivery.delivery_id,
-                "event": delivery.event,
-                "received_at": delivery.received_at,
-                "times": delivery.times,
-                "outcome": delivery.outcome,
-                "reason": delivery.reason_text,
-            })
-        })
-        .collect();
-    let total = shared.store.count_deliveries().await?;
-    Ok(Json(json!({ "total": total, "deliveries": list })))
 }
 
 /// `GET /api/v1/runs`: the newest first.

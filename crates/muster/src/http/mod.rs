@@ -4,9 +4,11 @@
 //! with it; `public_read` opens reading. A test walks the routes without credentials.
 
 mod api;
+mod audit;
 mod auth;
 mod caller;
 mod connections;
+mod deliveries;
 mod error;
 mod health;
 mod hooks;
@@ -52,7 +54,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/outbox", get(api::outbox))
         .route("/api/v1/repositories", get(api::repositories).post(api::add_repository))
         .route("/api/v1/repositories/{*name}", delete(api::remove_repository))
-        .route("/api/v1/deliveries", get(api::deliveries))
+        .route("/api/v1/deliveries", get(deliveries::deliveries))
         .route("/api/v1/runs", get(api::runs))
         .route("/api/v1/runs/{number}", get(api::run))
         .route("/api/v1/runs/{number}/cancel", post(api::cancel))
@@ -73,7 +75,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/api/v1/variables",
             get(secrets::variables).put(secrets::set_variable).delete(secrets::remove_variable),
         )
-        .route("/api/v1/audit", get(api::audit))
+        .route("/api/v1/audit", get(audit::audit))
+        .route("/api/v1/deliveries/{number}", get(deliveries::delivery))
+        .route("/api/v1/deliveries/{number}/replay", post(deliveries::replay))
         .route("/api/v1/jobs/{number}/shell", post(shell::open))
         .layer(DefaultBodyLimit::max(secrets::MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), auth::guard_from_readers));

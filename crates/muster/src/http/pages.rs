@@ -13,7 +13,7 @@ use crate::logs::{self, Line};
 use crate::loops::Shared;
 use crate::services::Artifact;
 use crate::store::Page;
-use crate::store::deliveries::DeliveryRow;
+use crate::store::deliveries::{DeliveriesOf, DeliveryRow};
 use crate::store::jobs::{AnnotationRow, JobRow, StepRow};
 use crate::store::outbox::Untold;
 use crate::store::runs::RunRow;
@@ -166,7 +166,8 @@ struct DeliveriesPage {
 
 /// `GET /deliveries`
 pub(super) async fn deliveries(State(shared): State<Arc<Shared>>) -> Result<Html<String>, Problem> {
-    let deliveries = shared.store.newest_deliveries(Page::newest(ROWS)).await?;
+    let deliveries =
+        shared.store.newest_deliveries(Page::newest(ROWS), &DeliveriesOf::default()).await?;
     Ok(Html(DeliveriesPage { deliveries }.render()?))
 }
 

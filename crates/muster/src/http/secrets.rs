@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::note;
+use super::audit::note;
 use super::error::Problem;
 use crate::loops::Shared;
 use crate::secrets::{MAX_VALUE, kept_name_of};

@@ -10,7 +10,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::api::{find_job, note};
+use super::api::find_job;
+use super::audit::note;
 use super::error::Problem;
 use crate::loops::Shared;
 use crate::{shell, task};

@@ -21,6 +21,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::blobs::{answer, place};
 use super::error::Refusal;
+use super::keep::All;
 use super::uploads::name_of;
 use super::{Bearer, Services, number};
 
@@ -138,7 +139,7 @@ async fn find(services: &Services, bearer: &Bearer, name: &str) -> Result<Artifa
 
 async fn all(services: &Services, run: &str) -> anyhow::Result<Vec<Artifact>> {
     let all = services.artifacts.all(&Place::from(run)).await?;
-    Ok(all.into_iter().map(|(_, artifact)| artifact).collect())
+    Ok(all.described.into_iter().map(|(_, artifact)| artifact).collect())
 }
 
 async fn create(services: &Arc<Services>, bearer: &Bearer, call: &Call) -> Result<Value, Refusal> {
@@ -352,8 +353,8 @@ pub(super) async fn export(
 /// Removes the artifacts whose time is over.
 pub(super) async fn tidy(services: &Services, now_ms: i64) -> anyhow::Result<()> {
     let mut kept = HashSet::new();
-    let all: Vec<(Place, Artifact)> = services.artifacts.all(&Place::default()).await?;
-    for (at, artifact) in all {
+    let all: All<Artifact> = services.artifacts.all(&Place::default()).await?;
+    for (at, artifact) in all.described {
         let run = at.parts().next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
         if artifact.expires_at <= now_ms {
             remove(services, &run, &artifact).await?;
@@ -361,5 +362,6 @@ pub(super) async fn tidy(services: &Services, now_ms: i64) -> anyhow::Result<()>
             kept.insert(place(&run, &artifact.blob));
         }
     }
-    services.artifacts.remove_orphans(&kept, now_ms).await
+    // What an artifact holds that cannot be read now is not nobody's.
+    if all.is_whole { services.artifacts.remove_orphans(&kept, now_ms).await } else { Ok(()) }
 }

@@ -34,6 +34,14 @@ pub(crate) struct Keep {
     folder: Option<PathBuf>,
 }
 
+/// The descriptions below a place.
+#[derive(Debug)]
+pub(super) struct All<T> {
+    pub(super) described: Vec<(Place, T)>,
+    /// Whether all that are there could be read.
+    pub(super) is_whole: bool,
+}
+
 /// Removes what a crash has left, before `until`, of objects that were being written: the store lists no such file. What is
 /// younger somebody may be writing, another `muster run` for one.
 fn remove_staged(folder: &Path, until: SystemTime) -> io::Result<()> {
@@ -48,6 +56,21 @@ fn remove_staged(folder: &Path, until: SystemTime) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Pours what a file has, so many bytes at most, into what is put together elsewhere; returns how many.
+async fn pour(file: File, size: u64, writer: &mut WriteMultipart) -> anyhow::Result<u64> {
+    let mut file = tokio::fs::File::from_std(file).take(size);
+    let (mut brought, mut piece) = (0, vec![0; PIECE]);
+    loop {
+        let count = file.read(&mut piece).await?;
+        if count == 0 {
+            return Ok(brought);
+        }
+        brought += count as u64;
+        writer.wait_for_capacity(ON_THEIR_WAY).await?;
+        writer.write(&piece[..count]);
+    }
 }
 
 impl Keep {
@@ -68,25 +91,20 @@ impl Keep {
 
     /// Brings a file of so many bytes into the store: no more than was counted, whatever somebody still writes to it.
     pub(super) async fn bring(&self, place: &Place, file: File, size: u64) -> anyhow::Result<()> {
-        let mut file = tokio::fs::File::from_std(file).take(size);
-        let mut brought = 0;
         let mut writer = WriteMultipart::new(self.store.put_multipart(place).await?);
-        let mut piece = vec![0; PIECE];
-        loop {
-            let count = file.read(&mut piece).await?;
-            if count == 0 {
-                break;
+        match pour(file, size, &mut writer).await {
+            Ok(brought) if brought == size => {
+                writer.finish().await?;
+                Ok(())
             }
-            brought += count as u64;
-            writer.wait_for_capacity(ON_THEIR_WAY).await?;
-            writer.write(&piece[..count]);
+            poured => {
+                // Parts of what is not there stay in a bucket, and cost.
+                let aborted = writer.abort().await;
+                let brought = poured?;
+                aborted?;
+                anyhow::bail!("{brought} of {size} bytes of an upload were there");
+            }
         }
-        if brought != size {
-            writer.abort().await?;
-            anyhow::bail!("{brought} of {size} bytes of an upload were there");
-        }
-        writer.finish().await?;
-        Ok(())
     }
 
     /// Puts a description where there is none; `false` where there is one.
@@ -132,23 +150,23 @@ impl Keep {
         Ok(Some(what.with_context(|| format!("{place} is no description"))?))
     }
 
-    /// Reads all descriptions below a place.
-    pub(super) async fn all<T: DeserializeOwned>(
-        &self,
-        below: &Place,
-    ) -> anyhow::Result<Vec<(Place, T)>> {
+    /// Reads all descriptions below a place. One that cannot be read holds up no other; that there is one is told, for what
+    /// it describes is not to be taken for nobody's.
+    pub(super) async fn all<T: DeserializeOwned>(&self, below: &Place) -> anyhow::Result<All<T>> {
         let listed: Vec<_> = self.store.list(Some(below)).try_collect().await?;
-        let mut all = Vec::new();
+        let mut all = All { described: Vec::new(), is_whole: true };
         for object in listed {
             if object.location.extension() != Some("json") {
                 continue;
             }
             match self.described(&object.location).await {
-                Ok(Some(what)) => all.push((object.location, what)),
+                Ok(Some(what)) => all.described.push((object.location, what)),
                 // It was removed meanwhile.
                 Ok(None) => {}
-                // What is wrong with one holds up no other.
-                Err(error) => tracing::error!(error = format!("{error:#}"), "a description"),
+                Err(error) => {
+                    all.is_whole = false;
+                    tracing::error!(error = format!("{error:#}"), "a description");
+                }
             }
         }
         Ok(all)

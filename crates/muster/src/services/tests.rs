@@ -495,7 +495,11 @@ async fn what_nothing_describes_goes_after_a_while() {
     let count = || std::fs::read_dir(&blobs).unwrap().count();
     scene.services.tidy(clock::now_ms()).await.unwrap();
     assert_eq!(count(), 3, "they may only just have come");
-    scene.services.tidy(clock::now_ms() + 2 * 3_600_000).await.unwrap();
+    let later = clock::now_ms() + 2 * 3_600_000;
+    scene.services.tidy(later).await.unwrap();
+    assert_eq!(count(), 3, "what cannot be read may describe it");
+    std::fs::remove_file(scene.folder.path().join("artifacts/1/garbled.json")).unwrap();
+    scene.services.tidy(later).await.unwrap();
     assert_eq!(count(), 1);
     assert_eq!(scene.services.artifacts_of("1").await.unwrap().len(), 1);
 }

@@ -72,6 +72,29 @@ pub(crate) struct DeliveryRow {
     pub(crate) reason_text: Option<String>,
 }
 
+/// Which webhooks of a list are meant.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DeliveriesOf {
+    /// Those with this outcome.
+    pub(crate) outcome: Option<String>,
+    /// Those of this event.
+    pub(crate) event: Option<String>,
+}
+
+/// All that is known of a webhook.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct DeliveryDetail {
+    #[sqlx(flatten)]
+    pub(crate) row: DeliveryRow,
+    pub(crate) hook: String,
+    #[sqlx(flatten)]
+    pub(crate) body: StoredBody,
+    /// The commit that it has told of, where it was accepted.
+    pub(crate) sha: Option<String>,
+    /// What was said of that, such as a ref.
+    pub(crate) subject: Option<String>,
+}
+
 /// What became of a webhook.
 #[derive(Debug, Clone)]
 pub(crate) enum DeliveryOutcome {
@@ -183,12 +206,58 @@ impl Store {
     pub(crate) async fn newest_deliveries(
         &self,
         page: Page,
+        of: &DeliveriesOf,
     ) -> Result<Vec<DeliveryRow>, StoreError> {
         let query = sqlx::query_as(
             "SELECT number, delivery_id, event, received_at, times, outcome, reason_text \
-             FROM deliveries WHERE number < $1 ORDER BY number DESC LIMIT $2",
+             FROM deliveries WHERE number < $1 AND ($3 = '' OR outcome = $3) AND ($4 = '' OR event = $4) \
+             ORDER BY number DESC LIMIT $2",
         );
-        Ok(query.bind(page.before).bind(page.limit).fetch_all(self.reads()).await?)
+        let query = query.bind(page.before).bind(page.limit);
+        let query = query.bind(of.outcome.as_deref().unwrap_or_default());
+        let query = query.bind(of.event.as_deref().unwrap_or_default());
+        Ok(query.fetch_all(self.reads()).await?)
+    }
+
+    /// Returns all that is known of a webhook.
+    pub(crate) async fn delivery(&self, number: i64) -> Result<Option<DeliveryDetail>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT d.number, d.delivery_id, d.event, d.received_at, d.times, d.outcome, d.reason_text, d.hook, \
+             d.content_type, d.body, d.body_is_base64, e.sha, e.subject \
+             FROM deliveries d LEFT JOIN events e ON e.delivery_id = d.id WHERE d.number = $1",
+        );
+        Ok(query.bind(number).fetch_optional(self.reads()).await?)
+    }
+
+    /// Has a webhook judged once more that led to nothing; `false` where there is none of this number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Refused`] when it led to something, or waits already.
+    pub(crate) async fn replay(&self, number: i64) -> Result<bool, StoreError> {
+        self.write(move |db| {
+            Box::pin(async move {
+                let again = sqlx::query(
+                    "UPDATE deliveries SET outcome = 'pending', reason_code = NULL, reason_text = NULL \
+                     WHERE number = $1 AND outcome IN ('ignored', 'dead')",
+                );
+                if again.bind(number).execute(&mut *db).await?.rows_affected() > 0 {
+                    return Ok(true);
+                }
+                let query = sqlx::query_scalar("SELECT outcome FROM deliveries WHERE number = $1");
+                let outcome: Option<String> = query.bind(number).fetch_optional(&mut *db).await?;
+                match outcome.as_deref() {
+                    None => Ok(false),
+                    Some("pending") => {
+                        Err(StoreError::Refused(format!("delivery {number} waits for its turn already")))
+                    }
+                    Some(_) => Err(StoreError::Refused(format!(
+                        "delivery {number} was accepted: `muster rerun` runs again what it has started"
+                    ))),
+                }
+            })
+        })
+        .await
     }
 
     /// Returns the body of the webhook that told of an event: its text, and its content type.

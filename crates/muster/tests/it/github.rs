@@ -27,6 +27,7 @@ on_both! {
     an_approved_fork_runs_in_a_sandbox_without_network,
     a_fork_waits_for_the_approval_of_each_commit,
     the_front_door_takes_only_what_is_signed,
+    what_came_is_shown_and_judged_once_more,
     what_there_is_no_room_for_is_asked_to_come_again,
     limits_are_obeyed_across_a_restart,
     the_doctor_says_what_is_wrong,
@@ -537,6 +538,54 @@ fn the_front_door_takes_only_what_is_signed(database: Database) {
     8 push ignored: a repeat of delivery 6, under another id
     ");
     assert_eq!(story.server.muster(&["runs"]).out.lines().count(), 1);
+}
+
+/// What led to nothing, for want of a repository or by a fault, is kept as it came, and can be judged once more.
+fn what_came_is_shown_and_judged_once_more(database: Database) {
+    let story = Story::start(database);
+    let (github, server) = (&story.github, &story.server);
+    assert_eq!(server.muster(&["repo", "remove", "team/app"]).exit, Some(0));
+    let push = github.push("main", None, &story.main, "Start").to_string().into_bytes();
+    let json = "application/json";
+    assert_eq!(github.send(&server.url, "push", "a", json, push, Some(SECRET)), 202);
+    assert_eq!(github.send(&server.url, "push", "b", json, b"{".to_vec(), Some(SECRET)), 202);
+    let ping = json!({"zen": "Design for failure."}).to_string().into_bytes();
+    assert_eq!(github.send(&server.url, "ping", "c", json, ping, Some(SECRET)), 202);
+    server.until("all are settled", |server| !server.deliveries().contains("pending"));
+    let said = |args: &[&str]| {
+        let done = server.muster(&[&["deliveries"], args].concat());
+        done.out + &done.err
+    };
+    assert_snapshot!(said(&["--failed"]), @"2 push dead: the payload is no JSON: EOF while parsing an object at line 1 column 1");
+    assert_snapshot!(said(&["--event", "push", "--outcome", "ignored"]), @"1 push ignored: not added: `muster repo add team/app` adds it");
+    let shown: serde_json::Value = serde_json::from_str(&said(&["show", "2"])).unwrap();
+    assert_eq!((&shown["body"], &shown["payload"]), (&json!("{"), &json!(null)));
+    let shown: serde_json::Value = serde_json::from_str(&said(&["show", "1"])).unwrap();
+    assert_eq!(
+        (&shown["guid"], &shown["payload"]["ref"]),
+        (&json!("a"), &json!("refs/heads/main"))
+    );
+    // Its repository is there now.
+    assert_eq!(server.muster(&["repo", "add", "team/app"]).exit, Some(0));
+    assert_snapshot!(said(&["replay", "1"]), @"delivery 1 is judged once more");
+    assert_snapshot!(story.verdict(&story.main), @"
+    muster success: 1 successful
+    muster / test success: Successful
+    ");
+    let shown: serde_json::Value = serde_json::from_str(&said(&["show", "1"])).unwrap();
+    assert_eq!((&shown["outcome"], &shown["sha"]), (&json!("accepted"), &json!(story.main)));
+    assert_snapshot!(said(&["replay", "1"]), @"error: delivery 1 was accepted: `muster rerun` runs again what it has started");
+    assert_snapshot!(said(&["replay", "9"]), @"error: there is no delivery 9");
+    // What nothing can be made of is dead again.
+    said(&["replay", "2"]);
+    server.until("it is settled", |server| server.deliveries().contains("2 push dead: "));
+    assert_eq!(server.muster(&["runs"]).out.lines().count(), 1);
+    let audit = server.muster(&["audit"]).out;
+    assert_eq!(audit.matches("delivery.replay").count(), 2, "{audit}");
+    // Nobody else sees what came.
+    let none =
+        server.scene.muster_with(&["deliveries", "show", "1"], &[("MUSTER_URL", &server.url)]);
+    assert_snapshot!(none.err, @"error: the server wants the admin token: set MUSTER_TOKEN");
 }
 
 fn limits_are_obeyed_across_a_restart(database: Database) {

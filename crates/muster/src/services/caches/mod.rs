@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::blobs::place;
 use super::error::Refusal;
+use super::keep::All;
 use super::uploads::name_of;
 use super::{Bearer, GUESTS_SHARE, Services, number};
 
@@ -225,7 +226,7 @@ async fn find(
     }
     for scope in &bearer.caches.read {
         let below = shelf(&bearer.repository, scope, version);
-        let caches: Vec<(Place, Cache)> = services.caches.all(&below).await?;
+        let caches: Vec<(Place, Cache)> = services.caches.all(&below).await?.described;
         let exact = |key: &String| caches.iter().find(|(_, cache)| cache.key == *key);
         let beginning = |key: &String| {
             let fits = caches.iter().filter(|(_, cache)| cache.key.starts_with(key.as_str()));
@@ -255,7 +256,8 @@ fn bound(services: &Services, guests: bool) -> (u64, u64) {
 /// Removes caches of a repository, the least used first, until all have room: what others have left takes none from those of
 /// who may push.
 async fn make_room(services: &Services, repository: &str, guests: bool) -> anyhow::Result<()> {
-    let mut caches: Vec<(Place, Cache)> = services.caches.all(&Place::from(repository)).await?;
+    let mut caches: Vec<(Place, Cache)> =
+        services.caches.all(&Place::from(repository)).await?.described;
     caches.retain(|(_, cache)| is_of_members(&cache.scope) != guests);
     caches.sort_by_key(|(_, cache)| std::cmp::Reverse((cache.used_at, cache.id)));
     let mut used = caches.iter().map(|(_, cache)| cache.size).fold(0, u64::saturating_add);
@@ -283,8 +285,8 @@ async fn remove(
 pub(super) async fn tidy(services: &Services, now_ms: i64) -> anyhow::Result<()> {
     let longest = i64::try_from(services.bounds.caches_for.as_millis()).unwrap_or(i64::MAX);
     let mut kept = HashSet::new();
-    let all: Vec<(Place, Cache)> = services.caches.all(&Place::default()).await?;
-    for (at, cache) in all {
+    let all: All<Cache> = services.caches.all(&Place::default()).await?;
+    for (at, cache) in all.described {
         let repository = at.parts().next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
         if now_ms - cache.used_at > longest {
             remove(services, &repository, &at, &cache).await?;
@@ -292,5 +294,6 @@ pub(super) async fn tidy(services: &Services, now_ms: i64) -> anyhow::Result<()>
             kept.insert(place(&repository, &cache.blob));
         }
     }
-    services.caches.remove_orphans(&kept, now_ms).await
+    // What a cache holds that cannot be read now is not nobody's.
+    if all.is_whole { services.caches.remove_orphans(&kept, now_ms).await } else { Ok(()) }
 }
