@@ -160,20 +160,27 @@ fn refuse<T>(inside: &mut TcpStream, status: &str, why: &str) -> io::Result<Opti
     Ok(None)
 }
 
+/// Reads the fields of a head: names, and values as they are. None where a line is no field, as one that goes on with the one
+/// before.
+fn fields(text: &str) -> Option<Vec<(&str, &str)>> {
+    let lines = text.split("\r\n").filter(|line| !line.is_empty());
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());
+    lines
+        .map(|line| line.split_once(':').filter(|(name, _)| is_name(name)))
+        .map(|field| field.filter(|(_, value)| !value.contains(['\r', '\n'])))
+        .collect()
+}
+
 /// Reads a head.
 fn read(head: &[u8]) -> Result<Asked, &'static str> {
     let head = std::str::from_utf8(head).map_err(|_| "the head of the request is no text")?;
-    let (line, fields) = head.split_once("\r\n").ok_or("the request has no line")?;
+    let (line, rest_of_head) = head.split_once("\r\n").ok_or("the request has no line")?;
     let words: Vec<&str> = line.split(' ').collect();
     let [method, target, version] = *words else { return Err("the request's line is garbled") };
     if !matches!(version, "HTTP/1.0" | "HTTP/1.1") {
         return Err("the request is of no version that is known");
     }
-    let is_field = |field: &&str| !field.starts_with([' ', '\t']) && !field.contains(['\n', '\r']);
-    let fields: Vec<&str> = fields.split("\r\n").filter(|field| !field.is_empty()).collect();
-    if !fields.iter().all(is_field) {
-        return Err("a field of the request is garbled");
-    }
+    let fields = fields(rest_of_head).ok_or("a field of the request is garbled")?;
     let is_host = |host: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
         !host.is_empty() && host.len() <= MAX_NAME && host.bytes().all(plain)
@@ -197,24 +204,14 @@ fn read(head: &[u8]) -> Result<Asked, &'static str> {
         return Err(no_host);
     }
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let parts = |field: &'_ str| {
-        field.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.to_owned()))
+    let named = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+    let named: Vec<&str> = named.flat_map(|(_, names)| names.split(',')).map(str::trim).collect();
+    let is_between = |name: &str| {
+        HOP_BY_HOP.iter().chain(&named).any(|between| name.eq_ignore_ascii_case(between))
     };
-    let own = fields.iter().filter_map(|field| parts(field));
-    let own = own.filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
-    let own: Vec<String> = own
-        .flat_map(|(_, names)| {
-            names.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>()
-        })
-        .collect();
     let mut ours = format!("{method} {slash}{path} {version}\r\nhost: {authority}\r\n");
-    for field in fields {
-        let name = field.split(':').next().unwrap_or_default().trim();
-        let between = HOP_BY_HOP.iter().copied().chain(own.iter().map(String::as_str));
-        if !between.into_iter().any(|hop| name.eq_ignore_ascii_case(hop)) {
-            ours.push_str(field);
-            ours.push_str("\r\n");
-        }
+    for (name, value) in fields.iter().filter(|(name, _)| !is_between(name)) {
+        ours.extend([*name, ":", *value, "\r\n"]);
     }
     // Whatever comes next on this connection is another request, for which another is made.
     ours.push_str("connection: close\r\n\r\n");

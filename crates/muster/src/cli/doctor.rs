@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use muster_core::report::ROLL_UP;
 use muster_forge::github::{ClientError, Webhook};
 use muster_sys::clock;
-use muster_sys::sandbox::InForce;
+use muster_sys::sandbox::{InForce, Range};
 
 use super::client::{Client, ServerArguments};
 use super::{GREEN, RED, print, runtime};
@@ -58,6 +58,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     findings.of("git", git());
     findings.of("data folder", data(&config));
     findings.of("sandbox", sandbox(&config));
+    if config.images.is_any_foreign() {
+        findings.of("images", images(&config));
+    }
     runtime()?.block_on(async {
         if let Some(github) = &config.github {
             let opened = GitHub::open(github, config.listen.ip().is_loopback());
@@ -139,6 +142,13 @@ fn sandbox(config: &Config) -> anyhow::Result<String> {
 }
 
 /// Looks at the three things that were clicked at GitHub: the token, the webhook, the required status.
+/// Images take users of their own, which only root can hand out.
+fn images(config: &Config) -> anyhow::Result<String> {
+    let labels: Vec<&str> = config.images.labels().map(String::as_str).collect();
+    Range::take().context("no job of theirs runs")?;
+    Ok(labels.join(", "))
+}
+
 async fn repository(findings: &mut Findings, github: &GitHub, name: &str, public_url: &str) {
     let now = clock::now_ms() / 1000;
     let found = github.client.repository(name, now).await;

@@ -484,6 +484,11 @@ fn jobs_of_a_label_have_its_image_and_a_killed_supervisor_leaves_nothing(databas
         small().display()
     );
     let server = Server::start(database, &config);
+    let doctor = server.muster(&["doctor"]).out;
+    assert!(
+        doctor.lines().any(|line| line.contains("images") && line.ends_with("linux, small")),
+        "{doctor}"
+    );
     server.workflow(
         "on: push\njobs:\n  inside:\n    runs-on: [self-hosted, small]\n    needs: host\n    steps:\n\
          \x20     - run: cat /etc/motd; id -u; touch /here\n\
