@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 /// A request to stop, shared between who asks and who runs.
 #[derive(Debug, Clone)]
@@ -95,6 +96,13 @@ impl Cancel {
     /// Returns what becomes readable when the end is asked for, until [`Self::acknowledge`].
     pub(crate) fn wake(&self) -> &OwnedFd {
         &self.shared.wake
+    }
+
+    /// Waits so long, or until the end is asked for.
+    pub(crate) fn pause(&self, rest: Duration) {
+        let rest = Timespec::try_from(rest).ok();
+        // Interrupted it was a shorter pause.
+        let _ = poll(&mut [PollFd::new(self.wake(), PollFlags::IN)], rest.as_ref());
     }
 
     /// Makes [`Self::wake`] quiet again, for the steps that run although the job was cancelled.

@@ -104,7 +104,7 @@ impl Inmate {
     ///
     /// When it cannot be started there.
     pub(crate) fn spawn(&self, program: Program) -> Result<Running, ProcessError> {
-        program.spawn_by(&self.init, Some(self.user))
+        program.spawn_at(self.place())
     }
 
     /// Returns where its programs are started.
@@ -391,7 +391,7 @@ impl Containers {
             let begun = service.begun.elapsed();
             match check.next(&mut looked, seen.is_ok(), start.elapsed(), begun) {
                 Next::Well => return Ok(()),
-                Next::Wait(rest) => std::thread::sleep(rest),
+                Next::Wait(rest) => cancel.pause(rest),
                 Next::GiveUp => {
                     let why = seen.err().unwrap_or_default();
                     return Err(format!("service `{name}` is not well: {}", why.trim()));

@@ -112,8 +112,8 @@ impl fmt::Display for Hosts {
     }
 }
 
-/// Takes `HOST[:PORT]` apart, an address of six bytes and more being in brackets where a port follows. The host is in small
-/// letters, without a dot at its end.
+/// Takes `HOST[:PORT]` apart, an IPv6 address being in brackets where a port follows. The host is in small letters,
+/// without a dot at its end.
 fn split(text: &str) -> Option<(String, Option<u16>)> {
     let plain = |host: &str| host.trim_end_matches('.').to_ascii_lowercase();
     if let Some(rest) = text.strip_prefix('[') {

@@ -390,8 +390,8 @@ fn socket(named: Option<&Path>) -> Result<PathBuf, String> {
     }
 }
 
-/// Reads `NAME=VALUE`.
-fn variables(all: Vec<String>) -> Vec<(String, String)> {
+/// Reads `NAME=VALUE`, as images have it.
+pub(crate) fn variables(all: Vec<String>) -> Vec<(String, String)> {
     let split = |variable: String| {
         let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
         (name.to_owned(), value.to_owned())

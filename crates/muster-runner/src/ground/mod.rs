@@ -409,14 +409,7 @@ impl Ground {
     ///
     /// When it cannot be started.
     pub(crate) fn spawn(&self, program: Program) -> Result<Running, ProcessError> {
-        match &self.footing {
-            Footing::Own | Footing::Gone => program.spawn(),
-            Footing::Guest { guest, .. } => program.spawn_as(guest),
-            Footing::Sandbox { sandbox, .. } | Footing::Image { sandbox, .. } => {
-                program.spawn_in(sandbox)
-            }
-            Footing::Container { inmate, .. } => inmate.spawn(program),
-        }
+        program.spawn_at(self.place())
     }
 
     /// Starts a program of the job on a terminal.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::{hex, plain};
+use crate::engine::variables;
 
 /// The file that says that a folder is a layout.
 const MARK: &str = "oci-layout";
@@ -101,10 +102,7 @@ impl Layout {
 
     /// Returns the variables of its programs.
     pub(super) fn env(&self) -> Vec<(String, String)> {
-        let all = self.config.config.env.iter().flatten();
-        all.filter_map(|variable| variable.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
+        variables(self.config.config.env.clone().unwrap_or_default())
     }
 
     /// Unpacks its layers over each other; `open` has a look at what is read of each.

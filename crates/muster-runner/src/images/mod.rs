@@ -239,7 +239,7 @@ fn hold(
                 if !std::mem::replace(&mut waits, true) {
                     log.say(0, "Waiting for another job, which unpacks it");
                 }
-                std::thread::sleep(AGAIN);
+                cancel.pause(AGAIN);
             }
             Err(error) => return Err(error.to_string()),
         }

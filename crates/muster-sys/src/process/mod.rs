@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use crate::clock;
-use crate::init::{self, Confined, Init};
+use crate::init::{self, Init};
 use crate::sandbox::{Guest, Sandbox};
 use crate::terminal::{self, Terminal};
 
@@ -242,13 +242,26 @@ impl Program {
         running.map_err(|error| ProcessError::Lost { program: self.name, error })
     }
 
-    /// Starts the program as another user, with both outputs on one pipe. Program and folder are as that
-    /// user sees them.
+    /// Starts the program at a place, with both outputs on one pipe. Program and folder are as they are there.
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
-    pub fn spawn_as(mut self, guest: &Guest) -> Result<Running, ProcessError> {
+    /// When it cannot be started there.
+    pub fn spawn_at(self, place: Place<'_>) -> Result<Running, ProcessError> {
+        let started = match place {
+            Place::Here => return self.spawn(),
+            Place::As(guest) => return self.spawn_as(guest),
+            Place::In(sandbox) => sandbox.spawn(&self.command),
+            Place::By(init, user) => init.start(&self.command, user),
+        };
+        match started {
+            Ok((confined, output)) => Running::new(Handle::Confined(confined), output)
+                .map_err(|error| ProcessError::Lost { program: self.name, error }),
+            Err(error) => Err(ProcessError::Start { program: self.name, error }),
+        }
+    }
+
+    fn spawn_as(mut self, guest: &Guest) -> Result<Running, ProcessError> {
         let (reader, writer) = io::pipe().map_err(|error| self.lost(error))?;
         init::give([writer.as_fd()], guest.user()).map_err(|error| self.lost(error))?;
         let second = writer.try_clone().map_err(|error| self.lost(error))?;
@@ -258,28 +271,6 @@ impl Program {
             started.map_err(|error| ProcessError::Start { program: self.name.clone(), error })?;
         let running = Handle::of(child).and_then(|handle| Running::new(handle, reader));
         running.map_err(|error| ProcessError::Lost { program: self.name, error })
-    }
-
-    /// Starts the program in a sandbox, with both outputs on one pipe. Program and folder are as they
-    /// are inside.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be started there.
-    pub fn spawn_in(self, sandbox: &Sandbox) -> Result<Running, ProcessError> {
-        let started = sandbox.spawn(&self.command);
-        self.confined(started)
-    }
-
-    /// Has an init start the program, with both outputs on one pipe, which is `user`'s where that is not us. Program and
-    /// folder are as they are where the init is.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be started there.
-    pub fn spawn_by(self, init: &Init, user: Option<u32>) -> Result<Running, ProcessError> {
-        let started = init.start(&self.command, user);
-        self.confined(started)
     }
 
     /// Starts the program on a terminal, at a place: the process leads a session of its own, and what it writes is read on
@@ -368,17 +359,6 @@ impl Program {
             std::os::unix::process::CommandExt::pre_exec(&mut self.command, take);
         }
         Ok(())
-    }
-
-    fn confined(
-        self,
-        started: io::Result<(Confined, PipeReader)>,
-    ) -> Result<Running, ProcessError> {
-        match started {
-            Ok((confined, output)) => Running::new(Handle::Confined(confined), output)
-                .map_err(|error| ProcessError::Lost { program: self.name, error }),
-            Err(error) => Err(ProcessError::Start { program: self.name, error }),
-        }
     }
 
     /// Starts the program with our own input and outputs, in our own process group.
@@ -502,7 +482,7 @@ pub struct Conversation {
     pub output: std::process::ChildStdout,
 }
 
-/// Where a program runs that is started on a terminal, or to be talked with.
+/// Where a program runs.
 #[derive(Debug, Clone, Copy)]
 pub enum Place<'p> {
     /// Here, as we do.
