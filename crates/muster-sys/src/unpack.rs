@@ -2,6 +2,7 @@
 //!
 //! Paths and links in it mean what they mean in that root: none leads out of it, whoever made the archive.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -18,6 +19,8 @@ use tar::{Archive, Entry, EntryType};
 /// The most bytes of all files, and the most entries.
 const MAX_BYTES: u64 = 64 << 30;
 const MAX_ENTRIES: usize = 4_000_000;
+/// What describes an entry, its long names and extended attributes, has no more bytes: it is held in memory.
+const MAX_HEAD: u64 = 1 << 20;
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::PATH);
 /// As a folder is opened that is read, and that is no link.
 const OPENED: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
@@ -41,16 +44,18 @@ pub enum Entries {
 /// cannot be written.
 pub fn unpack(archive: impl Read, root: &Path, entries: Entries) -> io::Result<()> {
     let root = rustix::fs::open(root, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
-    let mut archive = Archive::new(archive);
+    let left = Cell::new(MAX_HEAD);
+    let mut archive = Archive::new(Bounded { inner: archive, left: &left });
     let mut parent = Parent { root: root.as_fd(), path: PathBuf::new(), folder: None };
     let mut made = HashSet::new();
     let mut bytes = 0_u64;
     for (count, entry) in archive.entries()?.enumerate() {
         // What is no archive shows at once, and what is said of that is of no use to anybody.
         let mut entry = entry.map_err(|error| match count {
-            0 => io::Error::other("it is no archive (tar)"),
+            0 if left.get() > 0 => io::Error::other("it is no archive (tar)"),
             _ => error,
         })?;
+        left.set(entry.size().saturating_add(MAX_HEAD));
         bytes = bytes.saturating_add(entry.size());
         if bytes > MAX_BYTES || count >= MAX_ENTRIES {
             return Err(io::Error::other("there is more in it than may be"));
@@ -67,6 +72,24 @@ pub fn unpack(archive: impl Read, root: &Path, entries: Entries) -> io::Result<(
         }
     }
     Ok(())
+}
+
+/// Reads no more than is left.
+struct Bounded<'l, R> {
+    inner: R,
+    left: &'l Cell<u64>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let left = self.left.get().saturating_sub(count as u64);
+        self.left.set(left);
+        if left == 0 && count > 0 {
+            return Err(io::Error::other("what describes an entry is too long"));
+        }
+        Ok(count)
+    }
 }
 
 /// Returns a path without what says nothing.
@@ -155,6 +178,10 @@ fn put(
     if entries == Entries::Layer
         && let Some(hidden) = name.as_bytes().strip_prefix(b".wh.")
     {
+        // Together with what they follow, these are names of no file.
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(io::Error::other("it hides what has no name"));
+        }
         let folder = parent.open(above)?;
         // What the layer itself has there stays, wherever in it that stands.
         match OsStr::from_bytes(hidden) {
@@ -355,6 +382,19 @@ mod tests {
         assert_eq!(told(&root, "all/three"), "3");
     }
 
+    #[test]
+    fn what_describes_an_entry_is_bounded() {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::XHeader);
+        header.set_path("a").unwrap();
+        header.set_size(1 << 40);
+        header.set_cksum();
+        let endless = header.as_bytes().chain(io::repeat(b'x').take(64 << 20));
+        let ground = ground();
+        let refused = unpack(endless, &ground.path().join("root"), Entries::All).unwrap_err();
+        assert_eq!(refused.to_string(), "what describes an entry is too long");
+    }
+
     proptest! {
         #[test]
         fn nothing_leads_out(
@@ -363,7 +403,7 @@ mod tests {
                     prop::sample::select(vec![
                         EntryType::Regular, EntryType::Directory, EntryType::Symlink, EntryType::Link,
                     ]),
-                    "(/|\\./)?(a|b|\\.\\.|\\.wh\\.a|\\.wh\\..wh..opq)(/(a|b|\\.\\.|file)){0,3}",
+                    "(/|\\./)?(a|b|\\.\\.|\\.wh\\.(|a|\\.|\\.\\.)|\\.wh\\..wh..opq)(/(a|b|\\.\\.|file)){0,3}",
                     "(/|\\.\\./|\\.\\./\\.\\./)?(a|b|beside|beside/file|\\.\\.)(/(a|b|file))?",
                 ),
                 0..12,
