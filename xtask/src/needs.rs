@@ -66,20 +66,33 @@ const NPM_PACKAGES: [&str; 13] = [
     "playwright-core@1.56.1",
 ];
 
-/// Installs the data packages into the target folder, once.
-pub(crate) fn install_data() -> anyhow::Result<()> {
-    let folder = crate::top().join("target/npm");
-    let done = folder.join("installed");
-    let wanted = NPM_PACKAGES.join("\n");
+/// Installs what is wanted into a folder of the target folder, unless the same was before. What was begun of it and not
+/// ended is done anew.
+fn once(
+    folder: &str,
+    wanted: &str,
+    install: impl FnOnce(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let folder = crate::top().join("target").join(folder);
+    let done = folder.with_extension("installed");
     if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
+    if folder.exists() {
+        muster_sys::files::remove_tree(&folder)?;
+    }
     std::fs::create_dir_all(&folder)?;
-    let prefix = folder.to_string_lossy();
-    let install = ["install", "--no-save", "--ignore-scripts", "--prefix", &prefix];
-    run("npm", &[&install, NPM_PACKAGES.as_slice()].concat(), &[])?;
+    install(&folder.to_string_lossy())?;
     std::fs::write(&done, wanted)?;
     Ok(())
+}
+
+/// Installs the data packages into the target folder, once.
+pub(crate) fn install_data() -> anyhow::Result<()> {
+    once("npm", &NPM_PACKAGES.join("\n"), |folder| {
+        let install = ["install", "--no-save", "--ignore-scripts", "--prefix", folder];
+        run("npm", &[&install, NPM_PACKAGES.as_slice()].concat(), &[])
+    })
 }
 
 /// What of the Python package index tests start.
@@ -87,16 +100,10 @@ const PYPI_PACKAGES: &str = "moto[s3,server]==5.2.5";
 
 /// Installs it into the target folder, once.
 pub(crate) fn install_python() -> anyhow::Result<()> {
-    let folder = crate::top().join("target/pypi");
-    let done = folder.join("installed");
-    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == PYPI_PACKAGES) {
-        return Ok(());
-    }
-    let target = folder.to_string_lossy();
     let quiet = [("PIP_DISABLE_PIP_VERSION_CHECK", "1"), ("PIP_ROOT_USER_ACTION", "ignore")];
-    run("pip3", &["install", "--quiet", "--upgrade", "--target", &target, PYPI_PACKAGES], &quiet)?;
-    std::fs::write(&done, PYPI_PACKAGES)?;
-    Ok(())
+    once("pypi", PYPI_PACKAGES, |folder| {
+        run("pip3", &["install", "--quiet", "--target", folder, PYPI_PACKAGES], &quiet)
+    })
 }
 
 /// How docs/images.md makes the image of a machine, and where.
@@ -105,22 +112,15 @@ const IMAGE: &str = "/var/lib/muster/images/debian-12";
 
 /// Makes that image in the target folder, once, for tests that run jobs in one. Where nobody may, they say so.
 pub(crate) fn install_image() -> anyhow::Result<()> {
-    let folder = crate::top().join("target/images/debian-12");
-    if folder.exists() || !rustix::process::geteuid().is_root() {
+    if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let new = folder.with_extension("new");
-    if new.exists() {
-        muster_sys::files::remove_tree(&new)?;
-    }
-    std::fs::create_dir_all(&new)?;
-    let place = new.to_string_lossy();
-    let words = RECIPE.split(' ').skip(1).map(|word| if word == IMAGE { &place } else { word });
-    let mirror = mirror();
-    let words: Vec<&str> = words.chain(mirror.as_deref()).collect();
-    run("debootstrap", &words, &[("DEBIAN_FRONTEND", "noninteractive")])?;
-    std::fs::rename(&new, &folder)?;
-    Ok(())
+    once("images/debian-12", RECIPE, |folder| {
+        let words = RECIPE.split(' ').skip(1).map(|word| if word == IMAGE { folder } else { word });
+        let mirror = mirror();
+        let words: Vec<&str> = words.chain(mirror.as_deref()).collect();
+        run("debootstrap", &words, &[("DEBIAN_FRONTEND", "noninteractive")])
+    })
 }
 
 /// Returns where this machine gets the packages of that system from, if it is one.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use muster_core::trust::Trust;
@@ -280,6 +281,13 @@ pub(crate) struct RetentionConfig {
     pub(crate) delivery_days: i64,
     /// Days after which a commit that nobody has approved waits no more.
     pub(crate) waiting_days: i64,
+}
+
+impl RetentionConfig {
+    /// Returns how long an image that was unpacked stays without being used.
+    pub(crate) fn unused_images(&self) -> Duration {
+        Duration::from_secs(self.image_days.saturating_mul(24 * 3600))
+    }
 }
 
 impl Default for RetentionConfig {

@@ -23,9 +23,14 @@ pub(crate) struct Client {
     token: Option<String>,
 }
 
+/// Makes a client of HTTP 1.1: in HTTP 2, which a proxy in front of a server may offer, no connection is upgraded.
+fn http(builder: reqwest::ClientBuilder) -> anyhow::Result<reqwest::Client> {
+    builder.http1_only().build().context("cannot make an HTTP client")
+}
+
 impl Client {
     pub(crate) fn new(arguments: &ServerArguments) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().build().context("cannot make an HTTP client")?;
+        let http = http(reqwest::Client::builder())?;
         let url = arguments.url.trim_end_matches('/').to_owned();
         Ok(Self { http, url, token: std::env::var("MUSTER_TOKEN").ok() })
     }
@@ -78,8 +83,7 @@ impl Client {
 
     /// Makes a connection to the server at `url` on this machine, as its administrator.
     pub(crate) fn at(url: String, token: String) -> anyhow::Result<Self> {
-        let http =
-            reqwest::Client::builder().no_proxy().build().context("cannot make an HTTP client")?;
+        let http = http(reqwest::Client::builder().no_proxy())?;
         Ok(Self { http, url, token: Some(token) })
     }
 

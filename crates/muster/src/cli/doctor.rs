@@ -141,7 +141,6 @@ fn sandbox(config: &Config) -> anyhow::Result<String> {
     }
 }
 
-/// Looks at the three things that were clicked at GitHub: the token, the webhook, the required status.
 /// Images take users of their own, which only root can hand out.
 fn images(config: &Config) -> anyhow::Result<String> {
     let labels: Vec<&str> = config.images.labels().map(String::as_str).collect();
@@ -149,6 +148,7 @@ fn images(config: &Config) -> anyhow::Result<String> {
     Ok(labels.join(", "))
 }
 
+/// Looks at the three things that were clicked at GitHub: the token, the webhook, the required status.
 async fn repository(findings: &mut Findings, github: &GitHub, name: &str, public_url: &str) {
     let now = clock::now_ms() / 1000;
     let found = github.client.repository(name, now).await;

@@ -247,7 +247,6 @@ pub(super) async fn remove_repository(
 ) -> Result<StatusCode, Problem> {
     let id = shared.store.remove_repository(name.clone()).await?;
     let id = id.ok_or_else(|| Problem::not_found(format!("repository `{name}`")))?;
-    note(&shared, "repository.remove", &name, "").await?;
     // Its jobs are told to end.
     shared.wake.drive.notify_one();
     let (mirror, key) = (shared.data.mirror(&id), shared.data.deploy_key(&id));
@@ -264,6 +263,8 @@ pub(super) async fn remove_repository(
         }
     });
     removed.await.map_err(anyhow::Error::from)?;
+    // Last: a note that cannot be written keeps none of this from being done.
+    note(&shared, "repository.remove", &name, "").await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -14,7 +14,7 @@ use crate::store::audit::Deed;
 /// Notes what the administrator has done.
 pub(super) async fn note(
     shared: &Shared,
-    action: &'static str,
+    action: &str,
     subject: &str,
     detail: &str,
 ) -> Result<(), Problem> {

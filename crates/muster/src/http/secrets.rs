@@ -140,48 +140,45 @@ async fn set(shared: &Shared, kind: Kind, new: New) -> Result<StatusCode, Proble
             })?
         }
     };
-    let told = told(&place, &of);
+    let entry = place.entry.clone();
     shared.store.keep_value(place, value, bytes, clock::now_ms()).await?;
-    let action = match kind {
-        Kind::Secret => "secret.set",
-        Kind::Variable => "variable.set",
-    };
-    note(shared, action, &told.0, &told.1).await?;
-    Ok(StatusCode::NO_CONTENT)
+    noted(shared, kind, "set", &entry, of.as_deref()).await
 }
 
 async fn remove(shared: &Shared, kind: Kind, of: Where) -> Result<StatusCode, Problem> {
     let any_trust = of.trust.is_none();
     let repository = of.repository.clone();
     let place = place(shared, kind, of).await?;
-    let (name, trust) = (place.entry.name.clone(), place.entry.trust);
-    let trust = (!any_trust).then_some(trust);
-    let told = told(&place, &repository);
+    let entry = place.entry.clone();
+    let (name, trust) = (&entry.name, (!any_trust).then_some(entry.trust));
     match shared.store.remove_value(place, trust).await?.as_slice() {
         [] => Err(Problem::not_found(format!("{} {name} there", kind.as_str()))),
         [trust] => {
-            let action = match kind {
-                Kind::Secret => "secret.remove",
-                Kind::Variable => "variable.remove",
-            };
-            note(shared, action, &told.0, &format!("of trust {trust}")).await?;
-            Ok(StatusCode::NO_CONTENT)
+            let entry = Entry { trust: *trust, ..entry };
+            noted(shared, kind, "remove", &entry, repository.as_deref()).await
         }
         several => {
-            let of = several.join(", ");
+            let of = several.iter().map(|trust| trust.as_str()).collect::<Vec<_>>().join(", ");
             let why = format!("{name} is there for {of}: say which is meant by its trust");
             Err(Problem::new(StatusCode::CONFLICT, why))
         }
     }
 }
 
-/// Returns what is noted of one that was set: its name, and where it belongs.
-fn told(place: &Place, repository: &Option<String>) -> (String, String) {
-    let Entry { name, environment, trust, .. } = &place.entry;
-    let of = repository.as_ref().map_or("all repositories", |name| name.as_str());
+/// Notes that one was set or removed, and where it belongs.
+async fn noted(
+    shared: &Shared,
+    kind: Kind,
+    done: &str,
+    entry: &Entry,
+    repository: Option<&str>,
+) -> Result<StatusCode, Problem> {
+    let Entry { name, environment, trust, .. } = entry;
+    let of = repository.unwrap_or("all repositories");
     let environment = environment.as_ref().map(|name| format!(", environment {name}"));
     let detail = format!("{of}, trust {}{}", trust.as_str(), environment.unwrap_or_default());
-    (name.clone(), detail)
+    note(shared, &format!("{}.{done}", kind.as_str()), name, &detail).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn place(shared: &Shared, kind: Kind, of: Where) -> Result<Place, Problem> {

@@ -30,6 +30,9 @@ use crate::store::jobs::{Moved, Taken};
 use crate::store::new_id;
 use crate::store::runs::{ActiveRun, Order};
 
+/// Why a job ends of which the store knows nothing any more.
+const REMOVED: &str = "its repository was removed";
+
 pub(super) struct Drive {
     shared: Arc<Shared>,
     labels: Labels,
@@ -204,6 +207,7 @@ impl Drive {
 
     /// Takes up the attempts that are over and kept, which an earlier server has left.
     fn attach_kept(&mut self) -> anyhow::Result<()> {
+        let mut found = Vec::new();
         for entry in std::fs::read_dir(self.shared.data.jobs())? {
             let folder = entry?.path();
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -214,10 +218,13 @@ impl Drive {
             let known = |of: &Supervisor| of.job_id == job && of.attempt == attempt;
             if !self.supervisors.iter().chain(&self.kept).any(known) {
                 let spool = start::open_log(&self.shared.data.log(job, attempt))?;
+                let ended = spool.metadata()?.modified()?;
                 let supervisor = Supervisor::new(String::new(), job.to_owned(), attempt, spool);
-                self.kept.push(supervisor);
+                found.push((ended, supervisor));
             }
         }
+        found.sort_by_key(|(ended, _)| *ended);
+        self.kept.splice(0..0, found.into_iter().map(|(_, supervisor)| supervisor));
         Ok(())
     }
 
@@ -290,26 +297,28 @@ impl Drive {
     }
 
     /// Cleans up after those that are kept no longer, and ends the oldest where there are more than jobs run at once.
-    fn look_after_kept(&mut self) -> anyhow::Result<()> {
-        let mut kept = Vec::new();
-        for supervisor in std::mem::take(&mut self.kept) {
-            if supervisor.is_there()? {
-                kept.push(supervisor);
+    async fn look_after_kept(&mut self) -> anyhow::Result<()> {
+        let mut place = 0;
+        while place < self.kept.len() {
+            let job = &self.kept[place];
+            if job.is_there()? {
+                if !self.shared.store.has_job(&job.job_id).await? {
+                    self.kept[place].stop(&self.shared.data, REMOVED);
+                }
+                place += 1;
                 continue;
             }
             // One that has ended by itself has taken its door away.
-            let folder = self.shared.data.job(&supervisor.job_id, supervisor.attempt);
-            let was_killed = shell::is_open(&folder);
-            drop(self.clean_up(supervisor, was_killed));
+            let was_killed = shell::is_open(&self.shared.data.job(&job.job_id, job.attempt));
+            let gone = self.kept.remove(place);
+            drop(self.clean_up(gone, was_killed));
         }
         let data = &self.shared.data;
         // One that is about to end by itself is not kept.
         let is_kept = |kept: &Supervisor| shell::is_open(&data.job(&kept.job_id, kept.attempt));
-        let there: Vec<usize> = (0..kept.len()).filter(|place| is_kept(&kept[*place])).collect();
-        for place in there.iter().take(there.len().saturating_sub(self.shared.config.jobs)) {
-            kept[*place].stop(data, "newer ones are kept");
-        }
-        self.kept = kept;
+        let mut there: Vec<_> = self.kept.iter_mut().filter(|kept| is_kept(kept)).collect();
+        let excess = there.len().saturating_sub(self.shared.config.jobs);
+        there.iter_mut().take(excess).for_each(|kept| kept.stop(data, "newer ones are kept"));
         Ok(())
     }
 
@@ -488,7 +497,7 @@ impl Drive {
     fn tell(&mut self) {
         for supervisor in &mut self.supervisors {
             let reason = if supervisor.is_orphan {
-                "its repository was removed"
+                REMOVED
             } else {
                 let Some(live) = self.runs.get(&supervisor.run_id) else { continue };
                 let place = live.active.job_ids.iter().position(|id| *id == supervisor.job_id);
@@ -509,7 +518,7 @@ impl Step for Drive {
         }
         self.follow_orders().await?;
         self.take_news().await?;
-        self.look_after_kept()?;
+        self.look_after_kept().await?;
         for run_id in self.runs.keys().cloned().collect::<Vec<_>>() {
             if let Err(error) = self.step_run(&run_id, Vec::new()).await {
                 self.forget(&run_id, &error);

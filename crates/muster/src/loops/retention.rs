@@ -49,11 +49,16 @@ impl Retention {
         Self { shared, started: clock::monotonic() }
     }
 
+    /// Returns whether nobody has to do with an attempt any more. The lock of one that is kept is on its log as it is.
+    fn is_over(&self, running: &HashSet<String>, attempt: &str) -> bool {
+        !running.contains(attempt) && !shell::is_open(&self.shared.data.jobs().join(attempt))
+    }
+
     /// Cuts logs by age and by size, and removes those of jobs that are gone.
     async fn logs(&self, running: &HashSet<String>) -> anyhow::Result<()> {
         let folder = self.shared.data.logs();
         let mut logs = tokio::task::spawn_blocking(move || listed(&folder)).await??;
-        logs.retain(|log| logs::attempt_of(&log.name).is_none_or(|of| !running.contains(of)));
+        logs.retain(|log| logs::attempt_of(&log.name).is_none_or(|of| self.is_over(running, of)));
         // The newest first: the room is theirs.
         logs.sort_by_key(|log| log.age_ms);
         let keep = self.shared.config.retention.clone();
@@ -97,12 +102,7 @@ impl Retention {
         let running = running(&self.shared).await?;
         for log in logs {
             let attempt = log.name.strip_suffix(".log");
-            // The lock of one that is kept is on the log as it is.
-            let is_over = |attempt: &str| {
-                !running.contains(attempt)
-                    && !shell::is_open(&self.shared.data.jobs().join(attempt))
-            };
-            if log.is_file && attempt.is_some_and(is_over) {
+            if log.is_file && attempt.is_some_and(|attempt| self.is_over(&running, attempt)) {
                 let path = log.path.clone();
                 let sealed = tokio::task::spawn_blocking(move || logs::seal(&path)).await?;
                 if let Err(error) = sealed {
@@ -225,12 +225,13 @@ impl Step for Retention {
         if store.expire_waiting(ago(keep.waiting_days), text, now).await? > 0 {
             self.shared.wake.deliver.notify_one();
         }
-        self.shared.services.tidy(now).await?;
-        let (images, days) = (self.shared.data.images(), keep.image_days);
-        let unused = Duration::from_secs(days.saturating_mul(24 * 3600));
-        tokio::task::spawn_blocking(move || forget_unused(&images, unused)).await??;
         // In portions, for webhooks that come meanwhile want to be stored.
         while store.forget_deliveries(ago(keep.delivery_days), PORTION).await? > 0 {}
+        let (images, unused) = (self.shared.data.images(), keep.unused_images());
+        let forgotten = tokio::task::spawn_blocking(move || forget_unused(&images, unused)).await?;
+        told(&self.shared.data.images(), forgotten.map(drop));
+        // Last, for it may be another machine that has what is tidied.
+        self.shared.services.tidy(now).await?;
         Ok(EVERY)
     }
 }

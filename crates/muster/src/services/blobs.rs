@@ -169,6 +169,12 @@ pub(super) fn place(of: &str, blob: &str) -> Place {
     Place::from_iter([of, "blobs", blob])
 }
 
+/// Returns whether it is a place where a blob lies.
+pub(super) fn is_blob(place: &Place) -> bool {
+    let parts: Vec<_> = place.parts().collect();
+    matches!(parts.as_slice(), [_, folder, _] if folder.as_ref() == "blobs")
+}
+
 /// Returns an object as an answer; `None` where it is not.
 pub(super) async fn answer(
     keep: &Keep,

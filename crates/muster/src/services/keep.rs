@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Place;
 use object_store::prefix::PrefixStore;
@@ -20,9 +20,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt as _;
 
+use super::blobs;
+
 /// How much is read at once, in bytes, and how many such pieces may be on their way.
 const PIECE: usize = 1 << 20;
 const ON_THEIR_WAY: usize = 4;
+/// How many descriptions are read at once.
+const AT_A_TIME: usize = 16;
 /// What seems to be described by nothing may only just have come.
 const FRESH_MS: i64 = 3_600_000;
 
@@ -155,12 +159,14 @@ impl Keep {
     pub(super) async fn all<T: DeserializeOwned>(&self, below: &Place) -> anyhow::Result<All<T>> {
         let listed: Vec<_> = self.store.list(Some(below)).try_collect().await?;
         let mut all = All { described: Vec::new(), is_whole: true };
-        for object in listed {
-            if object.location.extension() != Some("json") {
-                continue;
-            }
-            match self.described(&object.location).await {
-                Ok(Some(what)) => all.described.push((object.location, what)),
+        let places = listed.into_iter().map(|object| object.location);
+        let places = places.filter(|place| place.extension() == Some("json"));
+        // Several at a time: each is a call where the store is another machine.
+        let read = places.map(async |place| (self.described(&place).await, place));
+        let mut read = futures_util::stream::iter(read).buffered(AT_A_TIME);
+        while let Some((found, place)) = read.next().await {
+            match found {
+                Ok(Some(what)) => all.described.push((place, what)),
                 // It was removed meanwhile.
                 Ok(None) => {}
                 Err(error) => {
@@ -179,8 +185,8 @@ impl Keep {
         Ok(listed.iter().filter(is_description).count())
     }
 
-    /// Removes objects that hold what nothing describes, and that have done so for an hour: a crash, or a client that was
-    /// gone, has left them.
+    /// Removes blobs that nothing describes, and that nothing has for an hour: a crash, or a client that was gone, has left
+    /// them. What has another shape is not ours: others may use the bucket, too.
     pub(super) async fn remove_orphans(
         &self,
         described: &HashSet<Place>,
@@ -194,8 +200,7 @@ impl Keep {
         let listed: Vec<_> = self.store.list(None).try_collect().await?;
         for object in listed {
             let is_old = object.last_modified.timestamp_millis() < until;
-            let is_blob = object.location.extension() != Some("json");
-            if is_blob && is_old && !described.contains(&object.location) {
+            if blobs::is_blob(&object.location) && is_old && !described.contains(&object.location) {
                 self.remove(&object.location).await?;
             }
         }

@@ -492,6 +492,8 @@ async fn what_nothing_describes_goes_after_a_while() {
     std::fs::write(blobs.join("orphan"), "left by a crash").unwrap();
     std::fs::write(blobs.join("staged#1"), "left by another, or being written").unwrap();
     std::fs::write(scene.folder.path().join("artifacts/1/garbled.json"), "{").unwrap();
+    let of_others = scene.folder.path().join("artifacts/1/of-others");
+    std::fs::write(&of_others, "in the same bucket").unwrap();
     let count = || std::fs::read_dir(&blobs).unwrap().count();
     scene.services.tidy(clock::now_ms()).await.unwrap();
     assert_eq!(count(), 3, "they may only just have come");
@@ -501,6 +503,7 @@ async fn what_nothing_describes_goes_after_a_while() {
     std::fs::remove_file(scene.folder.path().join("artifacts/1/garbled.json")).unwrap();
     scene.services.tidy(later).await.unwrap();
     assert_eq!(count(), 1);
+    assert!(of_others.exists());
     assert_eq!(scene.services.artifacts_of("1").await.unwrap().len(), 1);
 }
 

@@ -12,7 +12,7 @@ const ADMIN: &str = "admin";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deed<'d> {
     /// What it was, such as `run.cancel`.
-    pub(crate) action: &'static str,
+    pub(crate) action: &'d str,
     /// What it was done to, such as `run 7`.
     pub(crate) subject: &'d str,
     /// What else is to be known, never a secret; empty for nothing.
@@ -33,8 +33,8 @@ pub(crate) struct Noted {
 impl Store {
     /// Notes what somebody has done.
     pub(crate) async fn note(&self, deed: &Deed<'_>) -> Result<(), StoreError> {
-        let (subject, detail) = (deed.subject.to_owned(), deed.detail.to_owned());
-        let (action, at) = (deed.action, clock::now_ms());
+        let [action, subject, detail] = [deed.action, deed.subject, deed.detail].map(str::to_owned);
+        let at = clock::now_ms();
         self.write(move |db| {
             Box::pin(async move {
                 let number = next_number(db, "audit").await?;

@@ -172,7 +172,7 @@ impl Store {
         &self,
         place: Place,
         trust: Option<Trust>,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<Trust>, StoreError> {
         self.write(move |db| {
             Box::pin(async move {
                 let environment = place.entry.environment.as_deref().unwrap_or_default();
@@ -186,8 +186,10 @@ impl Store {
                 .bind(place.entry.name.as_str())
                 .fetch_all(&mut *db)
                 .await?;
-                let is_meant = |known: &String| trust.is_none_or(|trust| trust.as_str() == known);
-                let meant: Vec<String> = there.into_iter().filter(is_meant).collect();
+                let there: Vec<Trust> =
+                    there.iter().map(|word| read_trust(word)).collect::<Result<_, _>>()?;
+                let is_meant = |known: &Trust| trust.is_none_or(|trust| trust == *known);
+                let meant: Vec<Trust> = there.into_iter().filter(is_meant).collect();
                 if let [only] = meant.as_slice() {
                     sqlx::query(
                         "DELETE FROM secrets WHERE scope = $1 AND kind = $2 AND environment = $3 AND name = $4 \

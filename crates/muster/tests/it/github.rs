@@ -542,7 +542,7 @@ fn the_front_door_takes_only_what_is_signed(database: Database) {
 
 /// What led to nothing, for want of a repository or by a fault, is kept as it came, and can be judged once more.
 fn what_came_is_shown_and_judged_once_more(database: Database) {
-    let story = Story::start(database);
+    let mut story = Story::start(database);
     let (github, server) = (&story.github, &story.server);
     assert_eq!(server.muster(&["repo", "remove", "team/app"]).exit, Some(0));
     let push = github.push("main", None, &story.main, "Start").to_string().into_bytes();
@@ -586,6 +586,11 @@ fn what_came_is_shown_and_judged_once_more(database: Database) {
     let none =
         server.scene.muster_with(&["deliveries", "show", "1"], &[("MUSTER_URL", &server.url)]);
     assert_snapshot!(none.err, @"error: the server wants the admin token: set MUSTER_TOKEN");
+    // It is forgotten in time, also where something else cannot be looked after.
+    std::fs::write(server.data().join("images"), "no folder").unwrap();
+    server.configure("[retention]\ndelivery_days = 0\n");
+    story.server.kill_and_serve();
+    story.server.until("it is forgotten", |server| server.deliveries().is_empty());
 }
 
 fn limits_are_obeyed_across_a_restart(database: Database) {

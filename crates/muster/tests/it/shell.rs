@@ -11,10 +11,11 @@ use crate::engine::{IMAGE, engine};
 use crate::images::{small, there_can_be_roots};
 use crate::sandbox::there_can_be_one;
 use crate::scene::Scene;
-use crate::server::{Server, wait_until};
+use crate::server::{Server, supervisors, wait_until};
 
 on_both! {
     a_failed_job_is_kept_for_who_has_the_token_and_what_they_do_is_noted,
+    of_kept_jobs_the_newest_stay_over_a_restart_and_none_without_its_repository,
 }
 
 /// Nothing here takes so long.
@@ -158,6 +159,46 @@ fn a_shell_is_in_the_container_or_image_of_the_job() {
     }
 }
 
+/// Runs a program in a job of the server, and returns how it ended and what was shown.
+fn look(server: &Server, run: &str, job: &str, words: &[&str]) -> (i32, String) {
+    let done = server.muster(&[&["shell", run, job, "--"], words].concat());
+    (done.exit.unwrap(), done.out.replace('\r', "") + &done.err)
+}
+
+fn of_kept_jobs_the_newest_stay_over_a_restart_and_none_without_its_repository(database: Database) {
+    let mut server = Server::start(
+        database,
+        "jobs = 2\n[shell]\nkeep_minutes = 30\n[retention]\nlog_days = 0\n",
+    );
+    server.workflow(
+        "on: push\njobs: {bad: {runs-on: linux, steps: [{run: 'touch here-$GITHUB_RUN_ATTEMPT; echo said; exit 1'}]}}\n",
+    );
+    let fails = |server: &Server, run: &str| {
+        server.scene.file("changed", run);
+        let sha = server.push("main", run);
+        assert!(server.verdict(&sha).contains("muster failure"));
+        server.until("it is kept", |_| look(server, run, "bad", &["ls"]).0 == 0);
+    };
+    fails(&server, "1");
+    fails(&server, "2");
+    assert_eq!(server.muster(&["rerun", "1"]).exit, Some(0));
+    let again = (0, "here-2\n".to_owned());
+    server.until("it is kept", |server| look(server, "1", "bad", &["ls"]) == again);
+    // Both go on, and their logs, whose time is over, are theirs yet.
+    server.kill_and_serve();
+    assert_eq!(look(&server, "1", "bad", &["ls"]), again);
+    assert_eq!(look(&server, "2", "bad", &["ls"]).0, 0);
+    for run in ["1", "2"] {
+        assert!(server.muster(&["log", run]).out.contains("said\n"), "{run}");
+    }
+    // What was run again is newer than what came after it.
+    fails(&server, "3");
+    server.until("the oldest is gone", |server| look(server, "2", "bad", &["ls"]).0 == 2);
+    assert_eq!(look(&server, "1", "bad", &["ls"]).0, 0);
+    assert_eq!(server.muster(&["repo", "remove", "team/app"]).exit, Some(0));
+    server.until("none is left", |server| supervisors(&server.data()).is_empty());
+}
+
 fn a_failed_job_is_kept_for_who_has_the_token_and_what_they_do_is_noted(database: Database) {
     let mut server = Server::start(database, "jobs = 1\n[shell]\nkeep_minutes = 30\n");
     server.workflow(
@@ -166,30 +207,22 @@ fn a_failed_job_is_kept_for_who_has_the_token_and_what_they_do_is_noted(database
     );
     let sha = server.push("main", "first");
     assert!(server.verdict(&sha).contains("muster failure"));
-    let look = |run: &str, job: &str, words: &[&str]| {
-        let done = server.muster(&[&["shell", run, job, "--"], words].concat());
-        (done.exit.unwrap(), done.out.replace('\r', "") + &done.err)
-    };
-    server.until("there is a way to it", |_| look("1", "bad", &["ls"]).0 == 0);
-    assert_eq!(look("1", "bad", &["sh", "-c", "ls; exit 7"]), (7, "here\n".to_owned()));
-    assert_snapshot!(look("1", "good", &["ls"]).1, @"error: job `good` of run 1: it is not kept: jobs are that have failed by themselves, for 30 min, the newest as many as run at once");
-    assert_snapshot!(look("1", "none", &["ls"]).1, @"error: run 1 has no job `none`: it has `good`, `bad`");
+    server.until("there is a way to it", |_| look(&server, "1", "bad", &["ls"]).0 == 0);
+    assert_eq!(look(&server, "1", "bad", &["sh", "-c", "ls; exit 7"]), (7, "here\n".to_owned()));
+    assert_snapshot!(look(&server, "1", "good", &["ls"]).1, @"error: job `good` of run 1: it is not kept: jobs are that have failed by themselves, for 30 min, the newest as many as run at once");
+    assert_snapshot!(look(&server, "1", "none", &["ls"]).1, @"error: run 1 has no job `none`: it has `good`, `bad`");
     assert_snapshot!(server.scene.muster_with(&["shell", "1", "bad"], &[("MUSTER_URL", &server.url)]).err, @"error: the server wants the admin token: set MUSTER_TOKEN");
     // As many are kept as run at once: the newest.
     server.scene.file("changed", "");
     let second = server.push("main", "second");
     assert!(server.verdict(&second).contains("muster failure"));
-    server.until("the newer is kept", |_| look("2", "bad", &["ls"]).0 == 0);
-    server.until("the older is not", |_| look("1", "bad", &["ls"]).0 == 2);
+    server.until("the newer is kept", |_| look(&server, "2", "bad", &["ls"]).0 == 0);
+    server.until("the older is not", |_| look(&server, "1", "bad", &["ls"]).0 == 2);
     // A server that is started anew finds it.
     server.kill_and_serve();
-    let look = |run: &str, job: &str, words: &[&str]| {
-        let done = server.muster(&[&["shell", run, job, "--"], words].concat());
-        (done.exit.unwrap(), done.out.replace('\r', "") + &done.err)
-    };
-    assert_eq!(look("2", "bad", &["ls"]), (0, "here\n".to_owned()));
+    assert_eq!(look(&server, "2", "bad", &["ls"]), (0, "here\n".to_owned()));
     assert_eq!(server.muster(&["shell", "2", "bad", "--end"]).exit, Some(0));
-    server.until("it is gone", |_| look("2", "bad", &["ls"]).0 == 2);
+    server.until("it is gone", |_| look(&server, "2", "bad", &["ls"]).0 == 2);
     assert_eq!(server.muster_given("hush", &["secrets", "set", "KEY"]).exit, Some(0));
     let audit = server.muster(&["audit"]).out;
     let deeds: Vec<&str> =

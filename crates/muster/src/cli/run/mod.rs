@@ -12,7 +12,6 @@ mod services;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use muster_core::change::{
@@ -36,13 +35,10 @@ use super::lint::Repository;
 use super::plan::payload_in;
 use super::{CANNOT_RUN, GREEN, RED, complain};
 use crate::called::{gather, plan_all};
-use crate::config::{IsolationConfig, NativeConfig, NetworkConfig, SandboxConfig};
+use crate::config::{IsolationConfig, NativeConfig, NetworkConfig, RetentionConfig, SandboxConfig};
 use crate::git::{self, Actions, Head, WorkTree};
 use crate::machine::{self, Image, Images};
 use crate::shell;
-
-/// Images that were unpacked and that no run has used for so long go: 30 days, as on a server.
-const UNUSED_IMAGES: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -197,7 +193,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     };
     let mut images = Images(arguments.image.iter().cloned().collect());
     images.resolve(&here).map_err(|why| anyhow::anyhow!("--image {why}"))?;
-    if let Err(error) = forget_unused(&machine::callers_cache("images"), UNUSED_IMAGES) {
+    // As on a server that says nothing else.
+    let unused = RetentionConfig::default().unused_images();
+    if let Err(error) = forget_unused(&machine::callers_cache("images"), unused) {
         complain(&anyhow::Error::new(error).context("images that nobody uses stay"));
     }
     let (planned, refused) =
