@@ -11,6 +11,7 @@ use muster_workflow::uses::Uses;
 use muster_workflow::workflow::{Action, Step};
 
 use crate::ground::{Ground, read_beneath};
+use crate::setup::Tool;
 
 /// The most bytes of a manifest.
 pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
@@ -28,6 +29,9 @@ pub trait Fetch {
     ///
     /// Why it cannot be had, as a sentence.
     fn fetch(&mut self, name: &str, git_ref: &str) -> Result<Fetched, String>;
+
+    /// Returns whether muster may do itself what the repository does, as it is at a ref.
+    fn may_be_replaced(&self, name: &str, git_ref: &str) -> bool;
 }
 
 /// A repository of actions on this machine.
@@ -63,6 +67,8 @@ pub(crate) struct Actions {
     new: Vec<Repository>,
     /// By what names them.
     manifests: BTreeMap<String, Result<Arc<Manifest>, String>>,
+    /// Whether the steps see this machine, so that muster can set up tools of it for them.
+    sees_machine: bool,
 }
 
 /// A repository of actions at a ref.
@@ -75,7 +81,20 @@ pub(crate) struct Repository {
 }
 
 impl Actions {
-    /// Fetches what `steps` in a file of `home` use, and what that uses.
+    /// Knows none yet, of a job whose steps see this machine, or something else.
+    pub(crate) fn new(sees_machine: bool) -> Self {
+        Self { sees_machine, ..Self::default() }
+    }
+
+    /// Returns the tool that muster sets up itself where an action is used.
+    pub(crate) fn own_tool(&self, uses: &Uses, fetch: &dyn Fetch) -> Option<Tool> {
+        let Uses::Repository { owner, name, git_ref, .. } = uses else { return None };
+        let may =
+            || self.sees_machine && fetch.may_be_replaced(&format!("{owner}/{name}"), git_ref);
+        Tool::of(uses).filter(|_| may())
+    }
+
+    /// Fetches what `steps` in a file of `home` use, and what that uses, but what muster does itself.
     ///
     /// # Errors
     ///
@@ -87,6 +106,28 @@ impl Actions {
         fetch: &mut dyn Fetch,
     ) -> Result<(), String> {
         let mut open = uses(steps, home);
+        open.retain(|(uses, _)| self.own_tool(uses, fetch).is_none());
+        self.gather_all(open, fetch)
+    }
+
+    /// Fetches an action, and what it uses.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be had.
+    pub(crate) fn gather_itself(
+        &mut self,
+        uses: &Uses,
+        fetch: &mut dyn Fetch,
+    ) -> Result<(), String> {
+        self.gather_all(vec![(uses.clone(), uses.clone())], fetch)
+    }
+
+    fn gather_all(
+        &mut self,
+        mut open: Vec<(Uses, Uses)>,
+        fetch: &mut dyn Fetch,
+    ) -> Result<(), String> {
         let mut next = 0;
         while let Some((uses, written)) = open.get(next).cloned() {
             next += 1;
@@ -118,7 +159,8 @@ impl Actions {
             let manifest =
                 manifest.and_then(|manifest| manifest.ok_or_else(|| no_action(&written)));
             if let Ok(Manifest { runs: Runs::Composite(steps), .. }) = &manifest {
-                open.extend(self::uses(steps, &uses));
+                let its = self::uses(steps, &uses).into_iter();
+                open.extend(its.filter(|(uses, _)| self.own_tool(uses, fetch).is_none()));
             }
             self.manifests.insert(key, manifest.map(Arc::new));
         }

@@ -21,6 +21,7 @@ mod images;
 mod job;
 mod log;
 pub mod marks;
+mod setup;
 mod shell;
 pub mod spec;
 pub mod spool;
@@ -33,6 +34,7 @@ pub use engine::reap;
 pub use hash_files::{HashError, HashOrder, hash_files};
 pub use images::forget_unused;
 pub use job::{Finished, ISOLATION, Kept, On, PULLING, Started, run};
+pub use setup::{Found, Looked, SetupError, SetupOrder, Tool, look, set_up};
 
 use spec::StepEvent;
 

@@ -18,7 +18,7 @@ use super::contained::lock;
 use super::docker::{Described, Files};
 use super::hooks::What;
 use super::{Done, Fetching, RunningJob, deadline};
-use crate::actions::{MAX_MANIFEST, Origin, manifest, no_action};
+use crate::actions::{Actions, Fetch, MAX_MANIFEST, Origin, manifest, no_action};
 use crate::contexts::Inside;
 use crate::files::CommandFiles;
 use crate::log::Allows;
@@ -63,11 +63,21 @@ pub(super) struct Use<'s> {
 impl RunningJob<'_> {
     /// Fetches what `steps` use from elsewhere, and shows it to the steps of the job.
     pub(super) fn bring_actions(&mut self, place: usize, steps: &[Step]) -> Result<(), String> {
+        let home = self.home.clone();
+        self.bring(place, |actions, fetch| actions.gather(steps, &home, fetch))
+    }
+
+    /// Fetches with `gather`, and shows what is new to the steps of the job.
+    pub(super) fn bring(
+        &mut self,
+        place: usize,
+        gather: impl FnOnce(&mut Actions, &mut dyn Fetch) -> Result<(), String>,
+    ) -> Result<(), String> {
         // One at a time: what is shown is put together at one place, and shown once.
         let fetching = Arc::clone(&self.actions);
         let mut fetching = lock(&fetching);
         let Fetching { actions, fetch } = &mut *fetching;
-        let gathered = actions.gather(steps, &self.home, &mut **fetch);
+        let gathered = gather(actions, &mut **fetch);
         for repository in actions.take_new() {
             let uses = repository.uses();
             repository

@@ -10,6 +10,7 @@ mod hooks;
 mod kept;
 mod left_open;
 mod script;
+mod setup;
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -253,12 +254,13 @@ impl<'a> RunningJob<'a> {
         let minutes = definition.timeout_minutes.get(contexts.view());
         let minutes =
             minutes.map_err(|error| log.masked(&format!("`timeout-minutes`: {error}")))?;
+        let actions = Actions::new(ground.inmate().is_none() && !ground.has_own_root());
         let mut job = Self {
             spec,
             workflow,
             definition,
             cancel: cancel.clone(),
-            actions: Arc::new(Mutex::new(Fetching { actions: Actions::default(), fetch })),
+            actions: Arc::new(Mutex::new(Fetching { actions, fetch })),
             log,
             contexts,
             ground: Arc::new(ground),
@@ -431,7 +433,10 @@ impl<'a> RunningJob<'a> {
                     uses if is_own_checkout(uses, with) => self.checkout(&of),
                     Uses::Local(folder) => self.local_action(folder, &of),
                     Uses::Docker(image) => self.docker_image(image, &of),
-                    uses => self.fetched_action(uses, &of),
+                    uses => match self.own_tool(uses) {
+                        Some(tool) => self.set_up(tool, uses, &of),
+                        None => self.fetched_action(uses, &of),
+                    },
                 }
             }
             // A job does them itself; of an action GitHub refuses them, too.

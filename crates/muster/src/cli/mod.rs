@@ -20,6 +20,7 @@ mod runs;
 mod secrets;
 mod serve;
 mod service;
+mod set_up;
 mod shell;
 mod stdio;
 mod supervise;
@@ -115,6 +116,9 @@ enum Command {
     /// Check a commit out, as a step of a job (used by muster itself).
     #[command(hide = true)]
     Checkout(checkout::Arguments),
+    /// Set up a tool that this machine has, as a step of a job (used by muster itself).
+    #[command(hide = true)]
+    SetUp(set_up::Arguments),
     /// Hash files for an expression of a job (used by muster itself).
     #[command(hide = true)]
     HashFiles(hash_files::Arguments),
@@ -155,6 +159,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Supervise(arguments) => supervise::run(&arguments),
         Command::Checkout(arguments) => checkout::run(&arguments),
+        Command::SetUp(arguments) => set_up::run(&arguments),
         Command::HashFiles(arguments) => hash_files::run(&arguments),
     };
     let exit = done.unwrap_or_else(|error| {

@@ -77,12 +77,16 @@ impl<'s> Actions<'s> {
 
     /// Returns what muster has in the place of a repository at a ref.
     fn native(&self, name: &str, git_ref: &str) -> Option<&'static [(&'static str, &'static str)]> {
-        let is_wanted = match self.source.native {
+        natives::find(name).filter(|_| self.is_native_wanted(git_ref))
+    }
+
+    /// Returns whether what muster has may take the place of a repository at a ref.
+    fn is_native_wanted(&self, git_ref: &str) -> bool {
+        match self.source.native {
             Native::Always => true,
             Native::Unpinned => Sha::parse(git_ref).is_err(),
             Native::Never => false,
-        };
-        natives::find(name).filter(|_| is_wanted)
+        }
     }
 
     /// Returns the commit that a ref is to be, whatever it has become.
@@ -95,6 +99,10 @@ impl<'s> Actions<'s> {
 }
 
 impl Fetch for Actions<'_> {
+    fn may_be_replaced(&self, name: &str, git_ref: &str) -> bool {
+        self.given(name, git_ref).is_none() && self.is_native_wanted(git_ref)
+    }
+
     fn fetch(&mut self, name: &str, git_ref: &str) -> Result<Fetched, String> {
         if let Some(folder) = self.given(name, git_ref) {
             return Ok(Fetched { folder: folder.to_owned(), origin: Origin::Given });

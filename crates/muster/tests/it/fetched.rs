@@ -60,17 +60,29 @@ impl Hub {
     }
 
     fn told_with(&self, scene: &Scene, more: &[&str], path: &str) -> String {
+        self.told_as(scene, more, path, str::to_owned)
+    }
+
+    /// As [`Self::told`], with this PATH, of what `plain` makes of each line.
+    pub(crate) fn told_as(
+        &self,
+        scene: &Scene,
+        more: &[&str],
+        path: &str,
+        plain: fn(&str) -> String,
+    ) -> String {
         let (at, cache) = (self.at(), self.folder.path().join("cache"));
         let variables = [
             ("MUSTER_ACTIONS_FROM", at.to_str().unwrap()),
             ("XDG_CACHE_HOME", cache.to_str().unwrap()),
             ("PATH", path),
         ];
-        scene.told(more, &variables)
+        scene.told_as(more, &variables, plain)
     }
 }
 
-fn workflow(scene: &Scene, steps: &str) {
+/// Makes a workflow of steps the scene's.
+pub(crate) fn workflow(scene: &Scene, steps: &str) {
     let steps = steps.trim().replace('\n', "\n      ");
     scene.workflow(&format!(
         "on: push\njobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      {steps}\n"

@@ -40,6 +40,7 @@ mod serve;
 mod server;
 mod service;
 mod services;
+mod setup;
 mod shell;
 mod storage;
 mod torture;

@@ -81,11 +81,21 @@ impl Scene {
 
     /// Runs what is in the repository in each isolation, and returns what was told, which must be the same but for that.
     pub(crate) fn told(&self, more: &[&str], variables: &[(&str, &str)]) -> String {
+        self.told_as(more, variables, str::to_owned)
+    }
+
+    /// As [`Self::told`], of what `plain` makes of each line.
+    pub(crate) fn told_as(
+        &self,
+        more: &[&str],
+        variables: &[(&str, &str)],
+        plain: fn(&str) -> String,
+    ) -> String {
         let [open, caged] = ["none", "sandbox"].map(|isolation| {
             let args = [&["run", "--isolation", isolation], more].concat();
             let story = self.muster_with(&args, variables).story();
             let of_steps = |line: &&str| !line.starts_with("isolation: ");
-            story.lines().filter(of_steps).collect::<Vec<_>>().join("\n")
+            story.lines().filter(of_steps).map(plain).collect::<Vec<_>>().join("\n")
         });
         assert_eq!(open, caged);
         open
