@@ -1,5 +1,7 @@
 //! What happened to a repository, in one closed form, and how a workflow sees it.
 
+use std::collections::BTreeMap;
+
 use muster_workflow::trigger::{ChangedFiles, Event, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -150,6 +152,21 @@ pub struct PullRequest {
     pub base_ref: String,
 }
 
+/// Somebody asked for a workflow of a branch or tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// The branch or tag.
+    pub git_ref: GitRef,
+    /// The commit that it was at.
+    pub sha: Sha,
+    /// The path of the workflow's file in the repository.
+    pub workflow: String,
+    /// What was filled in, by the names of its inputs.
+    pub inputs: BTreeMap<String, String>,
+    /// Who asked.
+    pub sender: Person,
+}
+
 /// Something that happened to a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
@@ -176,6 +193,8 @@ pub enum Change {
     },
     /// Something was done to a pull request.
     PullRequest(PullRequest),
+    /// Somebody asked for a workflow.
+    Dispatch(Dispatch),
 }
 
 /// Marks in a commit message that ask for no run, as GitHub reads them.
@@ -192,8 +211,17 @@ impl Change {
     pub fn sha(&self) -> Option<&Sha> {
         match self {
             Self::Push { head, .. } => Some(&head.sha),
-            Self::Delete { .. } => None,
+            // What somebody asked for says nothing of whether the commit is good.
+            Self::Delete { .. } | Self::Dispatch(_) => None,
             Self::PullRequest(pull) => Some(&pull.head),
+        }
+    }
+
+    /// Returns the commit whose workflows it is about, where there is one.
+    pub fn commit(&self) -> Option<&Sha> {
+        match self {
+            Self::Dispatch(dispatch) => Some(&dispatch.sha),
+            _ => self.sha(),
         }
     }
 
@@ -202,6 +230,23 @@ impl Change {
         match self {
             Self::Push { git_ref, .. } | Self::Delete { git_ref, .. } => git_ref.full(),
             Self::PullRequest(pull) => format!("refs/pull/{}/merge", pull.number),
+            Self::Dispatch(dispatch) => dispatch.git_ref.full(),
+        }
+    }
+
+    /// Returns the number of the pull request that it is about, where it is about one.
+    pub fn pull_request(&self) -> Option<i64> {
+        match self {
+            Self::PullRequest(pull) => Some(pull.number),
+            Self::Push { .. } | Self::Delete { .. } | Self::Dispatch(_) => None,
+        }
+    }
+
+    /// Returns the path of the only workflow file that it is about, where it is about one.
+    pub fn workflow(&self) -> Option<&str> {
+        match self {
+            Self::Dispatch(dispatch) => Some(&dispatch.workflow),
+            _ => None,
         }
     }
 
@@ -212,6 +257,7 @@ impl Change {
             Self::PullRequest(pull) => {
                 (Some(pull.action.as_str().to_owned()), Target::Branch(pull.base_ref.clone()))
             }
+            Self::Dispatch(dispatch) => (None, dispatch.git_ref.target()),
         };
         Event {
             name: self.event_name().to_owned(),
@@ -229,6 +275,7 @@ impl Change {
             Self::Push { .. } => "push",
             Self::Delete { .. } => "delete",
             Self::PullRequest(_) => "pull_request",
+            Self::Dispatch(_) => "workflow_dispatch",
         }
     }
 
@@ -239,6 +286,7 @@ impl Change {
             Self::Push { head, .. } => &head.author_name,
             Self::Delete { .. } => "",
             Self::PullRequest(pull) => &pull.sender.login,
+            Self::Dispatch(dispatch) => &dispatch.sender.login,
         }
     }
 }
@@ -298,7 +346,7 @@ pub fn github_context(change: &Change, facts: &RunFacts<'_>) -> Json {
     let ref_name = folders.iter().find_map(|folder| git_ref.strip_prefix(folder));
     let (head_ref, base_ref) = match change {
         Change::PullRequest(pull) => (pull.head_ref.as_str(), pull.base_ref.as_str()),
-        Change::Push { .. } | Change::Delete { .. } => ("", ""),
+        Change::Push { .. } | Change::Delete { .. } | Change::Dispatch(_) => ("", ""),
     };
     json!({
         "actor": change.actor(),
@@ -381,6 +429,13 @@ fn payload(change: &Change, facts: &RunFacts<'_>) -> Json {
                 "head": {"sha": pull.head.as_str(), "ref": pull.head_ref},
                 "base": {"sha": pull.base.as_str(), "ref": pull.base_ref},
             },
+            "repository": repository,
+            "sender": sender,
+        }),
+        Change::Dispatch(dispatch) => json!({
+            "inputs": dispatch.inputs,
+            "ref": dispatch.git_ref.full(),
+            "workflow": dispatch.workflow,
             "repository": repository,
             "sender": sender,
         }),

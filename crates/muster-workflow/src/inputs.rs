@@ -1,5 +1,7 @@
 //! The `inputs` of a run: what people filled in, or a caller gave, by what the workflow asks for.
 
+use serde_json::Value as Json;
+
 use crate::events;
 use crate::expr::{Contexts, Object, Value};
 use crate::text::cut;
@@ -52,9 +54,31 @@ pub fn inputs(
     if wrong.is_empty() { Ok(values.into()) } else { Err(wrong) }
 }
 
+/// Puts the inputs of a run into `contexts`: what people filled in, else what the event in `github` says. All of them are in
+/// the event then, as texts: `inputs` alone has types.
+///
+/// # Errors
+///
+/// As [`inputs()`].
+pub fn fill_in(
+    workflow: &Workflow,
+    given: &[(String, String)],
+    github: &mut Json,
+    contexts: &mut Contexts,
+) -> Result<(), Vec<String>> {
+    let filled = inputs(workflow, given, contexts)?;
+    if let Value::Object(filled) = &filled {
+        let texts = filled.iter().map(|(name, value)| (name, value.to_string()));
+        github["event"]["inputs"] = Value::from(texts.collect::<Object>()).to_json();
+        contexts.set("github", &*github);
+    }
+    contexts.set("inputs", filled);
+    Ok(())
+}
+
 /// Returns the `inputs` context that the event in `github` alone gives, whatever is wrong with it; null unless it is
 /// `workflow_dispatch` or `workflow_call`.
-pub(crate) fn from_event(workflow: &Workflow, contexts: &Contexts) -> Value {
+pub fn from_event(workflow: &Workflow, contexts: &Contexts) -> Value {
     let (event, asked) = match (given_by(contexts, events::WORKFLOW_DISPATCH), workflow.interface())
     {
         (Some(event), _) => (event, dispatched(workflow)),

@@ -41,7 +41,7 @@ pub mod workflow;
 mod yaml;
 
 pub use called::{Found, Text, Workflows};
-pub use inputs::{MAX_GIVEN, given_to, inputs};
+pub use inputs::{MAX_GIVEN, fill_in, from_event, given_to, inputs};
 pub use lint::{Files, lint};
 pub use plan::{MAX_JOBS, PlannedJob, legs, plan};
 pub use preview::{Preview, preview};

@@ -347,10 +347,7 @@ impl Db {
             event,
             git_ref: change.full_ref(),
             sha,
-            pull: match change {
-                Change::PullRequest(pull) => Some(pull.number),
-                Change::Push { .. } | Change::Delete { .. } => None,
-            },
+            pull: change.pull_request(),
             trust: new.trust,
             workflow: new.workflow,
             group: new.group,

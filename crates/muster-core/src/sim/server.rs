@@ -206,7 +206,7 @@ impl World {
         let nothing = |outcome| Some(Decision { outcome, refused: Vec::new(), run: None });
         let known = match &event.change {
             Change::PullRequest(pull) => self.db.pulls.get(&pull.number).cloned(),
-            Change::Push { .. } | Change::Delete { .. } => None,
+            _ => None,
         };
         let approved = self.is_approved(&event.change);
         let protection = Protection::Branch("main".to_owned());
@@ -243,7 +243,7 @@ impl World {
                 let at = self.forge.branch_at(git_ref);
                 late = is_late_push(sha, at, &heard, |newer| self.forge.is_ancestor(sha, newer));
             }
-            Change::Delete { .. } => {}
+            Change::Delete { .. } | Change::Dispatch(_) => {}
         }
         Ok(Some(self.judge_file(event, trust, late)))
     }

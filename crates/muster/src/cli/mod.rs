@@ -6,6 +6,7 @@ mod client;
 mod conformance;
 mod deliveries;
 mod demo;
+mod dispatch;
 mod doctor;
 mod eval;
 mod filter;
@@ -71,6 +72,8 @@ enum Command {
     Log(runs::LogArguments),
     /// Cancel a run.
     Cancel(runs::CancelArguments),
+    /// Ask for a workflow that has `workflow_dispatch` in its `on`.
+    Dispatch(dispatch::Arguments),
     /// Run a finished run again.
     Rerun(runs::RerunArguments),
     /// List webhooks and what became of them, show one, or have it judged once more.
@@ -139,6 +142,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Log(arguments) => runs::log(&arguments),
         Command::Cancel(arguments) => runs::cancel(&arguments),
         Command::Rerun(arguments) => runs::rerun(&arguments),
+        Command::Dispatch(arguments) => dispatch::run(&arguments),
         Command::Deliveries(arguments) => deliveries::run(&arguments),
         Command::Outbox(arguments) => runs::outbox(&arguments),
         Command::Approve(arguments) => runs::approve(&arguments),

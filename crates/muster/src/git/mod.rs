@@ -8,6 +8,7 @@ pub(crate) mod hook;
 mod mirror;
 mod remote;
 mod work_tree;
+pub(crate) mod workflows;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -354,7 +354,7 @@ impl Drive {
     /// Lets the engine take the moves of a run, and stores them with what was taken over.
     async fn step_run(&mut self, run_id: &str, taken: Vec<Taken>) -> anyhow::Result<()> {
         let Some(live) = self.runs.get_mut(run_id) else { return Ok(()) };
-        let contexts = live.active.contexts();
+        let contexts = live.active.contexts(live.workflows.root());
         let ground = Ground { workflows: &live.workflows, contexts: &contexts };
         let effects = live.active.run.step(ground);
         let mut moved = moved(&effects);

@@ -18,22 +18,22 @@ use muster_workflow::expr::Contexts;
 use muster_workflow::text::one_line;
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, judge, unserved};
 use muster_workflow::workflow::Workflow;
-use muster_workflow::{Workflows, cibuild, read};
+use muster_workflow::{Workflows, cibuild, fill_in, read};
 
 use serde_json::Value as Json;
 
 use super::lanes::Lanes;
 use super::{AFTER_FAILURE, Shared, Step};
 use crate::called::{gather, plan_all};
+use crate::git::workflows::{self, Files, MAX_FILES};
 use crate::git::{Actions, GitError, Merge, Mirror, Remote};
 use crate::secrets::chosen;
 use crate::store::events::{Decision, FileVerdict, LONGEST_WAIT_MS, PendingEvent};
 use crate::store::repositories::Repository;
 use crate::store::runs::NewRun;
 
-/// How many events are taken at once, and how many workflow files one commit may have.
+/// How many events are taken at once.
 const EVENTS: i64 = 32;
-const MAX_FILES: usize = 500;
 
 pub(super) struct Plan {
     planner: Planner,
@@ -77,9 +77,6 @@ struct Looked {
     subject: Result<Subject, Nothing>,
 }
 
-/// Workflow files: paths, and texts where they can be read.
-type Files = Vec<(String, Option<String>)>;
-
 /// Why there is nothing to test.
 enum Nothing {
     /// The event has this outcome.
@@ -110,7 +107,7 @@ impl Planner {
             Change::PullRequest(pull) => {
                 self.shared.store.pull_request(&event.repository, pull.number).await?
             }
-            Change::Push { .. } | Change::Delete { .. } => None,
+            _ => None,
         };
         let protection = repository.protection()?;
         let trust = match self.trust(event, known.as_ref(), &protection).await? {
@@ -135,7 +132,7 @@ impl Planner {
         let decision = match subject {
             Ok(_) if !trust.may_run() => Decision::nothing(match &event.change {
                 Change::PullRequest(pull) => approval(pull),
-                Change::Push { .. } | Change::Delete { .. } => Outcome::Accepted,
+                _ => Outcome::Accepted,
             }),
             Ok(subject) => {
                 let late = self.is_late(event, branch_at.clone()).await?;
@@ -225,7 +222,7 @@ impl Planner {
             Change::PullRequest(pull) => {
                 self.shared.store.is_approved(&event.repository, &pull.head).await?
             }
-            Change::Push { .. } | Change::Delete { .. } => false,
+            _ => false,
         };
         let cageless = self.shared.cageless.as_deref();
         let cageless = cageless.filter(|_| !self.shared.config.approved_without_sandbox);
@@ -343,10 +340,13 @@ impl Planner {
             run_id: numbers.number,
             run_number: numbers.run_number,
         };
-        let github = github_context(&event.change, &facts);
+        let mut github = github_context(&event.change, &facts);
         let mut contexts = Contexts::new();
         contexts.set("github", &github);
         contexts.set("vars", &about.vars);
+        if let Err(wrong) = fill_in(workflow, &[], &mut github, &mut contexts) {
+            return Ok(Judged::Refused(wrong.join("; ")));
+        }
         let jobs = match plan_all(&workflows, &contexts) {
             Ok(jobs) => jobs,
             Err(problems) => return Ok(first(&problems)),
@@ -355,10 +355,12 @@ impl Planner {
             Ok(group) => group,
             Err(error) => return Ok(Judged::Refused(format!("`concurrency`: {error}"))),
         };
-        let (plain_title, pull_request) = match &event.change {
-            Change::PullRequest(pull) => (pull.title.as_str(), Some(pull.number)),
+        let plain_title = match &event.change {
+            Change::PullRequest(pull) => pull.title.as_str(),
+            // As GitHub calls it.
+            Change::Dispatch(_) => &name,
             Change::Push { .. } | Change::Delete { .. } => {
-                (subject.message.lines().next().unwrap_or_default(), None)
+                subject.message.lines().next().unwrap_or_default()
             }
         };
         Ok(Judged::Ran(Box::new(NewRun {
@@ -376,7 +378,7 @@ impl Planner {
             sha: event.change.sha().unwrap_or(&subject.tested).clone(),
             tested: subject.tested.clone(),
             base: subject.base.clone(),
-            pull_request,
+            pull_request: event.change.pull_request(),
             trust: about.trust,
             // Only what the other CI runs too is published twice.
             shadow: repository.is_in_shadow() && path.starts_with(".github/"),
@@ -495,7 +497,7 @@ fn look(mirror: PathBuf, change: &Change, fetch: Option<Remote>) -> Looked {
         Ok(mirror) => mirror,
         Err(error) => return nothing(Nothing::Later(error.into())),
     };
-    let Some(sha) = change.sha() else {
+    let Some(sha) = change.commit() else {
         return nothing(
             Outcome::Ignored(Reason::new(UNWANTED, "a deletion starts nothing")).into(),
         );
@@ -523,11 +525,7 @@ fn fetch_change(
     sha: &Sha,
     remote: &Remote,
 ) -> Result<(), Nothing> {
-    let pull = match change {
-        Change::PullRequest(pull) => Some(pull.number),
-        Change::Push { .. } | Change::Delete { .. } => None,
-    };
-    mirror.fetch(remote, pull).map_err(|error| match error {
+    mirror.fetch(remote, change.pull_request()).map_err(|error| match error {
         GitError::Refused { message, .. } if message.contains("couldn't find remote ref") => {
             Nothing::Missing(sha.clone())
         }
@@ -546,7 +544,7 @@ fn subject(mirror: &Mirror, change: &Change, sha: &Sha) -> Result<Subject, Nothi
         |error: GitError| dead("unreadable", format!("the commit cannot be read: {error}"));
     let pull = match change {
         Change::PullRequest(pull) => Some(pull),
-        Change::Push { .. } | Change::Delete { .. } => None,
+        _ => None,
     };
     if let Some(pull) = pull {
         let head = mirror.resolve(&format!("refs/pull/{}/head", pull.number));
@@ -555,7 +553,9 @@ fn subject(mirror: &Mirror, change: &Change, sha: &Sha) -> Result<Subject, Nothi
         }
     }
     let message = mirror.commit(sha).map_err(unreadable)?.message;
-    if let Some(mark) = skip_mark(&message) {
+    // Who asks for a run wants it.
+    let is_asked_for = matches!(change, Change::Dispatch(_));
+    if let Some(mark) = skip_mark(&message).filter(|_| !is_asked_for) {
         let reason = Reason::new("skip-mark", format!("the commit message says {mark}"));
         return Err(Outcome::Ignored(reason).into());
     }
@@ -582,10 +582,13 @@ fn subject(mirror: &Mirror, change: &Change, sha: &Sha) -> Result<Subject, Nothi
         (None, Change::Push { before, .. }) => (sha.clone(), before.clone()),
         (None, _) => (sha.clone(), None),
     };
-    let files = workflow_files(mirror, &tested).map_err(unreadable)?;
-    let Some(files) = files else {
+    let files = workflows::of(mirror, &tested).map_err(unreadable)?;
+    let Some(mut files) = files else {
         return Err(dead("too-many", format!("it has more than {MAX_FILES} workflow files")));
     };
+    if let Some(only) = change.workflow() {
+        files.retain(|(path, _)| path == only);
+    }
     if files.is_empty() {
         let text = format!(
             "nothing to run: no .yml or .yaml in .muster/workflows or .github/workflows, and no executable {}",
@@ -598,37 +601,4 @@ fn subject(mirror: &Mirror, change: &Change, sha: &Sha) -> Result<Subject, Nothi
         None => ChangedFiles::Unknown,
     };
     Ok(Subject { tested, base: merged_into, message, files, changed })
-}
-
-/// Finds the workflow files of a commit, else the conventional script: paths, and texts where they
-/// can be read. `None` for more than [`MAX_FILES`].
-fn workflow_files(mirror: &Mirror, sha: &Sha) -> Result<Option<Files>, GitError> {
-    let listed = mirror.list(sha, &[".muster/workflows/", ".github/workflows/", cibuild::PATH])?;
-    let in_folder = |folder: &str| -> Vec<(String, String)> {
-        listed
-            .iter()
-            .filter(|(mode, _, path)| {
-                mode.starts_with("100")
-                    && path.starts_with(folder)
-                    && (path.ends_with(".yml") || path.ends_with(".yaml"))
-            })
-            .map(|(_, object, path)| (object.clone(), path.clone()))
-            .collect()
-    };
-    let mut files = in_folder(".muster/workflows/");
-    if files.is_empty() {
-        files = in_folder(".github/workflows/");
-    }
-    if files.len() > MAX_FILES {
-        return Ok(None);
-    }
-    let (objects, paths): (Vec<String>, Vec<String>) = files.into_iter().unzip();
-    let texts = mirror.read(&objects)?;
-    let mut files: Files = paths.into_iter().zip(texts).collect();
-    let script =
-        |(mode, _, path): &(String, String, String)| mode == "100755" && path == cibuild::PATH;
-    if files.is_empty() && listed.iter().any(script) {
-        files.push((cibuild::PATH.to_owned(), Some(cibuild::WORKFLOW.to_owned())));
-    }
-    Ok(Some(files))
 }

@@ -102,7 +102,7 @@ impl Start {
             return Err(Reason::new("state", "it is not queued"));
         };
         labels.serve(&job.labels)?;
-        let ground = Ground { workflows, contexts: &active.contexts() };
+        let ground = Ground { workflows, contexts: &active.contexts(workflows.root()) };
         let Assignment {
             file,
             contexts,

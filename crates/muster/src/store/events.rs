@@ -32,6 +32,15 @@ pub(crate) struct FileVerdict {
     pub(crate) reason: Option<String>,
 }
 
+/// What became of an event for one workflow.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Dispatched {
+    pub(crate) outcome: String,
+    pub(crate) reason: Option<String>,
+    /// The number of its run, where it has one.
+    pub(crate) run: Option<i64>,
+}
+
 /// All that follows from an event, stored together.
 #[derive(Debug)]
 pub(crate) struct Decision {
@@ -62,7 +71,7 @@ pub(super) async fn insert(
     let sha = change.sha();
     let pull = match change {
         Change::PullRequest(pull) => Some(pull),
-        Change::Push { .. } | Change::Delete { .. } => None,
+        _ => None,
     };
     let text = serde_json::to_string(change).map_err(StoreError::unreadable("change"))?;
     sqlx::query(
@@ -299,6 +308,34 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// Stores that somebody has asked for a workflow; returns the number of the event.
+    pub(crate) async fn dispatch(
+        &self,
+        repository: &RepoId,
+        change: Change,
+        now: i64,
+    ) -> Result<i64, StoreError> {
+        let repository = repository.clone();
+        self.write(move |db| {
+            Box::pin(async move {
+                let id = insert(db, &repository, &change, None, now).await?;
+                let query = sqlx::query_scalar("SELECT number FROM events WHERE id = $1");
+                Ok(query.bind(id.as_str()).fetch_one(db).await?)
+            })
+        })
+        .await
+    }
+
+    /// Returns what became of an event that brings no verdict; `None` where there is none of this number.
+    pub(crate) async fn dispatched(&self, number: i64) -> Result<Option<Dispatched>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT e.outcome, COALESCE(f.reason, e.reason_text) AS reason, r.number AS run FROM events e \
+             LEFT JOIN runs r ON r.event_id = e.id LEFT JOIN verdicts_on_files f ON f.event_id = e.id \
+             WHERE e.number = $1 AND e.sha IS NULL",
+        );
+        Ok(query.bind(number).fetch_optional(self.reads()).await?)
     }
 
     /// Returns the commits that a ref was heard to be at before an event of it came, of the last

@@ -5,8 +5,9 @@ use muster_core::id::{EventId, RepoId, RunId, Sha};
 use muster_core::run::{Conclusion, JobState, Reason, Run};
 use muster_core::trust::Trust;
 use muster_workflow::expr::Contexts;
+use muster_workflow::from_event;
 use muster_workflow::text::one_line;
-use muster_workflow::workflow::Queue;
+use muster_workflow::workflow::{Queue, Workflow};
 use serde_json::Value as Json;
 use sqlx::{AnyConnection, FromRow};
 
@@ -81,11 +82,12 @@ pub(crate) struct ActiveRun {
 }
 
 impl ActiveRun {
-    /// Returns what the conditions of its jobs can see.
-    pub(crate) fn contexts(&self) -> Contexts {
+    /// Returns what the conditions of its jobs can see; `workflow` is its own.
+    pub(crate) fn contexts(&self, workflow: &Workflow) -> Contexts {
         let mut contexts = Contexts::new();
         contexts.set("github", &self.github);
         contexts.set("vars", &self.vars);
+        contexts.set("inputs", from_event(workflow, &contexts));
         contexts
     }
 }

@@ -11,6 +11,7 @@ mod containers;
 mod crash;
 mod database;
 mod demo;
+mod dispatch;
 mod engine;
 mod escapes;
 mod faults;

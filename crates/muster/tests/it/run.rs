@@ -541,7 +541,6 @@ jobs:
     exit 0
     "#);
     assert_snapshot!(story(&["--event", "release", "--payload", "payload.json"]), @r#"
-    .github/workflows/deploy.yml: under the server these events start nothing yet: workflow_dispatch
     .github/workflows/deploy.yml
     isolation: none; the steps run as this user, with this machine's files and network.
     ▸ Run echo "   mac v1"
@@ -576,7 +575,6 @@ jobs:
     exit 0
     "#);
     assert_snapshot!(story(&["--event", "release", "--input", "to=staging"]), @"
-    .github/workflows/deploy.yml: under the server these events start nothing yet: workflow_dispatch
     error: .github/workflows/deploy.yml: inputs are filled in for event `workflow_dispatch` alone
     exit 2
     ");

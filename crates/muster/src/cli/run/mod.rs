@@ -23,9 +23,9 @@ use muster_runner::egress::{Hosts, Network};
 use muster_runner::forget_unused;
 use muster_runner::spec::{ActionSource, Source};
 use muster_sys::files;
-use muster_workflow::expr::{Contexts, Object, Value};
+use muster_workflow::expr::{Contexts, Object};
 use muster_workflow::trigger::{ChangedFiles, Event, Verdict, is_event, judge, unserved};
-use muster_workflow::{Files as _, Workflows, diagnostic, inputs, payload, read};
+use muster_workflow::{Files as _, Workflows, diagnostic, fill_in, payload, read};
 use rustix::fs::{FlockOperation, flock};
 
 use self::engine::Engine;
@@ -396,9 +396,7 @@ fn plan_one(
     let git_ref = change.full_ref();
     let default_branch = match change {
         Change::PullRequest(pull) => &pull.base_ref,
-        Change::Push { .. } | Change::Delete { .. } => {
-            git_ref.strip_prefix("refs/heads/").unwrap_or("main")
-        }
+        _ => git_ref.strip_prefix("refs/heads/").unwrap_or("main"),
     };
     let facts = RunFacts {
         tested: sha,
@@ -425,17 +423,9 @@ fn plan_one(
     let mut contexts = Contexts::new();
     contexts.set("github", &github);
     contexts.set("vars", arguments.var.iter().cloned().collect::<Object>());
-    match inputs(workflows.root(), &arguments.input, &contexts) {
-        Ok(inputs) => {
-            if let Value::Object(filled) = &inputs {
-                // The payload has texts; `inputs` alone has types.
-                let texts = filled.iter().map(|(name, value)| (name, value.to_string()));
-                github["event"]["inputs"] = Value::from(texts.collect::<Object>()).to_json();
-                contexts.set("github", &github);
-            }
-            contexts.set("inputs", inputs);
-        }
-        Err(wrong) => anyhow::bail!("{}: {}", file.path, wrong.join("; ")),
+    let filled = fill_in(workflows.root(), &arguments.input, &mut github, &mut contexts);
+    if let Err(wrong) = filled {
+        anyhow::bail!("{}: {}", file.path, wrong.join("; "));
     }
     Ok(match plan_all(&workflows, &contexts) {
         Ok(jobs) => {
