@@ -8,6 +8,8 @@ use serde_json::{Value as Json, json};
 
 use crate::id::Sha;
 
+/// Who does what nobody does.
+const CLOCK: &str = "muster";
 /// The longest name of a ref that is listened to, in bytes; GitHub takes a quarter of that.
 const MAX_REF: usize = 1024;
 
@@ -167,6 +169,19 @@ pub struct Dispatch {
     pub sender: Person,
 }
 
+/// The time of a workflow has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// The default branch.
+    pub git_ref: GitRef,
+    /// The commit that it is at.
+    pub sha: Sha,
+    /// The path of the workflow's file in the repository.
+    pub workflow: String,
+    /// The schedule, as it is written.
+    pub cron: String,
+}
+
 /// Something that happened to a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
@@ -195,6 +210,8 @@ pub enum Change {
     PullRequest(PullRequest),
     /// Somebody asked for a workflow.
     Dispatch(Dispatch),
+    /// It is time.
+    Due(Due),
 }
 
 /// Marks in a commit message that ask for no run, as GitHub reads them.
@@ -211,8 +228,8 @@ impl Change {
     pub fn sha(&self) -> Option<&Sha> {
         match self {
             Self::Push { head, .. } => Some(&head.sha),
-            // What somebody asked for says nothing of whether the commit is good.
-            Self::Delete { .. } | Self::Dispatch(_) => None,
+            // What somebody asked for, or the clock, says nothing of whether the commit is good.
+            Self::Delete { .. } | Self::Dispatch(_) | Self::Due(_) => None,
             Self::PullRequest(pull) => Some(&pull.head),
         }
     }
@@ -221,6 +238,7 @@ impl Change {
     pub fn commit(&self) -> Option<&Sha> {
         match self {
             Self::Dispatch(dispatch) => Some(&dispatch.sha),
+            Self::Due(due) => Some(&due.sha),
             _ => self.sha(),
         }
     }
@@ -231,6 +249,7 @@ impl Change {
             Self::Push { git_ref, .. } | Self::Delete { git_ref, .. } => git_ref.full(),
             Self::PullRequest(pull) => format!("refs/pull/{}/merge", pull.number),
             Self::Dispatch(dispatch) => dispatch.git_ref.full(),
+            Self::Due(due) => due.git_ref.full(),
         }
     }
 
@@ -238,7 +257,7 @@ impl Change {
     pub fn pull_request(&self) -> Option<i64> {
         match self {
             Self::PullRequest(pull) => Some(pull.number),
-            Self::Push { .. } | Self::Delete { .. } | Self::Dispatch(_) => None,
+            Self::Push { .. } | Self::Delete { .. } | Self::Dispatch(_) | Self::Due(_) => None,
         }
     }
 
@@ -246,6 +265,7 @@ impl Change {
     pub fn workflow(&self) -> Option<&str> {
         match self {
             Self::Dispatch(dispatch) => Some(&dispatch.workflow),
+            Self::Due(due) => Some(&due.workflow),
             _ => None,
         }
     }
@@ -258,6 +278,7 @@ impl Change {
                 (Some(pull.action.as_str().to_owned()), Target::Branch(pull.base_ref.clone()))
             }
             Self::Dispatch(dispatch) => (None, dispatch.git_ref.target()),
+            Self::Due(due) => (None, due.git_ref.target()),
         };
         Event {
             name: self.event_name().to_owned(),
@@ -265,7 +286,10 @@ impl Change {
             target,
             changed,
             follows: None,
-            cron: None,
+            cron: match self {
+                Self::Due(due) => Some(due.cron.clone()),
+                _ => None,
+            },
         }
     }
 
@@ -276,6 +300,7 @@ impl Change {
             Self::Delete { .. } => "delete",
             Self::PullRequest(_) => "pull_request",
             Self::Dispatch(_) => "workflow_dispatch",
+            Self::Due(_) => "schedule",
         }
     }
 
@@ -287,6 +312,7 @@ impl Change {
             Self::Delete { .. } => "",
             Self::PullRequest(pull) => &pull.sender.login,
             Self::Dispatch(dispatch) => &dispatch.sender.login,
+            Self::Due(_) => CLOCK,
         }
     }
 }
@@ -346,7 +372,7 @@ pub fn github_context(change: &Change, facts: &RunFacts<'_>) -> Json {
     let ref_name = folders.iter().find_map(|folder| git_ref.strip_prefix(folder));
     let (head_ref, base_ref) = match change {
         Change::PullRequest(pull) => (pull.head_ref.as_str(), pull.base_ref.as_str()),
-        Change::Push { .. } | Change::Delete { .. } | Change::Dispatch(_) => ("", ""),
+        _ => ("", ""),
     };
     json!({
         "actor": change.actor(),
@@ -436,6 +462,12 @@ fn payload(change: &Change, facts: &RunFacts<'_>) -> Json {
             "inputs": dispatch.inputs,
             "ref": dispatch.git_ref.full(),
             "workflow": dispatch.workflow,
+            "repository": repository,
+            "sender": sender,
+        }),
+        Change::Due(due) => json!({
+            "schedule": due.cron,
+            "workflow": due.workflow,
             "repository": repository,
             "sender": sender,
         }),

@@ -162,7 +162,7 @@ pub fn group_of(
             cancel_in_progress: true,
             queue: Queue::Single,
         }),
-        Change::Push { .. } | Change::Delete { .. } | Change::Dispatch(_) => None,
+        _ => None,
     })
 }
 

@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod pull;
 pub mod report;
 pub mod run;
+pub mod schedule;
 pub mod secrets;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -37,11 +37,15 @@ impl Trust {
             Change::Push { git_ref, .. } if standing.protection.covers(&git_ref.full()) => {
                 Self::Protected
             }
-            Change::Dispatch(of) if standing.protection.covers(&of.git_ref.full()) => {
+            Change::Dispatch(_) | Change::Due(_)
+                if standing.protection.covers(&change.full_ref()) =>
+            {
                 Self::Protected
             }
-            // Who pushes to the repository may, and what is asked for was pushed.
-            Change::Push { .. } | Change::Delete { .. } | Change::Dispatch(_) => Self::Member,
+            // Who pushes to the repository may, and all the rest is of what was pushed.
+            Change::Push { .. } | Change::Delete { .. } | Change::Dispatch(_) | Change::Due(_) => {
+                Self::Member
+            }
             Change::PullRequest(pull) if !pull.from_fork => Self::Member,
             Change::PullRequest(_) if approved => Self::Approved,
             Change::PullRequest(_) => Self::Stranger,
@@ -136,7 +140,9 @@ impl Protection {
 /// The outcome of a change that is not to be tested, now or at all.
 pub fn admit(change: &Change, standing: Standing<'_>) -> Result<Trust, Outcome> {
     let pull = match change {
-        Change::Push { .. } | Change::Dispatch(_) => return Ok(Trust::of(change, standing)),
+        Change::Push { .. } | Change::Dispatch(_) | Change::Due(_) => {
+            return Ok(Trust::of(change, standing));
+        }
         Change::Delete { .. } => {
             let reason = Reason::new(UNWANTED, "a deletion starts nothing");
             return Err(Outcome::Ignored(reason));

@@ -26,20 +26,66 @@ const FIELDS: [Field; 5] = [
     Field { what: "day of the week", least: 0, most: 6, words: &DAYS },
 ];
 
-/// Reads a schedule and returns its minutes, in order; `Err` with a sentence where it is none.
-pub(crate) fn minutes(text: &str) -> Result<Vec<u32>, String> {
-    let parts: Vec<&str> = text.split_whitespace().collect();
-    if parts.len() != FIELDS.len() {
-        return Err(format!("a schedule has five fields, this has {}", parts.len()));
-    }
-    let mut minutes = Vec::new();
-    for (part, field) in parts.iter().zip(&FIELDS) {
-        let values = field.values(part)?;
-        if minutes.is_empty() {
-            minutes = values;
+/// When a scheduled workflow runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cron {
+    /// What each field lets through, in order.
+    fields: [Vec<u32>; FIELDS.len()],
+    /// Whether both days are restricted: either of them counts then.
+    either_day: bool,
+}
+
+/// A minute of the calendar, as some place counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Minute {
+    /// 0 to 59.
+    pub minute: u32,
+    /// 0 to 23.
+    pub hour: u32,
+    /// 1 to 31.
+    pub day: u32,
+    /// 1 to 12.
+    pub month: u32,
+    /// 0, which is Sunday, to 6.
+    pub weekday: u32,
+}
+
+impl Cron {
+    /// Reads a schedule.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where it is none.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split_whitespace().collect();
+        let Ok(parts) = <[&str; FIELDS.len()]>::try_from(parts.as_slice()) else {
+            return Err(format!("a schedule has five fields, this has {}", parts.len()));
+        };
+        let mut fields = <[Vec<u32>; FIELDS.len()]>::default();
+        for ((values, field), part) in fields.iter_mut().zip(&FIELDS).zip(parts) {
+            *values = field.values(part)?;
         }
+        let is_restricted = |part: &str| !part.starts_with(['*', '?']);
+        let [_, _, day, _, weekday] = parts;
+        Ok(Self { fields, either_day: is_restricted(day) && is_restricted(weekday) })
     }
-    Ok(minutes)
+
+    /// Returns whether it is time at a minute.
+    pub fn has(&self, at: Minute) -> bool {
+        let [minutes, hours, days, months, weekdays] = &self.fields;
+        let (day, weekday) = (days.contains(&at.day), weekdays.contains(&at.weekday));
+        let is_day = if self.either_day { day || weekday } else { day && weekday };
+        minutes.contains(&at.minute)
+            && hours.contains(&at.hour)
+            && months.contains(&at.month)
+            && is_day
+    }
+
+    /// Returns the minutes of its hours, in order.
+    pub(crate) fn minutes(&self) -> &[u32] {
+        let [minutes, ..] = &self.fields;
+        minutes
+    }
 }
 
 /// Returns the shortest time between two runs within an hour and the next, in minutes.
@@ -115,7 +161,7 @@ mod tests {
             ("@daily", "a schedule has five fields, this has 1"),
             (", * * * *", "`` is no minute: that is a number from 0 to 59"),
         ] {
-            assert_eq!(minutes(text), Err(why.to_owned()), "{text}");
+            assert_eq!(Cron::read(text), Err(why.to_owned()), "{text}");
         }
     }
 
@@ -129,7 +175,27 @@ mod tests {
             ("1,58 * * * *", 3),
             ("5/20 * * * *", 20),
         ] {
-            assert_eq!(interval(&minutes(text).unwrap()), shortest, "{text}");
+            assert_eq!(interval(Cron::read(text).unwrap().minutes()), shortest, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_minute_is_of_a_schedule_or_not() {
+        // A Friday.
+        let at = Minute { minute: 30, hour: 5, day: 13, month: 11, weekday: 5 };
+        for (text, has) in [
+            ("30 5 * * *", true),
+            ("*/15 5,17 * * *", true),
+            ("31 5 * * *", false),
+            ("30 5 * NOV FRI", true),
+            ("30 5 * * MON-THU", false),
+            // Where both days are restricted, either counts.
+            ("30 5 1 * FRI", true),
+            ("30 5 13 * MON", true),
+            ("30 5 1 * MON", false),
+            ("30 5 */2 * MON", false),
+        ] {
+            assert_eq!(Cron::read(text).unwrap().has(at), has, "{text}");
         }
     }
 }

@@ -186,5 +186,5 @@ pub(crate) fn event(name: &str) -> Option<&'static Event> {
 
 /// Returns true for an event that starts workflows here.
 pub(crate) fn is_served(event: &str) -> bool {
-    matches!(event, "push" | "pull_request" | WORKFLOW_DISPATCH | WORKFLOW_CALL)
+    matches!(event, "push" | "pull_request" | WORKFLOW_DISPATCH | WORKFLOW_CALL | SCHEDULE)
 }

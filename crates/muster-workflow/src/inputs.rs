@@ -68,7 +68,15 @@ pub fn fill_in(
 ) -> Result<(), Vec<String>> {
     let filled = inputs(workflow, given, contexts)?;
     if let Value::Object(filled) = &filled {
-        let texts = filled.iter().map(|(name, value)| (name, value.to_string()));
+        // What was said stays as it was written.
+        let event = given_by(contexts, events::WORKFLOW_DISPATCH).unwrap_or_default();
+        let said = |name: &str| {
+            let given = given.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            given.map(|(_, text)| text.clone()).or_else(|| event.get(name).map(Value::to_string))
+        };
+        let texts = filled
+            .iter()
+            .map(|(name, value)| (name, said(name).unwrap_or_else(|| value.to_string())));
         github["event"]["inputs"] = Value::from(texts.collect::<Object>()).to_json();
         contexts.set("github", &*github);
     }
@@ -119,7 +127,7 @@ fn refusal(input: &Input, given: Option<&Value>) -> Option<String> {
         InputKind::Boolean if !matches!(given.as_str(), "true" | "false") => {
             Some(format!("input `{name}` must be true or false, this is `{given}`"))
         }
-        InputKind::Number if given.parse::<f64>().is_err() => {
+        InputKind::Number if !given.parse::<f64>().is_ok_and(f64::is_finite) => {
             Some(format!("input `{name}` must be a number, this is `{given}`"))
         }
         InputKind::Choice(options) if !options.contains(&given) => {

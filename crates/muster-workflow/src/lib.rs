@@ -13,7 +13,7 @@ mod called;
 pub mod cibuild;
 pub mod conformance;
 pub mod container;
-mod cron;
+pub mod cron;
 pub mod diagnostic;
 mod events;
 pub mod expr;

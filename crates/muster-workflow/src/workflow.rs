@@ -95,6 +95,16 @@ pub struct Schedule {
     pub span: Span,
 }
 
+impl Workflow {
+    /// Returns when it is scheduled.
+    pub fn schedules(&self) -> impl Iterator<Item = &Schedule> {
+        self.triggers.iter().flat_map(|trigger| match &trigger.details {
+            Details::Schedule(times) => times.as_slice(),
+            _ => &[],
+        })
+    }
+}
+
 /// What a workflow that is called takes and gives.
 #[derive(Debug, Clone, Default)]
 pub struct Interface {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use listenfd::ListenFd;
 use tokio::net::TcpListener;
-use tokio::sync::{RwLock, Semaphore, broadcast, watch};
+use tokio::sync::{Mutex, RwLock, Semaphore, broadcast, watch};
 
 use crate::config::{Config, IsolationConfig};
 use crate::data::Data;
@@ -114,6 +114,7 @@ impl Server {
             cageless,
             inbox_room,
             mirrors: RwLock::default(),
+            dispatching: Mutex::default(),
             errands: Errands::default(),
             wake: Wake::default(),
             grown,

@@ -243,7 +243,7 @@ impl World {
                 let at = self.forge.branch_at(git_ref);
                 late = is_late_push(sha, at, &heard, |newer| self.forge.is_ancestor(sha, newer));
             }
-            Change::Delete { .. } | Change::Dispatch(_) => {}
+            Change::Delete { .. } | Change::Dispatch(_) | Change::Due(_) => {}
         }
         Ok(Some(self.judge_file(event, trust, late)))
     }

@@ -1,12 +1,13 @@
 //! Steps that set up a tool of this machine, in the place of their action.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use muster_sys::clock;
 use muster_sys::process::Program;
 use muster_workflow::uses::Uses;
 
-use super::action::Use;
+use super::action::{Use, earlier};
 use super::contained::lock;
 use super::{Done, RunningJob, deadline};
 use crate::files::CommandFiles;
@@ -28,6 +29,7 @@ impl RunningJob<'_> {
     /// Sets a tool up that is here; what is not, and what only the action can do, the action itself does.
     pub(super) fn set_up(&mut self, tool: Tool, uses: &Uses, of: &Use<'_>) -> Done {
         let place = of.place;
+        let ends = earlier(of.minutes.and_then(deadline), self.within);
         let number = self.next_number();
         let files = match CommandFiles::create(&self.ground, number) {
             Ok(files) => files,
@@ -35,8 +37,12 @@ impl RunningJob<'_> {
         };
         let ready = self.tool_inputs(tool, of).and_then(|inputs| {
             let workspace = self.ground.places.workspace.clone();
-            let mut order = SetupOrder { tool, inputs, workspace, chosen: None };
-            order.chosen = self.choose(&order, uses, of, &files, number)?;
+            let git_ref = match uses {
+                Uses::Repository { git_ref, .. } => git_ref.clone(),
+                _ => String::new(),
+            };
+            let mut order = SetupOrder { tool, git_ref, inputs, workspace, chosen: None };
+            order.chosen = self.choose(&order, uses, of, &files, number, ends)?;
             Ok(order)
         });
         let order = match ready {
@@ -46,13 +52,13 @@ impl RunningJob<'_> {
         if order.chosen.is_none() {
             return self.fetched_action(uses, of);
         }
-        match self.set_up_program(&order, of, &files, number) {
-            Ok(program) => {
-                let deadline = of.minutes.and_then(deadline);
-                self.perform_program(place, program, &files, deadline, Allows::default())
-            }
+        let done = match self.set_up_program(&order, of, &files, number) {
+            Ok(program) => self.perform_program(place, program, &files, ends, Allows::default()),
             Err(error) => self.unwritten(place, error),
-        }
+        };
+        // What the step was given is not for later ones.
+        self.ground.remove(&order_file(number));
+        done
     }
 
     /// Returns what the step gives its action; of what that does not have, it is told.
@@ -78,17 +84,20 @@ impl RunningJob<'_> {
         of: &Use<'_>,
         files: &CommandFiles,
         number: usize,
+        ends: Option<Instant>,
     ) -> Result<Option<Vec<Found>>, String> {
         let program = self.set_up_program(order, of, files, number);
         let program = program.map_err(|error| format!("cannot prepare the step: {error}"))?;
-        let answer = self.ask(program, LOOKED_WITHIN, MAX_ANSWER);
+        let left = ends.map(|ends| ends.saturating_duration_since(clock::monotonic()));
+        let within = left.unwrap_or(LOOKED_WITHIN).min(LOOKED_WITHIN);
+        let answer = self.ask(program, within, MAX_ANSWER);
         self.ground.remove(&order_file(number));
         let (status, said) = answer?;
         if !status.success() {
             return Err(said);
         }
-        let Looked { found, itself } = serde_json::from_str(&said)
-            .map_err(|_| format!("what is here cannot be told: {said}"))?;
+        let Looked { found, itself } =
+            serde_json::from_str(&said).map_err(|_| "what is here cannot be told".to_owned())?;
         let Some(why) = itself else { return Ok(found) };
         match self.bring(of.place, |actions, fetch| actions.gather_itself(uses, fetch)) {
             Ok(()) => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::here::{Machine, programs};
 use super::wanted::{
-    Unable, Versions, Wanted, itself, name_of, of_tool_versions, read_file, version,
+    Unable, Versions, Wanted, itself, name_of, of_tool_versions, read_file, shown, version,
 };
 use super::{
     Found, SetupError, SetupOrder, add_matchers, add_path, alone, export, output, path_with,
@@ -39,9 +39,10 @@ pub(super) fn wanted(order: &SetupOrder) -> Result<Wanted, Unable> {
     let text = match (given, file) {
         ("", "") => return Ok(wanted),
         ("", file) => {
-            let found = of_file(name_of(file), &read_file(order, file)?);
-            found
-                .ok_or_else(|| Unable::Itself(format!("muster finds no version of Go in {file}")))?
+            let found = of_file(name_of(file), &read_file(order, file)?, is_new(order));
+            found.ok_or_else(|| {
+                Unable::Itself(format!("muster finds no version of Go in {}", shown(file)))
+            })?
         }
         (given, file) => {
             if !file.is_empty() {
@@ -70,8 +71,14 @@ pub(super) fn wanted(order: &SetupOrder) -> Result<Wanted, Unable> {
     Ok(wanted)
 }
 
+/// Returns whether the action is one that knows toolchains, as it does from its version 6 on.
+fn is_new(order: &SetupOrder) -> bool {
+    let major = order.git_ref.strip_prefix('v').and_then(|rest| rest.split('.').next());
+    major.and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major >= 6)
+}
+
 /// Reads the version that a file names.
-fn of_file(name: &str, text: &str) -> Option<String> {
+fn of_file(name: &str, text: &str, is_new: bool) -> Option<String> {
     match name {
         "go.mod" | "go.work" => {
             let of = |word: &str| {
@@ -80,8 +87,9 @@ fn of_file(name: &str, text: &str) -> Option<String> {
                 rest.split_whitespace().next()
             };
             let toolchain = of("toolchain").and_then(|name| name.strip_prefix("go"));
-            let found =
-                toolchain.filter(|_| variable(TOOLCHAIN.0) != TOOLCHAIN.1).or_else(|| of("go"));
+            let found = toolchain
+                .filter(|_| is_new && variable(TOOLCHAIN.0) != TOOLCHAIN.1)
+                .or_else(|| of("go"));
             found.map(str::to_owned)
         }
         ".tool-versions" => of_tool_versions(text, &["golang"]).map(str::to_owned),
@@ -108,7 +116,9 @@ pub(super) fn set_up(
     chosen: &[Found],
     say: &mut dyn Write,
 ) -> Result<(), SetupError> {
-    export(TOOLCHAIN.0, TOOLCHAIN.1)?;
+    if is_new(order) {
+        export(TOOLCHAIN.0, TOOLCHAIN.1)?;
+    }
     let text = wanted.versions.first().map_or("", |versions| &versions.text);
     writeln!(say, "Setup go version spec {text}")?;
     let mut path = variable("PATH");
@@ -174,7 +184,7 @@ mod tests {
             (".go-version", "1.19\n", Some("1.19")),
             ("go.mod", "module a\n", None),
         ] {
-            assert_eq!(of_file(name, text).as_deref(), version, "{text}");
+            assert_eq!(of_file(name, text, true).as_deref(), version, "{text}");
         }
     }
 }

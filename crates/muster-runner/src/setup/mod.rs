@@ -47,6 +47,8 @@ pub enum Tool {
 pub struct SetupOrder {
     /// The tool.
     pub tool: Tool,
+    /// The branch, tag or commit of the action.
+    pub git_ref: String,
     /// What the step gives the action.
     pub inputs: Vec<(String, String)>,
     /// The folder that the paths of version files begin in.
@@ -270,7 +272,12 @@ fn alone(tool: Tool, found: &Found, its: &[&str]) -> Result<Option<PathBuf>, Set
         fs::create_dir_all(&folder)?;
         for name in its {
             let (target, link) = (own.join(name), folder.join(name));
-            if target.exists() && !link.exists() {
+            // What a step has put there may be another's.
+            match fs::remove_file(&link) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            if target.exists() {
                 symlink(target, link)?;
             }
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::here::{Machine, managed, programs};
 use super::wanted::{
-    Unable, Versions, Wanted, itself, name_of, of_tool_versions, read_file, version,
+    Unable, Versions, Wanted, itself, name_of, of_tool_versions, read_file, shown, version,
 };
 use super::{
     Found, SetupError, SetupOrder, add_matchers, add_path, alone, export, output, path_with,
@@ -58,16 +58,17 @@ const MATCHERS: [(&str, &str); 3] = [
 ];
 
 pub(super) fn wanted(order: &SetupOrder) -> Result<Wanted, Unable> {
-    let mut wanted = Wanted { itself: itself(order, &["cache"]), ..Wanted::default() };
+    // Its first versions had `version`.
+    let mut wanted = Wanted { itself: itself(order, &["cache", "version"]), ..Wanted::default() };
     let (given, file) = (order.input("node-version"), order.input("node-version-file"));
     let text = match (given, file) {
         ("", "") => return Ok(wanted),
         ("", file) => {
             let text = of_file(name_of(file), &read_file(order, file)?);
             let text = text.ok_or_else(|| {
-                Unable::Itself(format!("muster finds no version of Node.js in {file}"))
+                Unable::Itself(format!("muster finds no version of Node.js in {}", shown(file)))
             })?;
-            wanted.notes.push(format!("Resolved {file} as {text}"));
+            wanted.notes.push(format!("Resolved {} as {}", shown(file), shown(&text)));
             text
         }
         (given, file) => {
@@ -90,7 +91,10 @@ pub(super) fn wanted(order: &SetupOrder) -> Result<Wanted, Unable> {
         Some(line) => {
             let known = LINES.iter().find(|(name, _)| *name == line);
             let (_, major) = known.ok_or_else(|| {
-                Unable::Itself(format!("`{text}` is no line of Node.js that muster knows"))
+                Unable::Itself(format!(
+                    "`{}` is no line of Node.js that muster knows",
+                    shown(&text)
+                ))
             })?;
             Versions::read_as(&text, major)
         }
@@ -103,7 +107,7 @@ pub(super) fn wanted(order: &SetupOrder) -> Result<Wanted, Unable> {
 
 /// Returns what stands for the newest there is, which the action itself knows.
 fn newest(wanted: &mut Wanted, text: &str, stand_in: &str) -> Result<Versions, Unable> {
-    wanted.itself = Some(format!("`{text}` is the newest that there is"));
+    wanted.itself = Some(format!("`{}` is the newest that there is", shown(text)));
     Versions::read_as(text, stand_in)
 }
 
@@ -160,12 +164,20 @@ pub(super) fn set_up(
             add_path(&folder)?;
             path = path_with(&folder);
         }
+        if found.cached.is_none() {
+            // What the job installs for all is its own, and not the machine's.
+            let prefix = temp().join("_tools/npm");
+            fs::create_dir_all(prefix.join("bin"))
+                .map_err(|error| SetupError::Write(prefix.clone(), error))?;
+            export("NPM_CONFIG_PREFIX", &prefix.to_string_lossy())?;
+            add_path(&prefix.join("bin"))?;
+        }
     }
     writeln!(say, "::group::Environment details")?;
     for tool in ["node", "npm", "yarn"] {
         let version = said(program("env").args([tool, "--version"]).envs([("PATH", &path)]));
         let version = version.unwrap_or_default();
-        writeln!(say, "{tool}: {version}")?;
+        writeln!(say, "{tool}: {}", shown(&version))?;
         if tool == "node" {
             output("node-version", &version)?;
         }

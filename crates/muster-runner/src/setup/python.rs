@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::here::{Machine, managed, programs};
 use super::wanted::{
-    Unable, Versions, Wanted, itself, name_of, of_tool_versions, read_file, shown, version,
+    MOST, Unable, Versions, Wanted, itself, name_of, of_tool_versions, read_file, shown, version,
 };
 use super::{
     Found, MAKES, MAX_ANSWER, SetupError, SetupOrder, add_matchers, add_path, export, output,
@@ -63,6 +63,12 @@ pub(super) fn wanted(order: &SetupOrder) -> Result<Wanted, Unable> {
             lines.map(str::to_owned).collect()
         }
     };
+    if texts.len() > MOST {
+        let count = texts.len();
+        return Err(Unable::Wrong(format!(
+            "{count} versions of Python are wanted, {MOST} at most"
+        )));
+    }
     let early = order.is("allow-prereleases", false);
     for text in texts {
         wanted.versions.push(Versions::read_as(&text, &range(&text, early)?)?);
@@ -115,9 +121,10 @@ fn of_file(order: &SetupOrder, path: &str, wanted: &mut Wanted) -> Result<Vec<St
         lines.map(|line| line.split('/').next().unwrap_or(line).to_owned()).collect::<Vec<_>>()
     };
     if found.is_empty() {
+        let path = shown(path);
         return Err(Unable::Itself(format!("muster finds no version of Python in {path}")));
     }
-    wanted.notes.push(format!("Resolved {path} as {}", found.join(", ")));
+    wanted.notes.push(format!("Resolved {} as {}", shown(path), shown(&found.join(", "))));
     Ok(found)
 }
 
@@ -191,8 +198,9 @@ pub(super) fn set_up(
 fn environment(found: &Found, say: &mut dyn Write) -> Result<PathBuf, SetupError> {
     let root = temp().join("_tools").join(format!("python-{}", found.version));
     writeln!(say, "Found on this machine @ {}", found.program.display())?;
-    if !root.join("bin/pip").exists() {
-        let make = program(&found.program).args(["-I", "-m", "venv"]).arg(&root);
+    let whole = ["bin/pip", "bin/python"].iter().all(|file| root.join(file).exists());
+    if !whole {
+        let make = program(&found.program).args(["-I", "-m", "venv"]).arg(&root).arg("--clear");
         let made = make.output(MAKES, MAX_ANSWER)?;
         if !made.status.success() {
             let said = [made.stdout, made.stderr].concat();

@@ -10,6 +10,8 @@ use super::SetupOrder;
 
 /// The most bytes of a file that names a version.
 const MAX_FILE: u64 = 1 << 20;
+/// The most versions that a step wants.
+pub(super) const MOST: usize = 32;
 /// The longest text of a version, in bytes.
 const MAX_TEXT: usize = 1 << 10;
 
@@ -50,7 +52,7 @@ impl Versions {
     /// As [`Self::read`], of a text that somebody wrote otherwise.
     pub(super) fn read_as(text: &str, range: &str) -> Result<Self, Unable> {
         let unknown = || Unable::Itself(format!("`{}` is no range of versions", shown(text)));
-        if range.len() > MAX_TEXT {
+        if range.len() > MAX_TEXT || !is_range(range) {
             return Err(unknown());
         }
         let range = Range::parse(range).map_err(|_| unknown())?;
@@ -61,6 +63,29 @@ impl Versions {
     pub(super) fn has(&self, version: &Version) -> bool {
         self.range.satisfies(version)
     }
+}
+
+/// Returns whether all of a text is of a range: the reader leaves out what it does not know, `!=` for one, and so would take
+/// what was meant to be left out.
+fn is_range(text: &str) -> bool {
+    let is_version = |text: &str| {
+        let text = text.strip_prefix('v').unwrap_or(text);
+        let end = text.find(['-', '+']).unwrap_or(text.len());
+        let (numbers, rest) = text.split_at(end);
+        let is_number = |part: &str| {
+            matches!(part, "x" | "X" | "*")
+                || (!part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let of_rest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+');
+        numbers.split('.').all(is_number) && rest.bytes().all(of_rest)
+    };
+    let operators = [">=", "<=", "~>", ">", "<", "=", "~", "^"];
+    let is_comparator = |word: &str| {
+        let rest = operators.iter().find_map(|operator| word.strip_prefix(operator));
+        word == "-" || rest == Some("") || is_version(rest.unwrap_or(word))
+    };
+    text.chars().all(|char| !char.is_control())
+        && text.split("||").all(|part| part.split_whitespace().all(is_comparator))
 }
 
 /// Returns the beginning of what a file or a step says, on one line.
@@ -90,9 +115,14 @@ pub(super) fn version(text: &str) -> Option<Version> {
 
 /// Reads a file that names a version, by its path from the workspace on.
 pub(super) fn read_file(order: &SetupOrder, path: &str) -> Result<String, Unable> {
-    let wrong = |why: String| Unable::Wrong(format!("the version file {path} {why}"));
+    let wrong = |why: String| Unable::Wrong(format!("the version file {} {why}", shown(path)));
     let mut text = Vec::new();
-    let file = File::open(order.workspace.join(path));
+    let place = order.workspace.join(path);
+    // A pipe would be waited for.
+    if place.metadata().is_ok_and(|about| !about.is_file()) {
+        return Err(wrong("is no file".to_owned()));
+    }
+    let file = File::open(place);
     let file = file.map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let read = file.take(MAX_FILE + 1).read_to_end(&mut text);
     read.map_err(|error| wrong(format!("cannot be read: {error}")))?;
@@ -166,8 +196,22 @@ mod tests {
             ("^18.2 || 22", "v22.1.0", "v18.1.0"),
             ("~3.12.0-0", "3.12.0-rc.1", "3.13.0"),
             ("1.21", "go1.21.5", "go1.22"),
+            ("1.2 - 1.4", "1.3.9", "1.5.0"),
+            (">= 18", "18.0.0", "17.9.0"),
+            ("~> 3.1", "3.1.7", "3.2.0"),
+            ("", "1.0.0", "1.0.0-rc.1"),
         ] {
             assert!(takes(range, inside) && !takes(range, outside), "{range}");
+        }
+        for text in [
+            "20 garbage",
+            ">=3.9,!=3.11.7",
+            ">=3.9 !=3.13.0",
+            "20\n::error::x",
+            "<=20 ::x",
+            "~=3.9",
+        ] {
+            assert!(matches!(Versions::read(text), Err(Unable::Itself(_))), "{text}");
         }
         assert!(!takes("3.13", "3.13.0rc1"), "what is not out yet is asked for by name alone");
     }

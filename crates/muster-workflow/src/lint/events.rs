@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Lint;
-use crate::cron;
+use crate::cron::{self, Cron};
 use crate::diagnostic::{Rule, Span};
 use crate::events;
 use crate::keys;
@@ -61,9 +61,9 @@ impl Lint<'_> {
 
     fn schedule(&mut self, item: &Token) {
         if let Some(cron) = item.get(keys::CRON)
-            && let Some(Ok(minutes)) = cron.text().map(cron::minutes)
+            && let Some(Ok(schedule)) = cron.text().map(Cron::read)
         {
-            let interval = cron::interval(&minutes);
+            let interval = cron::interval(schedule.minutes());
             if interval < cron::SHORTEST_INTERVAL {
                 let shortest = cron::SHORTEST_INTERVAL;
                 let message = format!(

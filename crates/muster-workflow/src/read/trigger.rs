@@ -2,7 +2,7 @@
 
 use super::Reader;
 use super::fields::{argument, template, texts};
-use crate::cron;
+use crate::cron::Cron;
 use crate::diagnostic::{Problem, Rule, Span};
 use crate::events;
 use crate::keys;
@@ -158,7 +158,7 @@ impl Reader {
     /// A schedule must be one.
     fn schedules(&mut self, value: &Token) {
         for cron in value.items().iter().filter_map(|item| item.get(keys::CRON)) {
-            if let Some(Err(why)) = cron.text().map(cron::minutes) {
+            if let Some(Err(why)) = cron.text().map(Cron::read) {
                 self.problems.push(Problem::invalid(cron.span, why).of(Rule::Events));
             }
         }

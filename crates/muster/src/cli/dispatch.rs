@@ -66,6 +66,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             None if became["outcome"] == "pending" => {
                 print(format!("{of} is asked for, and not begun yet: `muster runs` shows it"));
             }
+            None if became["outcome"] == "accepted" => {
+                print(format!("{of}: its run is gone again"));
+            }
             None => bail!("{of} does not run: {}", text(&became, "reason")),
         }
         Ok(GREEN)

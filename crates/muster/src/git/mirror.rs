@@ -176,16 +176,17 @@ impl Mirror {
         Ok(())
     }
 
-    /// Returns the commit that a ref of the mirror names.
+    /// Returns the commit that a ref of the mirror names, by its full name. Nothing else that git would take for a commit,
+    /// such as what `git describe` says, is a ref.
     pub(crate) fn resolve(&self, name: &str) -> Option<Sha> {
-        let spec = format!("{name}^{{commit}}");
-        let asked = Git::new(&self.folder, "rev-parse").args([
-            "--verify",
-            "--quiet",
-            "--end-of-options",
-            &spec,
-        ]);
-        asked.sha().ok()
+        let format = "--format=%(refname) %(objecttype) %(objectname)";
+        let listed =
+            Git::new(&self.folder, "for-each-ref").args([format, "--", name]).text().ok()?;
+        let mut lines =
+            listed.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let (kind, object) = lines.next()?.split_once(' ')?;
+        let object = Sha::parse(object).ok()?;
+        if kind == "commit" { Some(object) } else { self.peel(&object).ok() }
     }
 
     /// Returns true when the commit is here.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path as At, State};
@@ -20,18 +21,25 @@ use muster_workflow::workflow::Workflow;
 use muster_workflow::{diagnostic, read};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use super::audit::note;
 use super::error::Problem;
 use crate::git::workflows::{self, Files, MAX_FILES};
 use crate::git::{GitError, Mirror, Remote};
 use crate::loops::Shared;
+use crate::store::audit::Deed;
 
 /// GitHub's bounds on what is filled in
 /// ([workflow_dispatch](https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows#workflow_dispatch)):
 /// how many inputs, and how many characters together.
 const MAX_INPUTS: usize = 25;
 const MAX_TEXT: usize = 65_535;
+/// The largest body, in bytes: a character can be escaped six times as long.
+pub(super) const MAX_BODY: usize = 8 * MAX_TEXT;
+/// How long one waits for others that ask, and for the repository.
+const PATIENCE: Duration = Duration::from_secs(50);
+const BUSY: &str = "others ask for workflows, and it took too long to come to this: ask again";
+const SLOW: &str = "the repository took too long to answer: ask again";
 /// The most problems of a file that are told.
 const MOST_PROBLEMS: usize = 10;
 
@@ -56,31 +64,48 @@ pub(super) async fn dispatch(
     State(shared): State<Arc<Shared>>,
     Json(asked): Json<Asked>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    // Who hangs up has asked all the same: it is done to its end.
+    let work = take(Arc::clone(&shared), asked);
+    let answer = shared.errands.spawn("dispatch", work).await.map_err(anyhow::Error::from)??;
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+async fn take(shared: Arc<Shared>, asked: Asked) -> Result<Value, Problem> {
+    let inputs = texts(asked.inputs)?;
+    // Nobody removes the mirror meanwhile.
+    let _mirrors = shared.mirrors.read().await;
     let repositories = shared.store.repositories().await?;
     let repository = repositories.iter().find(|known| known.name == asked.repository);
-    let repository = repository
-        .ok_or_else(|| Problem::not_found(format!("repository `{}`", asked.repository)))?;
-    let looked = Look {
+    let gone = || Problem::not_found(format!("repository `{}`", asked.repository));
+    let repository = repository.ok_or_else(gone)?;
+    let look = Look {
         mirror: shared.data.mirror(&repository.id()),
         remote: shared.remote(repository)?,
         git_ref: asked.git_ref.unwrap_or_else(|| repository.default_branch.clone()),
         workflow: asked.workflow,
-        inputs: texts(asked.inputs)?,
+        inputs,
     };
-    // Nobody removes the mirror meanwhile.
-    let mirrors = shared.mirrors.read().await;
-    let looked = tokio::task::spawn_blocking(move || looked.look());
-    let dispatch = looked.await.map_err(anyhow::Error::from)??;
+    // One at a time: two that fetch the same would be in each other's way, and who waits holds no thread.
+    let busy = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, BUSY);
+    let turn = timeout(PATIENCE, shared.dispatching.lock()).await.map_err(busy)?;
+    let looked = timeout(PATIENCE, tokio::task::spawn_blocking(move || look.look())).await;
+    drop(turn);
+    let looked = looked.map_err(|_| Problem::new(StatusCode::GATEWAY_TIMEOUT, SLOW))?;
+    let dispatch = match looked.map_err(anyhow::Error::from)? {
+        Ok(dispatch) => dispatch,
+        // Its mirror went with it.
+        Err(_) if !shared.store.has_repository(&repository.id()).await? => return Err(gone()),
+        Err(problem) => return Err(problem),
+    };
     let (workflow, git_ref) = (dispatch.workflow.clone(), dispatch.git_ref.full());
     let sha = dispatch.sha.to_string();
-    let change = Change::Dispatch(dispatch);
-    let number = shared.store.dispatch(&repository.id(), change, clock::now_ms()).await?;
-    drop(mirrors);
+    let subject = format!("{} {workflow}", repository.name);
+    let deed = Deed { action: "workflow.dispatch", subject: &subject, detail: &git_ref };
+    let (change, now) = (Change::Dispatch(dispatch), clock::now_ms());
+    let number = shared.store.dispatch(&repository.id(), change, &deed, now).await?;
+    let number = number.ok_or_else(gone)?;
     shared.wake.plan.notify_one();
-    note(&shared, "workflow.dispatch", &format!("{} {workflow}", repository.name), &git_ref)
-        .await?;
-    let answer = json!({ "event": number, "workflow": workflow, "ref": git_ref, "sha": sha });
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    Ok(json!({ "event": number, "workflow": workflow, "ref": git_ref, "sha": sha }))
 }
 
 /// `GET /api/v1/dispatches/EVENT`: what became of one.
@@ -90,9 +115,12 @@ pub(super) async fn outcome(
 ) -> Result<Json<Value>, Problem> {
     let found = shared.store.dispatched(number).await?;
     let found = found.ok_or_else(|| Problem::not_found(format!("dispatch {number}")))?;
+    // What was found out when it was planned.
+    let is_refused = found.outcome == "accepted" && found.run.is_none() && found.reason.is_some();
+    let outcome = if is_refused { "refused" } else { found.outcome.as_str() };
     Ok(Json(json!({
         "event": number,
-        "outcome": found.outcome,
+        "outcome": outcome,
         "reason": found.reason,
         "run": found.run,
     })))
@@ -104,9 +132,16 @@ fn texts(given: BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, Pro
         return Err(bad(&[format!("{} inputs are given, {MAX_INPUTS} at most", given.len())]));
     }
     let mut wrong = Vec::new();
-    let mut texts = BTreeMap::new();
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in given {
+        if let Some(other) = texts.keys().find(|known| known.eq_ignore_ascii_case(&name)) {
+            wrong.push(format!("input `{name}` is given twice, as `{other}`, too"));
+        }
         let text = match value {
+            Value::String(text) if text.contains('\0') => {
+                wrong.push(format!("input `{name}` has a NUL: programs could not be given it"));
+                continue;
+            }
             Value::String(text) => text,
             Value::Bool(_) | Value::Number(_) => value.to_string(),
             Value::Null | Value::Array(_) | Value::Object(_) => {
@@ -116,7 +151,7 @@ fn texts(given: BTreeMap<String, Value>) -> Result<BTreeMap<String, String>, Pro
         };
         texts.insert(name, text);
     }
-    let length: usize = texts.iter().map(|(name, text)| name.len() + text.chars().count()).sum();
+    let length: usize = texts.values().map(|text| text.chars().count()).sum();
     if length > MAX_TEXT {
         wrong.push(format!("the inputs have {length} characters together, {MAX_TEXT} at most"));
     }
@@ -139,7 +174,10 @@ impl Look {
             Problem::new(StatusCode::BAD_GATEWAY, format!("the repository cannot be read: {error}"))
         };
         let mirror = Mirror::open(self.mirror).map_err(failed)?;
-        mirror.fetch(&self.remote, None).map_err(failed)?;
+        // Another that fetches it may have been in the way.
+        let fetched =
+            mirror.fetch(&self.remote, None).or_else(|_| mirror.fetch(&self.remote, None));
+        fetched.map_err(failed)?;
         let (git_ref, sha) = find_ref(&mirror, &self.git_ref)
             .ok_or_else(|| Problem::not_found(format!("branch or tag `{}`", self.git_ref)))?;
         let files = workflows::of(&mirror, &sha).map_err(failed)?;

@@ -63,7 +63,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/commits/{sha}", get(api::commit))
         .route("/api/v1/commits/{sha}/approve", post(api::approve))
         .route("/api/v1/adopt/{*name}", post(api::adopt))
-        .route("/api/v1/dispatches", post(dispatches::dispatch))
+        .route(
+            "/api/v1/dispatches",
+            post(dispatches::dispatch).layer(DefaultBodyLimit::max(dispatches::MAX_BODY)),
+        )
         .route("/api/v1/dispatches/{event}", get(dispatches::outcome))
         .route("/api/v1/protection/{*name}", put(api::protect))
         .route("/api/v1/jobs/{number}/log", get(api::log))

@@ -15,6 +15,7 @@ mod notes;
 mod notify;
 mod plan;
 mod retention;
+mod schedule;
 mod start;
 mod supervisor;
 mod watch;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use muster_sys::watch::Nudges;
-use tokio::sync::{Notify, RwLock, Semaphore, broadcast, watch as watch_channel};
+use tokio::sync::{Mutex, Notify, RwLock, Semaphore, broadcast, watch as watch_channel};
 
 use crate::config::Config;
 use crate::data::Data;
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) inbox_room: Semaphore,
     /// Read while something needs a mirror and no stored run says so yet; written to remove one.
     pub(crate) mirrors: RwLock<()>,
+    /// Held while a repository is looked at for who asks for a workflow.
+    pub(crate) dispatching: Mutex<()>,
     pub(crate) wake: Wake,
     /// What the loops have started and do not wait for.
     pub(crate) errands: Errands,
@@ -94,6 +97,7 @@ pub(crate) struct Wake {
     pub(crate) drive: Notify,
     pub(crate) deliver: Notify,
     pub(crate) notify: Notify,
+    pub(crate) schedule: Notify,
     pub(crate) retention: Notify,
 }
 
@@ -128,6 +132,13 @@ impl Loops {
             run("drive", s(), |wake| &wake.drive, drive::Drive::new(s()), stopped.clone()),
             run("deliver", s(), |wake| &wake.deliver, deliver::Deliver::new(s()), stopped.clone()),
             run("notify", s(), |wake| &wake.notify, notify::Notify::new(s()), stopped.clone()),
+            run(
+                "schedule",
+                s(),
+                |wake| &wake.schedule,
+                schedule::Schedule::new(s()),
+                stopped.clone(),
+            ),
             run("retention", s(), |wake| &wake.retention, retention::Retention::new(s()), stopped),
         ];
         Ok(Self { stop, tasks })

@@ -358,7 +358,7 @@ impl Planner {
         let plain_title = match &event.change {
             Change::PullRequest(pull) => pull.title.as_str(),
             // As GitHub calls it.
-            Change::Dispatch(_) => &name,
+            Change::Dispatch(_) | Change::Due(_) => &name,
             Change::Push { .. } | Change::Delete { .. } => {
                 subject.message.lines().next().unwrap_or_default()
             }
@@ -553,9 +553,9 @@ fn subject(mirror: &Mirror, change: &Change, sha: &Sha) -> Result<Subject, Nothi
         }
     }
     let message = mirror.commit(sha).map_err(unreadable)?.message;
-    // Who asks for a run wants it.
-    let is_asked_for = matches!(change, Change::Dispatch(_));
-    if let Some(mark) = skip_mark(&message).filter(|_| !is_asked_for) {
+    // Such a mark is about what brought the commit.
+    let is_of_commit = change.workflow().is_none();
+    if let Some(mark) = skip_mark(&message).filter(|_| is_of_commit) {
         let reason = Reason::new("skip-mark", format!("the commit message says {mark}"));
         return Err(Outcome::Ignored(reason).into());
     }
@@ -588,6 +588,9 @@ fn subject(mirror: &Mirror, change: &Change, sha: &Sha) -> Result<Subject, Nothi
     };
     if let Some(only) = change.workflow() {
         files.retain(|(path, _)| path == only);
+        if files.is_empty() {
+            return Err(dead("gone", format!("{only} is not in the commit")));
+        }
     }
     if files.is_empty() {
         let text = format!(

@@ -1,7 +1,7 @@
 //! What people have done.
 
 use muster_sys::clock;
-use sqlx::FromRow;
+use sqlx::{AnyConnection, FromRow};
 
 use super::{Page, Store, StoreError, next_number};
 
@@ -19,6 +19,37 @@ pub(crate) struct Deed<'d> {
     pub(crate) detail: &'d str,
 }
 
+/// A deed that a transaction takes with it: what was done, to what, and what else is to be known.
+#[derive(Debug, Clone)]
+pub(super) struct Owned([String; 3]);
+
+impl From<&Deed<'_>> for Owned {
+    fn from(deed: &Deed<'_>) -> Self {
+        Self([deed.action, deed.subject, deed.detail].map(str::to_owned))
+    }
+}
+
+/// Notes a deed together with what else a transaction does.
+pub(super) async fn insert(
+    db: &mut AnyConnection,
+    Owned([action, subject, detail]): &Owned,
+    at: i64,
+) -> Result<(), StoreError> {
+    let number = next_number(db, "audit").await?;
+    sqlx::query(
+        "INSERT INTO audit (number, at, who, action, subject, detail) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(number)
+    .bind(at)
+    .bind(ADMIN)
+    .bind(action.as_str())
+    .bind(subject.as_str())
+    .bind(detail.as_str())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// A deed, as it is stored.
 #[derive(Debug, FromRow)]
 pub(crate) struct Noted {
@@ -33,27 +64,8 @@ pub(crate) struct Noted {
 impl Store {
     /// Notes what somebody has done.
     pub(crate) async fn note(&self, deed: &Deed<'_>) -> Result<(), StoreError> {
-        let [action, subject, detail] = [deed.action, deed.subject, deed.detail].map(str::to_owned);
-        let at = clock::now_ms();
-        self.write(move |db| {
-            Box::pin(async move {
-                let number = next_number(db, "audit").await?;
-                sqlx::query(
-                    "INSERT INTO audit (number, at, who, action, subject, detail) \
-                     VALUES ($1, $2, $3, $4, $5, $6)",
-                )
-                .bind(number)
-                .bind(at)
-                .bind(ADMIN)
-                .bind(action)
-                .bind(subject)
-                .bind(detail)
-                .execute(&mut *db)
-                .await?;
-                Ok(())
-            })
-        })
-        .await
+        let (deed, at) = (Owned::from(deed), clock::now_ms());
+        self.write(move |db| Box::pin(async move { insert(db, &deed, at).await })).await
     }
 
     /// Returns what was done, the newest first.

@@ -6,6 +6,7 @@ use muster_core::outcome::Outcome;
 use muster_core::pull::{self, Known};
 use sqlx::AnyConnection;
 
+use super::audit::{self, Deed, Owned};
 use super::runs::{NewRun, insert as insert_run};
 use super::{Store, StoreError, due, new_id, next_number, pull_requests, reports, repositories};
 
@@ -87,7 +88,8 @@ pub(super) async fn insert(
     .bind(sha.map(Sha::as_str))
     .bind(pull.map(|pull| pull.number))
     .bind(delivery)
-    .bind(change.full_ref())
+    // Those of a ref are decided one after the other. What brings no verdict waits for none, and holds up none.
+    .bind(if change.workflow().is_some() { id.clone() } else { change.full_ref() })
     .execute(&mut *db)
     .await?;
     if let Some(pull) = pull.filter(|pull| pull.action == PullRequestAction::Closed) {
@@ -310,19 +312,25 @@ impl Store {
             .collect()
     }
 
-    /// Stores that somebody has asked for a workflow; returns the number of the event.
+    /// Stores that somebody has asked for a workflow, and that they have; returns the number of the event, `None` where the
+    /// repository is gone.
     pub(crate) async fn dispatch(
         &self,
         repository: &RepoId,
         change: Change,
+        deed: &Deed<'_>,
         now: i64,
-    ) -> Result<i64, StoreError> {
-        let repository = repository.clone();
+    ) -> Result<Option<i64>, StoreError> {
+        let (repository, deed) = (repository.clone(), Owned::from(deed));
         self.write(move |db| {
             Box::pin(async move {
+                if !repositories::is_there(db, &repository).await? {
+                    return Ok(None);
+                }
                 let id = insert(db, &repository, &change, None, now).await?;
+                audit::insert(db, &deed, now).await?;
                 let query = sqlx::query_scalar("SELECT number FROM events WHERE id = $1");
-                Ok(query.bind(id.as_str()).fetch_one(db).await?)
+                Ok(Some(query.bind(id.as_str()).fetch_one(db).await?))
             })
         })
         .await
@@ -333,7 +341,7 @@ impl Store {
         let query = sqlx::query_as(
             "SELECT e.outcome, COALESCE(f.reason, e.reason_text) AS reason, r.number AS run FROM events e \
              LEFT JOIN runs r ON r.event_id = e.id LEFT JOIN verdicts_on_files f ON f.event_id = e.id \
-             WHERE e.number = $1 AND e.sha IS NULL",
+             WHERE e.number = $1 AND e.subject = e.id",
         );
         Ok(query.bind(number).fetch_optional(self.reads()).await?)
     }

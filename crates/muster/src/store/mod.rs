@@ -18,6 +18,7 @@ mod pull_requests;
 pub(crate) mod reports;
 pub(crate) mod repositories;
 pub(crate) mod runs;
+mod schedules;
 pub(crate) mod secrets;
 pub(crate) mod settings;
 

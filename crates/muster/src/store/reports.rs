@@ -88,7 +88,7 @@ async fn facts(
     let rows: Vec<(String, i64, String, String, i64, i64)> = sqlx::query_as(
         "SELECT j.job, r.number, r.ref, r.path, r.held, r.shadow FROM jobs j \
          JOIN runs r ON r.id = j.run_id WHERE r.repository_id = $1 AND r.sha = $2 \
-         AND r.event_name <> 'workflow_dispatch' AND j.run_attempt = r.attempt ORDER BY r.number, j.place",
+         AND r.event_name NOT IN ('workflow_dispatch', 'schedule') AND j.run_attempt = r.attempt ORDER BY r.number, j.place",
     )
     .bind(repository.as_str())
     .bind(sha.as_str())

@@ -111,7 +111,21 @@ pub(super) async fn hold(db: &mut AnyConnection, ids: &[&str]) -> Result<(), Sto
 const COLUMNS: &str =
     "id, number, name, kind, location, adopted, default_branch, seen_at, problem, protection";
 
+/// Returns whether a repository is watched.
+pub(super) async fn is_there(db: &mut AnyConnection, id: &RepoId) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar("SELECT COUNT(*) FROM repositories WHERE id = $1");
+    let count: i64 = query.bind(id.as_str()).fetch_one(db).await?;
+    Ok(count > 0)
+}
+
 impl Store {
+    /// Returns whether a repository is watched.
+    pub(crate) async fn has_repository(&self, id: &RepoId) -> Result<bool, StoreError> {
+        let query = sqlx::query_scalar("SELECT COUNT(*) FROM repositories WHERE id = $1");
+        let count: i64 = query.bind(id.as_str()).fetch_one(self.reads()).await?;
+        Ok(count > 0)
+    }
+
     /// Adds a repository; refuses a name that is taken.
     pub(crate) async fn add_repository(
         &self,

@@ -3,12 +3,16 @@
 use insta::assert_snapshot;
 
 use crate::database::{Database, on_both};
+use crate::faults::libfaketime;
+use crate::restart::ask;
 use crate::server::Server;
 
 on_both! {
     a_workflow_runs_when_it_is_asked_for_with_what_was_filled_in,
     what_cannot_be_asked_for_is_refused_with_all_that_is_wrong,
     what_was_asked_for_survives_a_kill,
+    what_was_asked_for_holds_up_no_push,
+    what_is_due_runs_once_however_long_nobody_looked,
 }
 
 const DEPLOY: &str = r#"
@@ -139,6 +143,13 @@ fn what_cannot_be_asked_for_is_refused_with_all_that_is_wrong(database: Database
     assert_snapshot!(told(&["none.yml"]), @r#"error: there is no workflow `none.yml` in `main`, which has: .github/workflows/ci.yml, .github/workflows/deploy.yml, .github/workflows/wrong.yml"#);
     assert_snapshot!(told(&["wrong.yml"]), @r#"error: .github/workflows/wrong.yml:2:8: a job needs `runs-on`"#);
     assert_snapshot!(told(&["deploy.yml", "--ref", "gone"]), @r#"error: there is no branch or tag `gone`"#);
+    // What git takes for a commit is no ref, least of all a protected one.
+    let described = format!("refs/tags/v9-0-g{}", &sha[..12]);
+    assert!(told(&["deploy.yml", "--ref", &described]).contains("there is no branch or tag"));
+    assert!(told(&["deploy.yml", "--ref", &sha]).contains("there is no branch or tag"));
+    let twice = ["deploy.yml", "--input", "where=staging", "--input", "WHERE=production"];
+    assert_snapshot!(told(&twice), @r#"error: input `where` is given twice, as `WHERE`, too"#);
+    assert_snapshot!(told(&["deploy.yml", "--input", "where=staging", "--input", "times=inf"]), @r#"error: input `times` must be a number, this is `inf`"#);
     assert_snapshot!(told(&["deploy.yml", "--ref=--upload-pack=x"]), @r#"error: there is no branch or tag `--upload-pack=x`"#);
     assert_snapshot!(told(&["deploy.yml", "--input", "where"]), @r#"error: --input where: it is NAME=VALUE"#);
     assert_snapshot!(server.muster(&["dispatch", "team/none", "ci.yml"]).err, @r#"error: there is no repository `team/none`"#);
@@ -158,4 +169,58 @@ fn what_was_asked_for_survives_a_kill(database: Database) {
     assert!(log_of(&server, "1").contains("staging false false none"), "{}", log_of(&server, "1"));
     assert_eq!(server.muster(&["rerun", "1"]).exit, Some(0));
     assert!(log_of(&server, "1").contains("staging false false none"));
+}
+
+/// One that cannot be decided yet waits beside the pushes of its branch.
+fn what_was_asked_for_holds_up_no_push(database: Database) {
+    let server = Server::start(database, "[actions]\nfrom = \"/nowhere\"\n");
+    server.scene.file(
+        ".github/workflows/far.yml",
+        "on: workflow_dispatch\njobs: {far: {uses: some/where/.github/workflows/x.yml@v1}}\n",
+    );
+    server.workflow("on: push\njobs: {test: {runs-on: linux, steps: [{run: exit 0}]}}\n");
+    server.push("main", "first [skip ci]");
+    let body = r#"{"repository": "team/app", "workflow": "far.yml"}"#;
+    assert_eq!(server.post("/api/v1/dispatches", body), 202);
+    let nul = r#"{"repository": "team/app", "workflow": "far.yml", "inputs": {"a": "\u0000"}}"#;
+    assert_eq!(server.post("/api/v1/dispatches", nul), 422);
+    server.scene.file("more", "");
+    let sha = server.push("main", "second");
+    assert!(server.verdict(&sha).contains("muster success"));
+    assert!(
+        server
+            .muster(&["audit"])
+            .out
+            .contains("workflow.dispatch team/app .github/workflows/far.yml")
+    );
+}
+
+/// A clock that is put forward is a server that was away.
+fn what_is_due_runs_once_however_long_nobody_looked(database: Database) {
+    let mut address = String::new();
+    let mut server = Server::start_on(database, |url| address = url.to_owned());
+    server.watch_origin();
+    server.scene.file(
+        ".github/workflows/nightly.yml",
+        "name: Nightly\non: {schedule: [{cron: '*/5 * * * *'}]}\njobs:\n  tidy:\n    runs-on: linux\n    steps:\n\
+         \x20     - run: echo \"$GITHUB_EVENT_NAME of ${{ github.event.schedule }} on $GITHUB_REF\"\n",
+    );
+    let sha = server.push("main", "first [skip ci]");
+    server.until("it is heard of", |server| server.muster(&["why", &sha]).out.contains("skip ci"));
+    // What was due before it was there starts nothing.
+    server.kill_and_serve();
+    server.until("it is looked at", |_| {
+        ask(&address, "SELECT 1 FROM repositories WHERE scheduled_at IS NOT NULL").is_some()
+    });
+    assert_eq!(server.muster(&["runs"]).out, "");
+    server.kill();
+    server.serve_again_by_way_of(&[
+        "env",
+        &format!("LD_PRELOAD={}", libfaketime().display()),
+        "FAKETIME=+2h",
+    ]);
+    assert_snapshot!(log_of(&server, "1"), @r#"schedule of */5 * * * * on refs/heads/main"#);
+    assert_snapshot!(server.muster(&["runs"]).out, @r#"1 success Nightly (Nightly #1) team/app refs/heads/main"#);
+    server.kill_and_serve();
+    assert_eq!(server.muster(&["runs"]).out.lines().count(), 1);
 }

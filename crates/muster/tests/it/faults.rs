@@ -130,7 +130,7 @@ fn few_descriptors_are_enough(database: Database) {
 }
 
 /// Returns the library that the program faketime puts before others.
-fn libfaketime() -> PathBuf {
+pub(crate) fn libfaketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
     folders
         .map(|folder| folder.join("faketime/libfaketime.so.1"))

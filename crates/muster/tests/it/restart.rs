@@ -233,8 +233,8 @@ fn logs_of(server: &Server) -> Vec<(String, u64)> {
     listed.map(of).collect()
 }
 
-/// Asks PostgreSQL for a number, where there is one.
-fn ask(address: &str, query: &str) -> Option<i32> {
+/// Asks a database for a number, where there is one.
+pub(crate) fn ask(address: &str, query: &str) -> Option<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         sqlx::any::install_default_drivers();

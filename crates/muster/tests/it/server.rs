@@ -43,13 +43,18 @@ impl Server {
     /// Starts a server that watches an empty repository.
     pub(crate) fn start(database: Database, config: &str) -> Self {
         let server = Self::start_without_repository(database, config);
-        let origin = server.origin.to_string_lossy().into_owned();
-        let added = server.muster(&["repo", "add", "team/app", &origin]);
-        assert_eq!(added.exit, Some(0), "{}", added.err);
-        server.until("the repository has been seen", Self::has_seen);
-        let hooked = server.muster(&["init", "--hook", &origin]);
-        assert_eq!(hooked.exit, Some(0), "{}", hooked.err);
+        server.watch_origin();
         server
+    }
+
+    /// Has it watch the repository that [`Self::push`] pushes to.
+    pub(crate) fn watch_origin(&self) {
+        let origin = self.origin.to_string_lossy().into_owned();
+        let added = self.muster(&["repo", "add", "team/app", &origin]);
+        assert_eq!(added.exit, Some(0), "{}", added.err);
+        self.until("the repository has been seen", Self::has_seen);
+        let hooked = self.muster(&["init", "--hook", &origin]);
+        assert_eq!(hooked.exit, Some(0), "{}", hooked.err);
     }
 
     /// Starts a server that watches nothing.
@@ -251,6 +256,18 @@ impl Server {
             let request =
                 muster_testkit::http_client().build().unwrap().get(url).bearer_auth(&self.token);
             request.send().await.unwrap().text().await.unwrap()
+        })
+    }
+
+    /// Returns the status that the server answers to its administrator who sends JSON to `path`.
+    pub(crate) fn post(&self, path: &str, json: &str) -> u16 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let url = format!("{}{path}", self.url);
+        runtime.block_on(async {
+            let client = muster_testkit::http_client().build().unwrap();
+            let request = client.post(url).bearer_auth(&self.token);
+            let request = request.header("content-type", "application/json").body(json.to_owned());
+            request.send().await.unwrap().status().as_u16()
         })
     }
 

@@ -159,7 +159,7 @@ fn python_and_go_of_this_machine_are_set_up_as_their_actions_would() {
 - run: python
 - {uses: actions/setup-python@v5, with: {python-version-file: pyproject.toml}}
 - {uses: actions/setup-python@v5, continue-on-error: true, with: {python-version: pypy3.10}}
-- {id: go, uses: actions/setup-go@v5, with: {go-version-file: go.mod}}
+- {id: go, uses: actions/setup-go@v6, with: {go-version-file: go.mod}}
 - run: go version; echo "${{ steps.go.outputs.go-version }} $GOTOOLCHAIN $(basename "${PATH%%:*}")"
 - {uses: actions/setup-go@v5, continue-on-error: true, with: {go-version: stable}}
 "#,
@@ -196,7 +196,7 @@ fn python_and_go_of_this_machine_are_set_up_as_their_actions_would() {
     ▸ Run actions/setup-python@v5
     │ Error: `pypy3.10` is another Python than CPython; cannot get `actions/setup-python@v5` from [path] git ls-remote failed: fatal: [path] does not appear to be a git repository fatal: Could not read from remote repository. Please make sure you have the correct access rights and the repository exists.
     ✓ Run actions/setup-python@v5 (failed, may fail) [time]
-    ▸ Run actions/setup-go@v5
+    ▸ Run actions/setup-go@v6
     │ Setup go version spec 1.97
     │ Found on this machine @ …
     │ Added go to the path
@@ -205,7 +205,7 @@ fn python_and_go_of_this_machine_are_set_up_as_their_actions_would() {
     │ ▾ go env
     │ GOTOOLCHAIN='local'
     │ muster keeps no cache of modules for it: `cache: true` has the action itself do that
-    ✓ Run actions/setup-go@v5 [time]
+    ✓ Run actions/setup-go@v6 [time]
     ▸ Run go version; echo "1.97.3 $GOTOOLCHAIN $(basename "${PATH%%:*}")"
     │ go version go1.97.3 linux/amd64
     │ 1.97.3 local bin
@@ -251,6 +251,37 @@ fn what_is_not_here_and_cannot_be_had_is_told_with_what_is() {
             told.lines().find(|line| line.contains(&error)).unwrap_or_else(|| panic!("{told}"));
         assert!(told.contains(there) && told.contains("); cannot get `actions/setup-"), "{told}");
     }
+}
+
+/// What a step gives the action is not for later ones, and its time is bounded while tools are asked, too.
+#[test]
+fn nothing_of_a_setup_is_left_and_it_ends_in_time() {
+    let (scene, tools) = (Scene::new(), tempfile::tempdir().unwrap());
+    node(tools.path(), "97.1.0");
+    program(tools.path(), "python3.97", "sleep 1000");
+    let excluded = r#"{"engines": {"node": "97 !=97.1.0\n::error::forged"}}"#;
+    scene.file("package.json", excluded);
+    workflow(
+        &scene,
+        r#"
+- {uses: actions/checkout@v4}
+- {uses: actions/setup-node@v4, with: {node-version: 97, token: '${{ secrets.TOK }}'}}
+- run: "! grep -rq 'open sesame' $RUNNER_TEMP; basename $(dirname $NPM_CONFIG_PREFIX)"
+- {uses: actions/setup-node@v4, continue-on-error: true, with: {node-version-file: package.json}}
+- {uses: actions/setup-python@v5, timeout-minutes: 0.01, with: {python-version: 3.97}}
+"#,
+    );
+    let path = format!("{}:{}", tools.path().display(), path_with_node());
+    let variables = [("PATH", &*path), ("MUSTER_ACTIONS_FROM", "/nowhere")];
+    let secret = ["--secret", "TOK=open sesame"];
+    let done =
+        scene.muster_with(&[&["run", "--isolation", "none"], &secret[..]].concat(), &variables);
+    let told = done.story();
+    assert!(told.contains("│ _tools\n") && !told.contains("forged.github"), "{told}");
+    let unknown = "`97 !=97.1.0 ::error::forged` is no range of versions";
+    assert!(told.contains(unknown) && !told.contains("Error: forged"), "{told}");
+    assert!(told.contains("✗ Run actions/setup-python@v5"), "{told}");
+    assert_eq!(done.exit, Some(1), "{told}");
 }
 
 /// What is not here the action itself does, with the same inputs; and all of it where it is pinned, or muster's own are
