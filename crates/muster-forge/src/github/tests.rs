@@ -88,6 +88,7 @@ fn outcome(decoded: &Decoded) -> String {
                 let fork = if pull.from_fork { " from a fork" } else { "" };
                 format!("pull request {}{fork}", pull.action.as_str())
             }
+            Change::Dispatch(_) | Change::Due(_) => change.event_name().to_owned(),
         },
     }
 }

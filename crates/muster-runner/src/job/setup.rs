@@ -71,7 +71,10 @@ impl RunningJob<'_> {
                 let why = format!("the action has no input `{name}`");
                 self.log.tell(of.place, Level::Warning, &why);
             }
-            inputs.push((name.clone(), value));
+            // What is only for downloads is written nowhere.
+            if !name.to_ascii_lowercase().ends_with("token") {
+                inputs.push((name.clone(), value));
+            }
         }
         Ok(inputs)
     }
@@ -92,6 +95,9 @@ impl RunningJob<'_> {
         let within = left.unwrap_or(LOOKED_WITHIN).min(LOOKED_WITHIN);
         let answer = self.ask(program, within, MAX_ANSWER);
         self.ground.remove(&order_file(number));
+        if ends.is_some_and(|ends| ends <= clock::monotonic()) {
+            return Err("the step took longer than its `timeout-minutes`".to_owned());
+        }
         let (status, said) = answer?;
         if !status.success() {
             return Err(said);
