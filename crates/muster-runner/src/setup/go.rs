@@ -5,12 +5,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::here::{Machine, programs};
-use super::wanted::{
-    Unable, Versions, Wanted, itself, name_of, of_tool_versions, read_file, shown, version,
-};
+use super::wanted::{Unable, Versions, Wanted, itself, named, of_tool_versions, version};
 use super::{
-    Found, SetupError, SetupOrder, add_matchers, add_path, alone, export, output, path_with,
-    program, said, variable,
+    Found, SetupError, SetupOrder, add_matchers, add_path, enter, export, output, program, said,
+    variable,
 };
 
 /// What its action is given, in any of its versions.
@@ -35,25 +33,8 @@ pub(super) fn wanted(order: &SetupOrder) -> Result<Wanted, Unable> {
     // Without a word the action keeps a cache, too: that is not worth fetching it for.
     let mut wanted =
         Wanted { itself: itself(order, &["cache", "go-download-base-url"]), ..Wanted::default() };
-    let (given, file) = (order.input("go-version"), order.input("go-version-file"));
-    let text = match (given, file) {
-        ("", "") => return Ok(wanted),
-        ("", file) => {
-            let found = of_file(name_of(file), &read_file(order, file)?, is_new(order));
-            found.ok_or_else(|| {
-                Unable::Itself(format!("muster finds no version of Go in {}", shown(file)))
-            })?
-        }
-        (given, file) => {
-            if !file.is_empty() {
-                wanted.notes.push(
-                    "::warning::Both go-version and go-version-file inputs are specified, only go-version will be used"
-                        .to_owned(),
-                );
-            }
-            given.to_owned()
-        }
-    };
+    let read = |name: &str, text: &str| of_file(name, text, is_new(order));
+    let Some(text) = named(order, &mut wanted, read)? else { return Ok(wanted) };
     let versions = if matches!(&*text, "stable" | "oldstable") {
         wanted.itself = Some(format!("`{text}` is what is the newest now"));
         Versions::read_as(&text, "*")
@@ -124,20 +105,7 @@ pub(super) fn set_up(
     let mut path = variable("PATH");
     match chosen.last() {
         Some(found) => {
-            let folder = match &found.cached {
-                Some(root) => {
-                    writeln!(say, "Found in cache @ {}", root.display())?;
-                    Some(root.join("bin"))
-                }
-                None => {
-                    writeln!(say, "Found on this machine @ {}", found.program.display())?;
-                    alone(order.tool, found, &["go", "gofmt"])?
-                }
-            };
-            if let Some(folder) = folder {
-                add_path(&folder)?;
-                path = path_with(&folder);
-            }
+            path = enter(order.tool, found, &["go", "gofmt"], say)?;
             writeln!(say, "Added go to the path")?;
             writeln!(say, "Successfully set up Go version {text}")?;
         }

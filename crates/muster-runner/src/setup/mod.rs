@@ -129,6 +129,15 @@ impl Tool {
         }
     }
 
+    /// Returns the inputs that name its version, and a file that does.
+    fn version_inputs(self) -> [&'static str; 2] {
+        match self {
+            Self::Node => ["node-version", "node-version-file"],
+            Self::Python => ["python-version", "python-version-file"],
+            Self::Go => ["go-version", "go-version-file"],
+        }
+    }
+
     /// Returns the inputs that its action has, in any of its versions.
     pub(crate) fn inputs(self) -> &'static [&'static str] {
         match self {
@@ -253,9 +262,31 @@ fn add_path(folder: &Path) -> Result<(), SetupError> {
     tell("GITHUB_PATH", &folder.to_string_lossy())
 }
 
-/// Returns the PATH that later steps have with a folder first in it.
-fn path_with(folder: &Path) -> String {
-    format!("{}:{}", folder.display(), variable("PATH"))
+/// Makes what was chosen the one that later steps find, with what belongs to it; returns their PATH.
+fn enter(
+    tool: Tool,
+    found: &Found,
+    its: &[&str],
+    say: &mut dyn Write,
+) -> Result<String, SetupError> {
+    let folder = match &found.cached {
+        Some(root) => {
+            writeln!(say, "Found in cache @ {}", root.display())?;
+            Some(root.join("bin"))
+        }
+        None => {
+            writeln!(say, "Found on this machine @ {}", found.program.display())?;
+            alone(tool, found, its)?
+        }
+    };
+    let path = variable("PATH");
+    match folder {
+        Some(folder) => {
+            add_path(&folder)?;
+            Ok(format!("{}:{path}", folder.display()))
+        }
+        None => Ok(path),
+    }
 }
 
 /// Returns a folder with nothing but a program and what belongs to it, where another one of its name comes before it in

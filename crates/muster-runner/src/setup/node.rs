@@ -6,12 +6,10 @@ use std::io::Write;
 use serde_json::Value;
 
 use super::here::{Machine, managed, programs};
-use super::wanted::{
-    Unable, Versions, Wanted, itself, name_of, of_tool_versions, read_file, shown, version,
-};
+use super::wanted::{Unable, Versions, Wanted, itself, named, of_tool_versions, shown, version};
 use super::{
-    Found, SetupError, SetupOrder, add_matchers, add_path, alone, export, output, path_with,
-    program, said, temp, variable,
+    Found, SetupError, SetupOrder, add_matchers, add_path, enter, export, output, program, said,
+    temp, variable,
 };
 
 /// What its action is given, in any of its versions.
@@ -60,34 +58,14 @@ const MATCHERS: [(&str, &str); 3] = [
 pub(super) fn wanted(order: &SetupOrder) -> Result<Wanted, Unable> {
     // Its first versions had `version`.
     let mut wanted = Wanted { itself: itself(order, &["cache", "version"]), ..Wanted::default() };
-    let (given, file) = (order.input("node-version"), order.input("node-version-file"));
-    let text = match (given, file) {
-        ("", "") => return Ok(wanted),
-        ("", file) => {
-            let text = of_file(name_of(file), &read_file(order, file)?);
-            let text = text.ok_or_else(|| {
-                Unable::Itself(format!("muster finds no version of Node.js in {}", shown(file)))
-            })?;
-            wanted.notes.push(format!("Resolved {} as {}", shown(file), shown(&text)));
-            text
-        }
-        (given, file) => {
-            if !file.is_empty() {
-                wanted.notes.push(
-                    "::warning::Both node-version and node-version-file inputs are specified, only node-version will be used"
-                        .to_owned(),
-                );
-            }
-            given.to_owned()
-        }
-    };
+    let Some(text) = named(order, &mut wanted, of_file)? else { return Ok(wanted) };
+    if order.input("node-version").is_empty() {
+        let file = order.input("node-version-file");
+        wanted.notes.push(format!("Resolved {} as {}", shown(file), shown(&text)));
+    }
     let lower = text.to_lowercase();
     let versions = match lower.strip_prefix("lts/") {
-        Some("*") => newest(
-            &mut wanted,
-            &text,
-            "4 || 6 || 8 || 10 || 12 || 14 || 16 || 18 || 20 || 22 || 24",
-        ),
+        Some("*") => newest(&mut wanted, &text, &LINES.map(|(_, major)| major).join(" || ")),
         Some(line) => {
             let known = LINES.iter().find(|(name, _)| *name == line);
             let (_, major) = known.ok_or_else(|| {
@@ -150,20 +128,7 @@ pub(super) fn set_up(
 ) -> Result<(), SetupError> {
     let mut path = variable("PATH");
     if let Some(found) = chosen.last() {
-        let folder = match &found.cached {
-            Some(root) => {
-                writeln!(say, "Found in cache @ {}", root.display())?;
-                Some(root.join("bin"))
-            }
-            None => {
-                writeln!(say, "Found on this machine @ {}", found.program.display())?;
-                alone(order.tool, found, &COMPANIONS)?
-            }
-        };
-        if let Some(folder) = folder {
-            add_path(&folder)?;
-            path = path_with(&folder);
-        }
+        path = enter(order.tool, found, &COMPANIONS, say)?;
         if found.cached.is_none() {
             // What the job installs for all is its own, and not the machine's.
             let prefix = temp().join("_tools/npm");

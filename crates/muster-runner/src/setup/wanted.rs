@@ -113,6 +113,32 @@ pub(super) fn version(text: &str) -> Option<Version> {
     Version::parse(full).ok()
 }
 
+/// Returns the version that the inputs of an action name, or else a file that they name; `None` where they name none.
+pub(super) fn named(
+    order: &SetupOrder,
+    wanted: &mut Wanted,
+    of_file: impl FnOnce(&str, &str) -> Option<String>,
+) -> Result<Option<String>, Unable> {
+    let names = order.tool.version_inputs();
+    let [given, file] = names.map(|name| order.input(name));
+    if !given.is_empty() {
+        if !file.is_empty() {
+            let [version, file] = names;
+            wanted.notes.push(format!(
+                "::warning::Both {version} and {file} inputs are specified, only {version} will be used"
+            ));
+        }
+        return Ok(Some(given.to_owned()));
+    }
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let (text, tool) = (read_file(order, file)?, order.tool.name());
+    let found = of_file(name_of(file), &text);
+    let none = || Unable::Itself(format!("muster finds no version of {tool} in {}", shown(file)));
+    found.ok_or_else(none).map(Some)
+}
+
 /// Reads a file that names a version, by its path from the workspace on.
 pub(super) fn read_file(order: &SetupOrder, path: &str) -> Result<String, Unable> {
     let wrong = |why: String| Unable::Wrong(format!("the version file {} {why}", shown(path)));

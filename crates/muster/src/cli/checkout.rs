@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use muster_runner::CheckoutOrder;
 
-use super::{GREEN, RED, print};
+use super::{GREEN, RED, error_command, print};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -25,8 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let target = match muster_runner::checkout(&order) {
         Ok(target) => target,
         Err(error) => {
-            let text = error.to_string().replace('%', "%25").replace('\r', "%0D");
-            print(format!("::error::{}", text.replace('\n', "%0A")));
+            print(error_command(&error));
             return Ok(RED);
         }
     };

@@ -127,6 +127,12 @@ enum Command {
     HashFiles(hash_files::Arguments),
 }
 
+/// Says why a step has failed as a command of its log, on one line.
+fn error_command(why: &impl std::error::Error) -> String {
+    let text = why.to_string().replace('%', "%25").replace('\r', "%0D");
+    format!("::error::{}", text.replace('\n', "%0A"))
+}
+
 /// Does what the command line says and returns the exit code.
 pub(crate) fn main() -> ExitCode {
     // Fails where it was done before, which is as well.

@@ -5,10 +5,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use muster_runner::{SetupError, SetupOrder};
+use muster_runner::SetupOrder;
 
 use super::stdio::read_file;
-use super::{GREEN, RED, print};
+use super::{GREEN, RED, error_command, print};
 
 /// The most bytes of an order.
 const MOST_BYTES: u64 = 1 << 20;
@@ -22,7 +22,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let order: SetupOrder = serde_json::from_slice(&read_file(&arguments.order, MOST_BYTES)?)?;
     let done = match order.chosen {
-        Some(_) => muster_runner::set_up(&order, &mut io::stdout()).map_err(|why| complaint(&why)),
+        Some(_) => {
+            muster_runner::set_up(&order, &mut io::stdout()).map_err(|why| error_command(&why))
+        }
         None => match muster_runner::look(&order) {
             Ok(looked) => {
                 print(serde_json::to_string(&looked)?);
@@ -39,10 +41,4 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Ok(RED)
         }
     }
-}
-
-/// Says why as a command of the log, on one line.
-fn complaint(why: &SetupError) -> String {
-    let text = why.to_string().replace('%', "%25").replace('\r', "%0D");
-    format!("::error::{}", text.replace('\n', "%0A"))
 }

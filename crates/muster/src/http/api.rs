@@ -24,6 +24,7 @@ use crate::store::Page;
 use crate::store::jobs::{AnnotationRow, JobRow, StepRow};
 use crate::store::outbox::Untold;
 use crate::store::reports::Unsent;
+use crate::store::repositories::Repository;
 use crate::store::runs::RunRow;
 
 /// How many rows of a list are shown where nobody says how many, and at most.
@@ -42,6 +43,13 @@ pub(super) async fn identity_keys(
     State(shared): State<Arc<Shared>>,
 ) -> Result<Json<Value>, Problem> {
     Ok(Json(shared.services.issuer().keys().await?))
+}
+
+/// Returns the repository of a name.
+pub(super) async fn repository_named(shared: &Shared, name: &str) -> Result<Repository, Problem> {
+    let repositories = shared.store.repositories().await?;
+    let found = repositories.into_iter().find(|repository| repository.name == name);
+    found.ok_or_else(|| Problem::not_found(format!("repository `{name}`")))
 }
 
 /// `GET /api/v1/repositories`

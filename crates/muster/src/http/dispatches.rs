@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::api::repository_named;
 use super::error::Problem;
 use crate::git::workflows::{self, Files, MAX_FILES};
 use crate::git::{GitError, Mirror, Remote};
@@ -74,13 +75,11 @@ async fn take(shared: Arc<Shared>, asked: Asked) -> Result<Value, Problem> {
     let inputs = texts(asked.inputs)?;
     // Nobody removes the mirror meanwhile.
     let _mirrors = shared.mirrors.read().await;
-    let repositories = shared.store.repositories().await?;
-    let repository = repositories.iter().find(|known| known.name == asked.repository);
+    let repository = repository_named(&shared, &asked.repository).await?;
     let gone = || Problem::not_found(format!("repository `{}`", asked.repository));
-    let repository = repository.ok_or_else(gone)?;
     let look = Look {
         mirror: shared.data.mirror(&repository.id()),
-        remote: shared.remote(repository)?,
+        remote: shared.remote(&repository)?,
         git_ref: asked.git_ref.unwrap_or_else(|| repository.default_branch.clone()),
         workflow: asked.workflow,
         inputs,
@@ -94,7 +93,9 @@ async fn take(shared: Arc<Shared>, asked: Asked) -> Result<Value, Problem> {
     let dispatch = match looked.map_err(anyhow::Error::from)? {
         Ok(dispatch) => dispatch,
         // Its mirror went with it.
-        Err(_) if !shared.store.has_repository(&repository.id()).await? => return Err(gone()),
+        Err(_) if shared.store.repository(&repository.id()).await?.is_none() => {
+            return Err(gone());
+        }
         Err(problem) => return Err(problem),
     };
     let (workflow, git_ref) = (dispatch.workflow.clone(), dispatch.git_ref.full());
@@ -246,7 +247,7 @@ fn find_workflow(
 fn check(workflow: &Workflow, text: &str, dispatch: Dispatch) -> Result<Dispatch, Problem> {
     let path = dispatch.workflow.clone();
     let given: Vec<(String, String)> = dispatch.inputs.clone().into_iter().collect();
-    let change = Change::Dispatch(dispatch);
+    let change = Change::Dispatch(dispatch.clone());
     if let Verdict::Skip(why) = judge(workflow, &change.event(ChangedFiles::Unknown)) {
         return Err(bad(&[format!("{path}: {why}")]));
     }
@@ -256,10 +257,7 @@ fn check(workflow: &Workflow, text: &str, dispatch: Dispatch) -> Result<Dispatch
     let mut contexts = Contexts::new();
     contexts.set("github", &json!({ "event_name": change.event_name(), "event": {} }));
     inputs(workflow, &given, &contexts).map_err(|wrong| bad(&wrong))?;
-    match change {
-        Change::Dispatch(dispatch) => Ok(dispatch),
-        _ => Err(bad(&["it is no dispatch".to_owned()])),
-    }
+    Ok(dispatch)
 }
 
 /// Says what is wrong with a file, a line each.

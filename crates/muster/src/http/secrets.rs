@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use muster_core::id::RepoId;
 use muster_core::secrets::Entry;
 use muster_core::trust::Trust;
 use muster_sys::clock;
@@ -13,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::api::repository_named;
 use super::audit::note;
 use super::error::Problem;
 use crate::loops::Shared;
@@ -200,16 +200,10 @@ async fn place(shared: &Shared, kind: Kind, of: Where) -> Result<Place, Problem>
     }
     let repository = match &of.repository {
         None => None,
-        Some(name) => Some(find(shared, name).await?),
+        Some(name) => Some(repository_named(shared, name).await?.id()),
     };
     let of_repository = repository.is_some();
     Ok(Place { kind, repository, entry: Entry { name, of_repository, environment, trust } })
-}
-
-async fn find(shared: &Shared, name: &str) -> Result<RepoId, Problem> {
-    let repositories = shared.store.repositories().await?;
-    let found = repositories.iter().find(|repository| repository.name == name);
-    Ok(found.ok_or_else(|| Problem::not_found(format!("repository `{name}`")))?.id())
 }
 
 fn shown(stored: &Stored) -> Value {

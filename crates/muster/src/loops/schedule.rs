@@ -52,7 +52,8 @@ impl Schedule {
     async fn look(&mut self, repository: &Repository) -> anyhow::Result<()> {
         let id = repository.id();
         let git_ref = GitRef::Branch(repository.default_branch.clone());
-        let head = self.head(&id, &git_ref).await?;
+        // As far as it was heard of.
+        let head = self.shared.store.ref_at(&id, &git_ref.full()).await?;
         let now = clock::now_ms();
         let times = match head {
             Some(sha) => self.times(&id, &sha).await?.map(|times| (sha, times)),
@@ -86,13 +87,6 @@ impl Schedule {
             self.shared.wake.plan.notify_one();
         }
         Ok(())
-    }
-
-    /// Returns where the default branch is, as far as it was heard of.
-    async fn head(&self, id: &RepoId, branch: &GitRef) -> anyhow::Result<Option<Sha>> {
-        let name = branch.full();
-        let refs = self.shared.store.refs(id).await?;
-        Ok(refs.into_iter().find(|(known, _)| *known == name).map(|(_, sha)| sha))
     }
 
     /// Returns the schedules of a commit; `None` where its files cannot be read now.

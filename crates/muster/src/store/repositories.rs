@@ -119,13 +119,6 @@ pub(super) async fn is_there(db: &mut AnyConnection, id: &RepoId) -> Result<bool
 }
 
 impl Store {
-    /// Returns whether a repository is watched.
-    pub(crate) async fn has_repository(&self, id: &RepoId) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar("SELECT COUNT(*) FROM repositories WHERE id = $1");
-        let count: i64 = query.bind(id.as_str()).fetch_one(self.reads()).await?;
-        Ok(count > 0)
-    }
-
     /// Adds a repository; refuses a name that is taken.
     pub(crate) async fn add_repository(
         &self,
@@ -324,6 +317,16 @@ impl Store {
                 Err(error) => Err(StoreError::unreadable("ref")(error)),
             })
             .collect()
+    }
+
+    /// Returns where a ref was seen, by its full name.
+    pub(crate) async fn ref_at(&self, id: &RepoId, name: &str) -> Result<Option<Sha>, StoreError> {
+        let query =
+            sqlx::query_scalar("SELECT sha FROM refs WHERE repository_id = $1 AND name = $2");
+        let found: Option<String> =
+            query.bind(id.as_str()).bind(name).fetch_optional(self.reads()).await?;
+        let read = |sha: String| Sha::parse(&sha).map_err(StoreError::unreadable("ref"));
+        found.map(read).transpose()
     }
 
     /// Records a look: the refs as they are now and, together with them, what happened.
